@@ -1,0 +1,32 @@
+"""The element types of safetensors: their sizes, and the names torch and configs use for them."""
+
+from __future__ import annotations
+
+BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8,
+    "U64": 64, "U32": 32, "U16": 16, "U8": 8,
+    "BOOL": 8, "C64": 64,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+
+TORCH_NAMES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+
+FROM_TORCH = {name: code for code, name in TORCH_NAMES.items()}
+
+ARITHMETIC = frozenset({"F64", "F32", "F16", "BF16"})
+"""Types that may be scaled, cast and blended. Everything else is only ever copied."""
+
+
+def nbytes(dtype: str, count: int) -> int | None:
+    """Bytes that `count` elements of `dtype` take, or None when they do not fill whole bytes."""
+    bits = BITS[dtype] * count
+    return None if bits % 8 else bits // 8

@@ -1,0 +1,192 @@
+"""From what a person types to files: a folder, one file, or a Hub id in the local cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..text import one_line
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
+_JSON_LIMIT = 200_000_000
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a checkpoint lies: its folder, weight files in order, and the index's weight map if it has one."""
+
+    folder: Path
+    weights: tuple[Path, ...]
+    weight_map: dict[str, str] | None
+    warnings: tuple[str, ...] = ()
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value; InputError when it cannot be read or is not JSON."""
+    try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise InputError("the file is too large to be JSON of a checkpoint", where=str(path))
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError("the file is not valid JSON", where=str(path), why=str(error)) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("the file should hold a JSON object", where=str(path))
+    return value
+
+
+def hub_cache() -> Path:
+    """The Hub's cache folder, by the same variables huggingface_hub reads."""
+    if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
+    return Path(home).expanduser() / "hub"
+
+
+def looks_like_hub_id(ref: str) -> bool:
+    """True for `org/name` and `org/name@revision`."""
+    return bool(_HUB_ID.fullmatch(ref))
+
+
+def cached_snapshot(ref: str) -> Path | None:
+    """The folder of a Hub id's snapshot in the local cache, or None when it is not there."""
+    name, _, revision = ref.partition("@")
+    repo = hub_cache() / f"models--{name.replace('/', '--')}"
+    revision = revision or "main"
+    if ".." in revision.split("/") or revision.startswith("/"):
+        return None
+    pointer = repo / "refs" / revision
+    commit = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else revision
+    if not re.fullmatch(r"[0-9A-Za-z._-]+", commit):
+        return None
+    snapshot = repo / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
+    """The folder or file that `ref` names: relative to each of `roots`, then the working directory, then the cache.
+
+    Raises:
+        InputError: nothing is there; the message says where it was looked for.
+    """
+    path = Path(ref).expanduser()
+    candidates = [path] if path.is_absolute() else [*(root / path for root in roots), Path.cwd() / path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate.resolve() if candidate.is_dir() else candidate.absolute()
+    if looks_like_hub_id(ref):
+        if snapshot := cached_snapshot(ref):
+            return snapshot
+        raise InputError(
+            f"{ref} is neither a folder here nor in the Hub cache ({hub_cache()})",
+            remedy=f"fetch it with `surgeon inspect --download {ref}`, or give its folder",
+        )
+    raise InputError(
+        f"there is no checkpoint at {ref}",
+        why="looked in " + ", ".join(dict.fromkeys(str(candidate) for candidate in candidates)),
+        remedy="give a folder with safetensors, a .safetensors file, or a Hub id like org/name",
+    )
+
+
+def weight_files(path: Path) -> Files:
+    """The weight files of a checkpoint folder or of a single file.
+
+    Raises:
+        InputError: no safetensors, a missing or escaping shard, or only pickles.
+    """
+    if path.is_file():
+        return _single_file(path)
+    single, index = path / SINGLE, path / INDEX
+    if single.is_file():
+        stale = (f"{INDEX} lies beside {SINGLE}; transformers loads {SINGLE} and ignores the shards",)
+        return Files(path, (single,), None, stale if index.exists() else ())
+    if index.is_file():
+        return _sharded(path, index)
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1 and found[0].name != "adapter_model.safetensors":
+        return Files(path, (found[0],), None)
+    raise _no_weights(path, found)
+
+
+def _single_file(path: Path) -> Files:
+    if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
+        raise _pickle(path)
+    if path.suffix == ".gguf":
+        raise InputError("GGUF files are not read", where=str(path), remedy="use the safetensors it was made from")
+    return Files(path.parent, (path,), None)
+
+
+def _pickle(path: Path) -> InputError:
+    return InputError(
+        "these weights are a pickle, which runs code when it is loaded, so surgeon does not open it",
+        where=str(path),
+        remedy="convert it once, in an environment you trust: python -c \"from transformers import "
+        "AutoModelForCausalLM as M; M.from_pretrained('IN', dtype='auto').save_pretrained('OUT')\"",
+    )
+
+
+def _no_weights(path: Path, found: list[Path]) -> InputError:
+    names = [file.name for file in found]
+    if "adapter_model.safetensors" in names:
+        return InputError(
+            "this is a LoRA adapter, not a whole checkpoint", where=str(path), remedy="merge it into its base first"
+        )
+    if found:
+        return InputError(
+            f"{len(found)} safetensors files but no {INDEX} that says which belong together",
+            where=str(path),
+            remedy="name one file, or download the index",
+        )
+    for pattern in _PICKLES:
+        for pickle in sorted(path.glob(pattern)):
+            return _pickle(pickle)
+    if any(path.glob("*.gguf")):
+        return InputError("GGUF files are not read", where=str(path), remedy="use the safetensors they were made from")
+    return InputError("the folder holds no safetensors", where=str(path), remedy="give the folder of a checkpoint")
+
+
+def _sharded(folder: Path, index: Path) -> Files:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError("the index has no weight_map", where=str(index), remedy="download the index again")
+    names: dict[str, Path] = {}
+    for tensor, name in weight_map.items():
+        if name in names:
+            continue
+        if not _is_inside(name):
+            raise InputError(
+                f"the index puts tensor {one_line(tensor)!r} into {one_line(name)!r}, which is not a file of this folder",
+                where=str(index),
+                remedy="do not use this checkpoint: its index points outside itself",
+            )
+        names[name] = folder / name
+    missing = sorted(name for name, path in names.items() if not path.is_file())
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"the index names {one_line(missing[0])}{more}, which the folder does not hold",
+            where=str(index),
+            remedy="finish the download",
+        )
+    return Files(folder, tuple(names[name] for name in sorted(names)), weight_map)
+
+
+def _is_inside(name: object) -> bool:
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    path = Path(name)
+    return not path.is_absolute() and ".." not in path.parts and path.suffix == ".safetensors"

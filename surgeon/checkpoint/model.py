@@ -1,0 +1,223 @@
+"""A checkpoint as surgeon sees it: tensors, config and layer table, opened in milliseconds from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import InputError
+from ..text import one_line, ranges
+from . import families
+from .config import ModelConfig, layer_attributes
+from .header import TensorEntry, read_header
+from .locate import Files, find, read_json_object, weight_files
+from .tokenizer import Tokenizer, read_tokenizer
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a donor: tensors by their name within the layer, and its own attributes."""
+
+    index: int
+    tensors: Mapping[str, TensorEntry]
+    attributes: Mapping[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors of the layer."""
+        return sum(entry.nbytes for entry in self.tensors.values())
+
+    @property
+    def numel(self) -> int:
+        """Elements of all tensors of the layer."""
+        return sum(entry.numel for entry in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is on disk.
+
+    Attributes:
+        ref: the name the user gave.
+        path: the folder, or the single file.
+        folder: the folder that config and tokenizer lie in.
+        files: weight files, in order.
+        tensors: every tensor by name.
+        config: config.json, or None when there is none.
+        naming: how its tensors are named, or None when no known layer prefix occurs.
+        layers: the layer table, in order.
+        ends: tensors of embeddings, final norm and head, by role and name within the role.
+        other: tensors that belong to no layer and to no end.
+        problems: why it cannot be spliced, as clauses; empty when it can.
+        warnings: what a user should know about it.
+    """
+
+    ref: str
+    path: Path
+    folder: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, TensorEntry]
+    config: ModelConfig | None
+    naming: families.Naming | None
+    layers: tuple[Layer, ...]
+    ends: Mapping[str, Mapping[str, TensorEntry]]
+    other: Mapping[str, TensorEntry]
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.nbytes for entry in self.tensors.values())
+
+    @property
+    def numel(self) -> int:
+        """Elements of all tensors."""
+        return sum(entry.numel for entry in self.tensors.values())
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the head is the embedding: by config, or, where it and the family are silent, by the files."""
+        if self.config is None or not self.config.says_tied:
+            return bool(self.ends.get("embeddings")) and not self.ends.get("lm_head")
+        return self.config.tied
+
+    @cached_property
+    def dtypes(self) -> dict[str, int]:
+        """safetensors dtype -> bytes held in it, the largest first."""
+        held: dict[str, int] = {}
+        for entry in self.tensors.values():
+            held[entry.dtype] = held.get(entry.dtype, 0) + entry.nbytes
+        return dict(sorted(held.items(), key=lambda item: -item[1]))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer's identity (parses tokenizer.json at first use)."""
+        return read_tokenizer(self.folder, self.config.text if self.config else {})
+
+
+def open_checkpoint(ref: str, roots: tuple[Path, ...] = ()) -> Checkpoint:
+    """Open a folder, a .safetensors file, or a cached Hub id, without reading a weight.
+
+    Args:
+        ref: what the user typed.
+        roots: folders that a relative `ref` is looked for in before the working directory.
+
+    Raises:
+        InputError: nothing there, or something that must not be trusted; says which file and why.
+    """
+    path = find(ref, roots)
+    files = weight_files(path)
+    tensors, metadata, warnings = _read_tensors(files)
+    config_path = files.folder / "config.json"
+    config = ModelConfig.of(read_json_object(config_path)) if config_path.is_file() else None
+    naming = families.find_naming(tensors)
+    layers, ends, other = _sort_tensors(tensors, naming)
+    depth = config.depth if config and config.depth is not None else len(layers)
+    attributes = layer_attributes(config, min(depth, 100_000)) if config else [{}] * len(layers)
+    table = tuple(
+        Layer(index, MappingProxyType(layers[index]), attributes[index])
+        for index in range(min(depth, len(attributes)))
+        if index in layers
+    )
+    for index in sorted(set(layers) - {layer.index for layer in table}):
+        for entry in layers[index].values():
+            other[entry.name] = entry
+    return Checkpoint(
+        ref=ref,
+        path=path,
+        folder=files.folder,
+        files=files.weights,
+        tensors=MappingProxyType(tensors),
+        config=config,
+        naming=naming,
+        layers=table,
+        ends=MappingProxyType(ends),
+        other=MappingProxyType(other),
+        problems=tuple(_problems(config, naming, layers, ends)),
+        warnings=(*files.warnings, *warnings),
+        metadata=metadata,
+    )
+
+
+def _read_tensors(files: Files) -> tuple[dict[str, TensorEntry], dict[str, str], list[str]]:
+    tensors: dict[str, TensorEntry] = {}
+    metadata: dict[str, str] = {}
+    for path in files.weights:
+        entries, notes = read_header(path)
+        metadata.update(notes)
+        for entry in entries:
+            if entry.name in tensors:
+                raise InputError(
+                    f"tensor {one_line(entry.name)!r} is in {tensors[entry.name].file.name} as well",
+                    where=str(path),
+                    remedy="download the checkpoint again: each tensor may be in one shard only",
+                )
+            tensors[entry.name] = entry
+    if not tensors:
+        raise InputError("the checkpoint holds no tensors", where=str(files.folder))
+    warnings = []
+    if files.weight_map is not None:
+        for name, shard in files.weight_map.items():
+            if name not in tensors or tensors[name].file.name != Path(shard).name:
+                raise InputError(
+                    f"the index puts tensor {one_line(name)!r} into {one_line(shard)}, which does not hold it",
+                    where=str(files.folder),
+                    remedy="download the checkpoint again: index and shards do not belong together",
+                )
+        if extra := len(tensors) - len(files.weight_map):
+            warnings.append(f"{extra} tensors in the shards are not in the index")
+    return tensors, metadata, warnings
+
+
+def _sort_tensors(
+    tensors: Mapping[str, TensorEntry], naming: families.Naming | None
+) -> tuple[dict[int, dict[str, TensorEntry]], dict[str, dict[str, TensorEntry]], dict[str, TensorEntry]]:
+    layers: dict[int, dict[str, TensorEntry]] = {}
+    ends: dict[str, dict[str, TensorEntry]] = {role: {} for role in families.END_ROLES}
+    other: dict[str, TensorEntry] = {}
+    for name, entry in tensors.items():
+        place = naming.place(name) if naming else families.Place("other", -1, name)
+        if place.role == "layer":
+            layers.setdefault(place.index, {})[place.suffix] = entry
+        elif place.role == "other":
+            other[name] = entry
+        else:
+            ends[place.role][place.suffix] = entry
+    return dict(sorted(layers.items())), ends, other
+
+
+def _problems(
+    config: ModelConfig | None,
+    naming: families.Naming | None,
+    layers: Mapping[int, Any],
+    ends: Mapping[str, Mapping[str, TensorEntry]],
+) -> list[str]:
+    found = []
+    if config is None:
+        found.append("there is no config.json beside the weights")
+    if naming is None:
+        found.append("no tensor name begins with a known layer prefix")
+        return found
+    if config is not None:
+        if config.depth is None:
+            found.append("config.json does not say how many layers there are")
+        elif missing := [index for index in range(min(config.depth, 100_000)) if index not in layers]:
+            found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
+        if config.raw.get("is_encoder_decoder"):
+            found.append("it is an encoder-decoder, and only single decoder stacks are spliced")
+        if config.quantisation:
+            found.append(f"it is quantised ({config.quantisation}), and quantised layers are not spliced yet")
+    if not ends["embeddings"]:
+        found.append("no embedding tensor was found")
+    return found

@@ -1,0 +1,38 @@
+"""The two ways surgeon fails, each a sentence that says what, where, why and what to do."""
+
+from __future__ import annotations
+
+from .text import safe
+
+
+class SurgeonError(Exception):
+    """Something went wrong while working (exit code 1).
+
+    Attributes:
+        what: the failure itself, as a clause without a full stop.
+        where: file, recipe line, layer or tensor it happened at; may be empty.
+        why: the reason; may be empty.
+        remedy: what the user can do; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", remedy: str = "") -> None:
+        self.what, self.where, self.why, self.remedy = (safe(part) for part in (what, where, why, remedy))
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        """The whole error as one readable sentence or two, safe to print on a terminal."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.why:
+            text += f", because {self.why}"
+        text += "."
+        if self.remedy:
+            text += f" {self.remedy[0].upper()}{self.remedy[1:]}."
+        return text
+
+
+class InputError(SurgeonError):
+    """The input is wrong: a file, a recipe, an argument (exit code 2)."""
+
+    exit_code = 2

@@ -1,0 +1,389 @@
+"""Edits: named, serialisable, pure. Each takes a recipe and gives a new one; undo, repeat and the CLI follow from that.
+
+Positions are output layers counted from 0, and every range held here is half-open. Models are held by their
+reference, never by letter, so an edit means the same in another session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..errors import InputError
+from ..text import plural
+from . import stack
+from .schema import DTYPES, End, EndSource, Recipe, Slice
+
+DepthOf = Callable[[str], int]
+"""Number of layers of a donor by its reference; raises InputError when it cannot be opened."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of a recipe."""
+
+    verb: ClassVar[str]
+    usage: ClassVar[str]
+    help: ClassVar[str]
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        """The recipe after the edit; InputError, with the reason, when it makes no sense there."""
+        slices = recipe.explicit(depth_of)
+        changed = self.stack(slices, depth_of)
+        return recipe if changed == slices and recipe.slices is not None else _with_slices(recipe, changed)
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        """The slices after the edit (for edits that change the stack)."""
+        raise NotImplementedError
+
+    def touched(self) -> tuple[int, int] | None:
+        """Output layers `[start, stop)` that the edit made or moved, to select them afterwards."""
+        return None
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        """The same edit for another selection, for repeat."""
+        return self
+
+
+def _with_slices(recipe: Recipe, slices: tuple[Slice, ...]) -> Recipe:
+    data: dict[str, Any] = {name: getattr(recipe, name) for name in recipe.model_fields_set - {"models"}}
+    data.setdefault("merge_method", recipe.merge_method)
+    return Recipe.model_construct(_fields_set=set(data) | {"slices"}, **{**data, "slices": slices})
+
+
+def _check_range(start: int, stop: int, depth: int, what: str = "the stack") -> None:
+    if start < 0 or stop > depth:
+        shown = f"layer {start}" if stop == start + 1 else f"layers {start}-{stop - 1}"
+        has = f"0-{depth - 1}" if depth else "none"
+        raise InputError(f"there is no {shown} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
+    if start >= stop:
+        raise InputError("the range is empty", remedy="write it first-last, such as 8-23")
+
+
+def _check_donor(model: str, start: int, stop: int, depth_of: DepthOf) -> None:
+    _check_range(start, stop, depth_of(model), model)
+
+
+@dataclass(frozen=True)
+class Insert(Edit):
+    """Copies of a donor's layers, put before output layer `at` (at the end when None)."""
+
+    model: str
+    start: int
+    stop: int
+    at: int | None = None
+    verb = "insert"
+    usage = "insert B:8-23 [@14]"
+    help = "layers 8 to 23 of donor B before layer 14 (at the end without @)"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_donor(self.model, self.start, self.stop, depth_of)
+        total = stack.depth(slices)
+        at = total if self.at is None else self.at
+        if not 0 <= at <= total:
+            raise InputError(f"there is no position {at}", why=f"the stack has {plural(total, 'layer')}")
+        return stack.splice(slices, at, at, [stack.run(self.model, self.start, self.stop)])
+
+    def touched(self) -> tuple[int, int] | None:
+        return None if self.at is None else (self.at, self.at + self.stop - self.start)
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return replace(self, at=stop)
+
+
+@dataclass(frozen=True)
+class Delete(Edit):
+    """Output layers `[start, stop)` taken out."""
+
+    start: int
+    stop: int
+    verb = "delete"
+    usage = "delete 16-17"
+    help = "take layers 16 to 17 out of the stack"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_range(self.start, self.stop, stack.depth(slices))
+        return stack.splice(slices, self.start, self.stop, [])
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return Delete(start, start + self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Move(Edit):
+    """Output layers `[start, stop)` moved so that they stand before what is now layer `to`."""
+
+    start: int
+    stop: int
+    to: int
+    verb = "move"
+    usage = "move 16-23 @4"
+    help = "layers 16 to 23 before what is now layer 4"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        total = stack.depth(slices)
+        _check_range(self.start, self.stop, total)
+        if not 0 <= self.to <= total:
+            raise InputError(f"there is no position {self.to}", why=f"the stack has {plural(total, 'layer')}")
+        if self.start <= self.to <= self.stop:
+            return tuple(slices)
+        moved = stack.take(slices, self.start, self.stop)
+        rest = stack.splice(slices, self.start, self.stop, [])
+        to = self.to if self.to < self.start else self.to - (self.stop - self.start)
+        return stack.splice(rest, to, to, moved)
+
+    def touched(self) -> tuple[int, int] | None:
+        count = self.stop - self.start
+        if self.start <= self.to <= self.stop:
+            return self.start, self.stop
+        start = self.to if self.to < self.start else self.to - count
+        return start, start + count
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        shift = self.to - self.start if self.to < self.start else self.to - self.stop
+        to = start + shift if shift < 0 else stop + shift
+        return Move(start, stop, to)
+
+
+@dataclass(frozen=True)
+class Duplicate(Edit):
+    """`times` more copies of output layers `[start, stop)`, right behind them."""
+
+    start: int
+    stop: int
+    times: int = 1
+    verb = "duplicate"
+    usage = "duplicate 16-23 [x2]"
+    help = "two more copies of layers 16 to 23 behind them (one without x)"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_range(self.start, self.stop, stack.depth(slices))
+        if not 1 <= self.times <= 1000:
+            raise InputError(f"{self.times} copies make no sense", remedy="give 1 to 1000")
+        return stack.splice(slices, self.stop, self.stop, stack.take(slices, self.start, self.stop) * self.times)
+
+    def touched(self) -> tuple[int, int] | None:
+        return self.stop, self.stop + (self.stop - self.start) * self.times
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return Duplicate(start, start + self.stop - self.start, self.times)
+
+
+@dataclass(frozen=True)
+class Replace(Edit):
+    """Output layers `[start, stop)` replaced by a donor's `[from_start, from_stop)`; lengths may differ."""
+
+    start: int
+    stop: int
+    model: str
+    from_start: int
+    from_stop: int
+    verb = "replace"
+    usage = "replace 16-23 B:8-15"
+    help = "layers 8 to 15 of donor B in the place of layers 16 to 23"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_range(self.start, self.stop, stack.depth(slices))
+        _check_donor(self.model, self.from_start, self.from_stop, depth_of)
+        return stack.splice(slices, self.start, self.stop, [stack.run(self.model, self.from_start, self.from_stop)])
+
+    def touched(self) -> tuple[int, int] | None:
+        return self.start, self.start + self.from_stop - self.from_start
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return replace(self, start=start, stop=start + self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Reverse(Edit):
+    """Output layers `[start, stop)` in the opposite order, one slice each."""
+
+    start: int
+    stop: int
+    verb = "reverse"
+    usage = "reverse 4-7"
+    help = "layers 4 to 7 in the opposite order"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_range(self.start, self.stop, stack.depth(slices))
+        single = [stack.take(slices, index, index + 1)[0] for index in range(self.start, self.stop)]
+        return stack.splice(slices, self.start, self.stop, single[::-1])
+
+    def touched(self) -> tuple[int, int] | None:
+        return self.start, self.stop
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return Reverse(start, start + self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class SetEnd(Edit):
+    """The donor of an end; `model` None leaves it to the slices again, `tie` makes the head the embedding."""
+
+    end: End
+    model: str | None = None
+    tie: bool = False
+    verb = "end"
+    usage = "end lm_head B|tie|auto"
+    help = "embeddings, final_norm or lm_head from donor B (tie: the embedding; auto: as the slices say)"
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        if self.model is not None:
+            depth_of(self.model)
+        if self.tie and self.end != "lm_head":
+            raise InputError(f"{self.end} cannot be tied", remedy="only lm_head can")
+        value = EndSource(tie=True) if self.tie else EndSource(model=self.model) if self.model else None
+        return recipe.model_copy(update={self.end: value})
+
+
+@dataclass(frozen=True)
+class Upscale(Edit):
+    """Depth up-scaling: two copies of a donor, the first without its last `drop` layers, the second without its first.
+
+    Source: SOLAR 10.7B, arXiv 2312.15166 (n = 32, m = 8 gives 2 (n - m) = 48 layers).
+    """
+
+    model: str
+    drop: int
+    depth: int | None = None
+    verb = "upscale"
+    usage = "upscale A m=8 [n=32]"
+    help = "SOLAR's depth up-scaling: [0, n-m) and [m, n) of donor A as the whole stack"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        depth = depth_of(self.model) if self.depth is None else self.depth
+        _check_donor(self.model, 0, depth, depth_of)
+        if not 0 <= self.drop < depth:
+            raise InputError(f"m={self.drop} leaves no layers", why=f"n is {depth}", remedy="give m from 0 to n-1")
+        return stack.run(self.model, 0, depth - self.drop), stack.run(self.model, self.drop, depth)
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return self
+
+
+@dataclass(frozen=True)
+class Interleave(Edit):
+    """Blocks of `block` layers every `stride` layers, taken from `models` in turn; one model stacks upon itself.
+
+    Block 20 and stride 10 of one 80-layer model are the ranges of the 120B self-merges; block 1 and stride 1 of two
+    models alternate their layers.
+    """
+
+    models: tuple[str, ...]
+    block: int = 1
+    stride: int = 1
+    verb = "interleave"
+    usage = "interleave A B [block=16 stride=8]"
+    help = "blocks of the donors in turn as the whole stack (block 1, stride 1 alternates layer by layer)"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        if not self.models or self.block < 1 or not 1 <= self.stride <= self.block:
+            raise InputError(
+                f"block={self.block} stride={self.stride} would leave layers out", remedy="give block >= stride >= 1"
+            )
+        depth = min(depth_of(model) for model in self.models)
+        out: list[Slice] = []
+        start = 0
+        while True:
+            model = self.models[len(out) % len(self.models)]
+            stop = min(start + self.block, depth)
+            out.append(stack.run(model, start, stop))
+            if stop == depth:
+                return tuple(out)
+            start += self.stride
+
+
+@dataclass(frozen=True)
+class SelfStack(Edit):
+    """Blocks of one donor stacked upon themselves (see `Interleave`)."""
+
+    model: str
+    block: int
+    step: int
+    verb = "selfstack"
+    usage = "selfstack A block=20 stride=10"
+    help = "overlapping blocks of one donor as the whole stack"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        return Interleave((self.model,), self.block, self.step).stack(slices, depth_of)
+
+
+@dataclass(frozen=True)
+class Scale(Edit):
+    """Factors on the tensors of output layers `[start, stop)` whose names contain a filter (`*`: all of them)."""
+
+    start: int
+    stop: int
+    factors: tuple[tuple[str, float], ...]
+    verb = "scale"
+    usage = "scale 16-31 o_proj=0.707 [down_proj=0.707]"
+    help = "multiply these tensors of layers 16 to 31 (* for all; 1 takes the factor away)"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        _check_range(self.start, self.stop, stack.depth(slices))
+        if not self.factors:
+            raise InputError("no factor is given", remedy=f"write for instance: {self.usage}")
+        scaled = [self._scaled(part) for part in stack.take(slices, self.start, self.stop)]
+        return stack.splice(slices, self.start, self.stop, scaled)
+
+    def _scaled(self, part: Slice) -> Slice:
+        wanted = dict(self.factors)
+        old = part.parameters.get("scale", [])
+        rules = list(old) if isinstance(old, list) and all(isinstance(rule, dict) for rule in old) else [{"value": old}]
+        kept = [rule for rule in rules if str(rule.get("filter", "*")) not in wanted]
+        added = [{"filter": name, "value": factor} for name, factor in wanted.items() if name != "*" and factor != 1]
+        rest: list[dict[str, Any]] = [{"value": wanted["*"]}] if wanted.get("*", 1) != 1 else []
+        default = [rule for rule in kept if rule.get("filter", "*") == "*"]
+        named = [rule for rule in kept if rule.get("filter", "*") != "*"]
+        rules = [*added, *named, *(rest or default)]
+        parameters = {**part.parameters, "scale": rules}
+        if not [rule for rule in rules if rule.get("value") != 1]:
+            parameters.pop("scale")
+        if not parameters:
+            return Slice.model_construct(
+                **{name: getattr(part, name) for name in part.model_fields_set - {"parameters"}}
+            )
+        return part.model_copy(update={"parameters": parameters})
+
+    def touched(self) -> tuple[int, int] | None:
+        return self.start, self.stop
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return replace(self, start=start, stop=stop)
+
+
+@dataclass(frozen=True)
+class SetDtype(Edit):
+    """The dtype of what is written; None keeps each donor's own."""
+
+    dtype: str | None
+    verb = "dtype"
+    usage = "dtype bfloat16|keep"
+    help = "cast to this dtype (keep: copy the donors' bytes)"
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise InputError(f"{self.dtype!r} is not a dtype", remedy=f"give one of {', '.join(DTYPES)} or keep")
+        return recipe.model_copy(update={"dtype": self.dtype})
+
+
+@dataclass(frozen=True)
+class SetBase(Edit):
+    """The donor of config and tokenizer; None leaves it to the first slice."""
+
+    model: str | None
+    verb = "base"
+    usage = "base A|auto"
+    help = "config and tokenizer from donor A (auto: from the first slice's donor)"
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        if self.model is not None:
+            depth_of(self.model)
+        return recipe.model_copy(update={"base_model": self.model})
+
+
+EDITS: tuple[type[Edit], ...] = (
+    Insert, Delete, Move, Duplicate, Replace, Reverse, SetEnd, Upscale, SelfStack, Interleave, Scale, SetDtype,
+    SetBase,
+)  # fmt: skip

@@ -1,0 +1,219 @@
+"""Edits as text, for `surgeon edit --op`, the TUI's command line, logs and replays.
+
+Ranges are inclusive as on screen (`8-23`, `8`) or half-open as in files (`[8,24)`); `@14` is a position, `x2` a
+count, `name=value` a setting; a donor is a letter, a folder name, or its path (quoted if it has spaces).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import InputError
+from ..text import nearest
+from . import edits
+from .edits import EDITS, Edit
+from .letters import letters, named
+from .schema import ENDS, End
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?|\[(\d+),(\d+)\)")
+_ALIASES = {
+    "splice": "insert", "del": "delete", "dup": "duplicate", "dus": "upscale", "stack": "selfstack", "rev": "reverse",
+}  # fmt: skip
+_END_ALIASES: dict[str, End] = {
+    "embed": "embeddings", "embedding": "embeddings", "norm": "final_norm", "head": "lm_head",
+}  # fmt: skip
+
+
+def parse(text: str, models: Sequence[str]) -> Edit:
+    """The edit that `text` describes, donors named by the letters of `models`.
+
+    Raises:
+        InputError: no such edit, or its arguments are wrong; with the usage.
+    """
+    try:
+        words = shlex.split(re.sub(r"\[\s*(\d+)\s*,\s*(\d+)\s*\)", r"[\1,\2)", text))
+    except ValueError as error:
+        raise InputError(f"cannot read the edit {text!r}", why=str(error)) from error
+    if not words:
+        raise InputError("the edit is empty", remedy=f"known: {', '.join(kind.verb for kind in EDITS)}")
+    verb = _ALIASES.get(words[0], words[0])
+    kind = next((kind for kind in EDITS if kind.verb == verb), None)
+    if kind is None:
+        guess = nearest(words[0], [kind.verb for kind in EDITS])
+        known = f"did you mean {guess}?" if guess else f"known: {', '.join(kind.verb for kind in EDITS)}"
+        raise InputError(f"there is no edit {words[0]!r}", remedy=known.rstrip("?"))
+    return _Words(kind, words[1:], models).edit()
+
+
+class _Words:
+    """The arguments of one edit, taken from its words one by one."""
+
+    def __init__(self, kind: type[Edit], words: list[str], models: Sequence[str]) -> None:
+        self.kind, self.models = kind, models
+        self.at: int | None = None
+        self.times: int | None = None
+        self.settings: dict[str, str] = {}
+        self.rest: list[str] = []
+        for word in words:
+            if re.fullmatch(r"@(\d+|end)", word):
+                self.at = None if word == "@end" else int(word[1:])
+            elif re.fullmatch(r"[x×]\d{1,4}", word):
+                self.times = int(word[1:])
+            elif (match := re.fullmatch(r"([\w.*]+)=(.*)", word)) and kind is not edits.SetEnd:
+                self.settings[match[1]] = match[2]
+            else:
+                self.rest.append(word)
+
+    def wrong(self, why: str) -> InputError:
+        return InputError(f"{self.kind.verb}: {why}", remedy=f"write it like: {self.kind.usage}")
+
+    def next(self, what: str) -> str:
+        if not self.rest:
+            raise self.wrong(f"{what} is missing")
+        return self.rest.pop(0)
+
+    def model(self, text: str) -> str:
+        found = named(text, self.models)
+        if found is not None:
+            return found
+        if re.fullmatch(r"[A-Za-z]{1,2}", text):
+            known = ", ".join(f"{letter} {model}" for model, letter in letters(self.models).items())
+            raise self.wrong(f"there is no donor {text} (known: {known or 'none'})")
+        return text
+
+    def range(self, text: str) -> tuple[int, int]:
+        match = _RANGE.fullmatch(text)
+        if not match:
+            raise self.wrong(f"{text!r} is not a range")
+        if match[3]:
+            return int(match[3]), int(match[4])
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise self.wrong(f"the range {text} runs backwards")
+        return first, last + 1
+
+    def donor_range(self) -> tuple[str, int, int]:
+        word = self.next("a donor's range")
+        model, _, text = word.rpartition(":")
+        if not model:
+            raise self.wrong(f"{word!r} is not a donor's range")
+        return (self.model(model), *self.range(text))
+
+    def setting(self, name: str, default: int | None = None) -> int:
+        text = self.settings.pop(name, None)
+        if text is None:
+            if default is None:
+                raise self.wrong(f"{name}= is missing")
+            return default
+        if not re.fullmatch(r"\d{1,6}", text):
+            raise self.wrong(f"{name}={text} is not a whole number")
+        return int(text)
+
+    def edit(self) -> Edit:
+        made = self._build()
+        if self.rest or self.settings:
+            raise self.wrong(f"{' '.join([*self.rest, *self.settings])!r} is not expected there")
+        return made
+
+    def _build(self) -> Edit:
+        kind: Any = self.kind
+        if kind is edits.Insert:
+            return edits.Insert(*self.donor_range(), at=self.at)
+        if kind in (edits.Delete, edits.Reverse):
+            return kind(*self.range(self.next("a range")))  # type: ignore[no-any-return]
+        if kind is edits.Move:
+            start, stop = self.range(self.next("a range"))
+            if self.at is None:
+                raise self.wrong("the position @n is missing")
+            return edits.Move(start, stop, self.at)
+        if kind is edits.Duplicate:
+            start, stop = self.range(self.next("a range"))
+            return edits.Duplicate(start, stop, 1 if self.times is None else self.times)
+        if kind is edits.Replace:
+            return edits.Replace(*self.range(self.next("a range")), *self.donor_range())
+        if kind is edits.SetEnd:
+            return self._end()
+        if kind is edits.Upscale:
+            model = self.model(self.next("a donor"))
+            depth = self.setting("n") if "n" in self.settings else None
+            return edits.Upscale(model, self.setting("m"), depth)
+        if kind is edits.SelfStack:
+            return edits.SelfStack(self.model(self.next("a donor")), self.setting("block"), self.setting("stride"))
+        if kind is edits.Interleave:
+            models = tuple(self.model(word) for word in self.rest)
+            self.rest.clear()
+            if len(models) < 2:
+                raise self.wrong("two donors are needed")
+            block = self.setting("block", 1)
+            return edits.Interleave(models, block, self.setting("stride", block))
+        if kind is edits.Scale:
+            return self._scale()
+        word = self.next("a value")
+        if kind is edits.SetDtype:
+            return edits.SetDtype(None if word == "keep" else word)
+        return edits.SetBase(None if word == "auto" else self.model(word))
+
+    def _end(self) -> Edit:
+        name = self.next("embeddings, final_norm or lm_head")
+        end = _END_ALIASES.get(name, name)
+        if end not in ENDS:
+            raise self.wrong(f"{name!r} is not an end")
+        word = self.next("a donor")
+        if word in ("tie", "auto"):
+            return edits.SetEnd(end, tie=word == "tie")
+        return edits.SetEnd(end, self.model(word))
+
+    def _scale(self) -> Edit:
+        start, stop = self.range(self.next("a range"))
+        try:
+            factors = tuple((name, float(value)) for name, value in self.settings.items())
+        except ValueError as error:
+            raise self.wrong("a factor is not a number") from error
+        self.settings.clear()
+        return edits.Scale(start, stop, factors)
+
+
+def _span(start: int, stop: int) -> str:
+    return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+
+
+def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
+    """The text of an edit; donors by letter when `models` names them, by reference otherwise."""
+    known = letters(models)
+
+    def donor(model: str) -> str:
+        return known.get(model) or shlex.quote(model)
+
+    match edit:
+        case edits.Insert():
+            at = "" if edit.at is None else f" @{edit.at}"
+            return f"insert {donor(edit.model)}:{_span(edit.start, edit.stop)}{at}"
+        case edits.Move():
+            return f"move {_span(edit.start, edit.stop)} @{edit.to}"
+        case edits.Duplicate():
+            return f"duplicate {_span(edit.start, edit.stop)}" + (f" x{edit.times}" if edit.times != 1 else "")
+        case edits.Replace():
+            source = f"{donor(edit.model)}:{_span(edit.from_start, edit.from_stop)}"
+            return f"replace {_span(edit.start, edit.stop)} {source}"
+        case edits.Delete() | edits.Reverse():
+            return f"{edit.verb} {_span(edit.start, edit.stop)}"
+        case edits.SetEnd():
+            return f"end {edit.end} " + ("tie" if edit.tie else donor(edit.model) if edit.model else "auto")
+        case edits.Upscale():
+            return f"upscale {donor(edit.model)} m={edit.drop}" + (f" n={edit.depth}" if edit.depth else "")
+        case edits.SelfStack():
+            return f"selfstack {donor(edit.model)} block={edit.block} stride={edit.step}"
+        case edits.Interleave():
+            names = " ".join(donor(model) for model in edit.models)
+            return f"interleave {names} block={edit.block} stride={edit.stride}"
+        case edits.Scale():
+            factors = " ".join(f"{name}={factor:g}" for name, factor in edit.factors)
+            return f"scale {_span(edit.start, edit.stop)} {factors}"
+        case edits.SetDtype():
+            return f"dtype {edit.dtype or 'keep'}"
+        case edits.SetBase():
+            return f"base {donor(edit.model) if edit.model else 'auto'}"
+    raise AssertionError(f"no text for {edit!r}")

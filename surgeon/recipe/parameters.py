@@ -1,0 +1,83 @@
+"""What a parameter is worth for one tensor: scalars, gradients over a slice, and filters, as mergekit evaluates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Number = float | bool
+
+
+def position(index: int, length: int) -> float:
+    """Where layer `index` of a slice of `length` layers lies on the slice's gradient: 0 to 1, and 1 for a lone layer."""
+    return index / (length - 1) if length > 1 else 1.0
+
+
+def _scalar(value: Any) -> Number:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float, str)):
+        return float(value)
+    raise ValueError(f"{value!r} is neither a number, a list of numbers, nor a list of {{filter, value}}")
+
+
+def _is_filtered(value: Any) -> bool:
+    return isinstance(value, dict) and "value" in value
+
+
+def evaluate(value: Any, name: str, t: float) -> Number | None:
+    """The number a setting has for the tensor `name` at gradient position `t`; None when no filter matches.
+
+    A list of `{filter, value}` takes the first whose filter is absent, `*`, or a substring of the name; a list of
+    numbers is interpolated linearly; of booleans, the element at or before `t` is taken; an empty list is unset.
+
+    Raises:
+        ValueError: the setting has none of these forms.
+    """
+    if _is_filtered(value):
+        value = [value]
+    if isinstance(value, (list, tuple)):
+        if not value:
+            return None
+        if all(_is_filtered(item) for item in value):
+            for item in value:
+                wanted = item.get("filter")
+                if wanted in (None, "*") or str(wanted) in name:
+                    return evaluate(item["value"], name, t)
+            return None
+        return _gradient([_scalar(item) for item in value], t)
+    return None if value is None else _scalar(value)
+
+
+def _gradient(values: list[Number], t: float) -> Number:
+    last = len(values) - 1
+    if isinstance(values[0], bool):
+        return values[int(t * last)]
+    scaled = t * last
+    low = int(scaled)
+    high = min(last, low + 1)
+    fraction = scaled - low
+    return (1 - fraction) * values[low] + fraction * values[high]
+
+
+def lookup(name: str, tensor: str, t: float, *levels: dict[str, Any]) -> Number | None:
+    """The first level (most specific first) that gives parameter `name` a number for this tensor."""
+    for level in levels:
+        if name in level:
+            found = evaluate(level[name], tensor, t)
+            if found is not None:
+                return found
+    return None
+
+
+def cut(value: Any, length: int, start: int, stop: int) -> Any:
+    """The setting of a slice of `length` layers, for the layers `start` to `stop` alone: gradients keep their values."""
+    if _is_filtered(value):
+        return {**value, "value": cut(value["value"], length, start, stop)}
+    if not isinstance(value, (list, tuple)) or not value:
+        return value
+    if all(_is_filtered(item) for item in value):
+        return [cut(item, length, start, stop) for item in value]
+    numbers = [_scalar(item) for item in value]
+    kept = [_gradient(numbers, position(index, length)) for index in range(start, stop)]
+    kept = [round(item, 12) if isinstance(item, float) else item for item in kept]
+    return kept[0] if len(set(kept)) == 1 else kept

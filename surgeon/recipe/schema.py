@@ -1,0 +1,184 @@
+"""The recipe: mergekit's YAML as immutable values, with surgeon's own keys for the ends of the network.
+
+`reference` for the mergekit part: its configuration documentation and observed behaviour of release 0.1.5. Ranges
+are half-open. Values that only a plan can judge (does the layer exist, do the donors fit) are not judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+
+End = Literal["embeddings", "final_norm", "lm_head"]
+ENDS: tuple[End, ...] = ("embeddings", "final_norm", "lm_head")
+DTYPES = ("bfloat16", "float16", "float32")
+
+Parameters = dict[str, Any]
+"""Parameter name -> scalar, gradient (list of numbers), or list of `{filter, value}`."""
+
+
+class Frozen(BaseModel):
+    """Immutable; unknown keys are reported by the reader with a suggestion, so they are passed over here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _model_text(value: Any) -> Any:
+    """mergekit's dict form of a model reference as the string `path[@revision][+lora]`."""
+    if not isinstance(value, Mapping):
+        return value
+    inner = value.get("model")
+    if not isinstance(inner, Mapping) or "path" not in inner:
+        raise ValueError("a model is a string, or {model: {path: ..., revision: ...}}")
+    text = str(inner["path"]) + (f"@{inner['revision']}" if inner.get("revision") else "")
+    lora = value.get("lora")
+    if isinstance(lora, Mapping) and lora.get("path"):
+        text += f"+{lora['path']}"
+    return text
+
+
+def _known_dtype(value: str | None) -> str | None:
+    if value is None:
+        return None
+    name = value.removeprefix("torch.")
+    name = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}.get(
+        name, name
+    )
+    if name not in DTYPES:
+        raise ValueError(f"{value!r} is not one of {', '.join(DTYPES)}")
+    return name
+
+
+ModelRef = Annotated[str, BeforeValidator(_model_text), Field(min_length=1)]
+DtypeName = Annotated[str | None, AfterValidator(_known_dtype)]
+LayerRange = tuple[StrictInt, StrictInt]
+
+
+class Source(Frozen):
+    """A range of one donor's layers: `[start, stop)`, or all of them when `layer_range` is absent."""
+
+    model: ModelRef
+    layer_range: LayerRange | None = None
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class Slice(Frozen):
+    """A run of output layers: one source is copied, several are blended by the slice's method or the recipe's."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    merge_method: str | None = None
+    base_model: ModelRef | None = None
+    parameters: Parameters = Field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """One source and nothing else said: may be cut and joined without changing any meaning."""
+        return len(self.sources) == 1 and not (
+            self.merge_method or self.base_model or self.parameters or self.sources[0].parameters
+        )
+
+
+class WholeModel(Frozen):
+    """An entry of `models:`: all layers of one donor."""
+
+    model: ModelRef
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class EndSource(Frozen):
+    """Where an end of the network comes from: a donor, or, for the head, the embedding itself (`tie: true`)."""
+
+    model: ModelRef | None = None
+    tie: bool = False
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class Recipe(Frozen):
+    """A whole recipe; see `recipes/` for examples."""
+
+    merge_method: str = "passthrough"
+    name: str | None = None
+    base_model: ModelRef | None = None
+    models: tuple[WholeModel, ...] | None = None
+    slices: tuple[Slice, ...] | None = None
+    modules: dict[str, Any] | None = None
+    parameters: Parameters = Field(default_factory=dict)
+    dtype: DtypeName = None
+    out_dtype: DtypeName = None
+    embeddings: EndSource | None = None
+    final_norm: EndSource | None = None
+    lm_head: EndSource | None = None
+    first_layers: dict[str, Any] | None = None
+    last_layers: dict[str, Any] | None = None
+    tokenizer_source: str | None = None
+    tokenizer: dict[str, Any] | None = None
+    chat_template: str | None = None
+
+    def end(self, end: End) -> EndSource | None:
+        """What the recipe says of one end, or None when it leaves it to the slices."""
+        value = getattr(self, end)
+        assert value is None or isinstance(value, EndSource)
+        return value
+
+    def model_refs(self) -> list[str]:
+        """Every donor named, each once: slices in their order, then base model and ends."""
+        return list(dict.fromkeys(self._refs()))
+
+    def _refs(self) -> Iterator[str]:
+        for entry in self.models or ():
+            yield entry.model
+        for part in self.slices or ():
+            for source in part.sources:
+                yield source.model
+        for part in self.slices or ():
+            if part.base_model:
+                yield part.base_model
+        if self.base_model:
+            yield self.base_model
+        for end in ENDS:
+            value = self.end(end)
+            if value and value.model:
+                yield value.model
+
+    def with_models(self, rename: Mapping[str, str]) -> Recipe:
+        """The same recipe with donors under other names."""
+
+        def walk(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {
+                    key: rename.get(item, item)
+                    if key in {"model", "base_model"} and isinstance(item, str)
+                    else walk(item)
+                    for key, item in value.items()
+                }
+            return [walk(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+        return Recipe.model_validate(walk(self.model_dump(exclude_unset=True)))
+
+    def explicit(self, depth_of: Callable[[str], int]) -> tuple[Slice, ...]:
+        """The slices with every range written out; `models:` becomes the one slice it stands for.
+
+        Args:
+            depth_of: number of layers of a donor by its reference.
+        """
+        if self.models is not None and self.slices is None:
+            sources = tuple(
+                Source(model=entry.model, layer_range=(0, depth_of(entry.model)), parameters=entry.parameters)
+                for entry in self.models
+            )
+            return (Slice(sources=sources),) if sources else ()
+        return tuple(
+            part.model_copy(
+                update={
+                    "sources": tuple(
+                        source
+                        if source.layer_range is not None
+                        else source.model_copy(update={"layer_range": (0, depth_of(source.model))})
+                        for source in part.sources
+                    )
+                }
+            )
+            for part in self.slices or ()
+        )
