@@ -37,7 +37,7 @@ class ModelConfig:
     @property
     def text(self) -> dict[str, Any]:
         """The settings of the text model."""
-        return self.raw[self.nest] if self.nest else self.raw  # type: ignore[no-any-return]
+        return self.raw[self.nest] if self.nest else self.raw
 
     def get(self, *names: str) -> Any:
         """The first of `names` that is set and not null."""
@@ -136,14 +136,17 @@ class ModelConfig:
 
     @property
     def rope(self) -> dict[str, Any]:
-        """Rotary settings in one form: `theta` (or per attention kind), and whatever scaling is set; {} without rope."""
+        """Rotary settings in one form: `theta` (or per attention kind) and any scaling; {} without rope."""
         parameters = self.get("rope_parameters")
         if isinstance(parameters, dict):
             found = _flat_rope(parameters)
         else:
             scaling = self.get("rope_scaling")
             found = _flat_rope(scaling) if isinstance(scaling, dict) else {}
-        for key, source in (("theta", ("rope_theta", "rotary_emb_base")), ("local_theta", ("rope_local_base_freq",))):
+        for key, source in (
+            ("theta", ("rope_theta", "rotary_emb_base")),
+            ("local_theta", ("rope_local_base_freq",)),
+        ):
             value = self.get(*source)
             if value is not None and key not in found and not any(isinstance(v, dict) for v in found.values()):
                 found[key] = value
@@ -226,7 +229,7 @@ def _attention(config: ModelConfig, depth: int) -> Iterator[str | None]:
 
 
 def _first_sliding(config: ModelConfig, family: Family, depth: int) -> int:
-    window = config.text["sliding_window"] if "sliding_window" in config.text else family.window
+    window = config.text.get("sliding_window", family.window)
     if not window:
         return depth
     if family.slides == "upper":

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 Role = Literal["layer", "embeddings", "final_norm", "lm_head", "other"]
 END_ROLES: tuple[Role, ...] = ("embeddings", "final_norm", "lm_head")
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """Where a tensor belongs: its role, the layer index (-1 outside the layers), and its name within that place."""
 
     role: Role

@@ -142,7 +142,9 @@ def _check_coverage(path: Path, entries: list[TensorEntry], data_start: int, fil
         if entry.offset < position:
             raise _broken(path, f"tensors {one_line(before)!r} and {one_line(entry.name)!r} overlap")
         if entry.offset > position:
-            raise _broken(path, f"{entry.offset - position} bytes before tensor {one_line(entry.name)!r} belong to none")
+            raise _broken(
+                path, f"{entry.offset - position} bytes before tensor {one_line(entry.name)!r} belong to none"
+            )
         position, before = entry.offset + entry.nbytes, entry.name
     if position > file_size:
         raise _broken(

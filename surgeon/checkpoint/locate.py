@@ -134,7 +134,7 @@ def _pickle(path: Path) -> InputError:
     return InputError(
         "these weights are a pickle, which runs code when it is loaded, so surgeon does not open it",
         where=str(path),
-        remedy="convert it once, in an environment you trust: python -c \"from transformers import "
+        remedy='convert it once, in an environment you trust: python -c "from transformers import '
         "AutoModelForCausalLM as M; M.from_pretrained('IN', dtype='auto').save_pretrained('OUT')\"",
     )
 
@@ -143,7 +143,9 @@ def _no_weights(path: Path, found: list[Path]) -> InputError:
     names = [file.name for file in found]
     if "adapter_model.safetensors" in names:
         return InputError(
-            "this is a LoRA adapter, not a whole checkpoint", where=str(path), remedy="merge it into its base first"
+            "this is a LoRA adapter, not a whole checkpoint",
+            where=str(path),
+            remedy="merge it into its base first",
         )
     if found:
         return InputError(
@@ -169,7 +171,7 @@ def _sharded(folder: Path, index: Path) -> Files:
             continue
         if not _is_inside(name):
             raise InputError(
-                f"the index puts tensor {one_line(tensor)!r} into {one_line(name)!r}, which is not a file of this folder",
+                f"the index puts tensor {one_line(tensor)!r} into {one_line(name)!r}, not a file of this folder",
                 where=str(index),
                 remedy="do not use this checkpoint: its index points outside itself",
             )

@@ -19,7 +19,15 @@ FILES = (
 )  # fmt: skip
 """Every file a tokenizer may be made of; what a new checkpoint takes from its tokenizer's donor."""
 
-_CORE = ("tokenizer.json", "tokenizer.model", "tekken.json", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
+_CORE = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tekken.json",
+    "spiece.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+)
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
 

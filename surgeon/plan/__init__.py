@@ -1,6 +1,17 @@
 """Recipe and checkpoints resolved: every output tensor decided, everything that can be wrong found, nothing written."""
 
-from .resolve import Donors, resolve
+from .donors import Donors
+from .resolve import resolve
 from .types import Convert, Copy, Donor, Finding, Plan, PlannedLayer, PlannedTensor
 
-__all__ = ["Convert", "Copy", "Donor", "Donors", "Finding", "Plan", "PlannedLayer", "PlannedTensor", "resolve"]
+__all__ = [
+    "Convert",
+    "Copy",
+    "Donor",
+    "Donors",
+    "Finding",
+    "Plan",
+    "PlannedLayer",
+    "PlannedTensor",
+    "resolve",
+]

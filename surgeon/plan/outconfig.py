@@ -133,7 +133,7 @@ def _suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     for key, value in config.text.items():
         if key in _DEPTH_MATHS and value:
             yield key, "it makes the computation depend on the depth or on a layer's position"
-        elif key in LISTS or not value or isinstance(value, (str, bool)) and config.family:
+        elif key in LISTS or not value or (isinstance(value, (str, bool)) and config.family):
             continue
         elif isinstance(value, list) and len(value) == depth and depth > 2 and key not in _HARMLESS:
             if key not in {"architectures", "eos_token_id", "suppress_tokens", "begin_suppress_tokens"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,7 +59,10 @@ class Document:
         if recipe == self.recipe:
             return self
         old, new = as_data(self.recipe), as_data(recipe)
-        for write in (lambda: yamltext.rewrite(self.text, old, new), lambda: yamltext.sync_whole(self.text, new)):
+        for write in (
+            partial(yamltext.rewrite, self.text, old, new),
+            partial(yamltext.sync_whole, self.text, new),
+        ):
             try:
                 document = parse(write(), self.path)
             except (ValueError, YAMLError, InputError, KeyError, IndexError):

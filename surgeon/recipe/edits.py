@@ -280,7 +280,8 @@ class Interleave(Edit):
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         if not self.models or self.block < 1 or not 1 <= self.stride <= self.block:
             raise InputError(
-                f"block={self.block} stride={self.stride} would leave layers out", remedy="give block >= stride >= 1"
+                f"block={self.block} stride={self.stride} would leave layers out",
+                remedy="give block >= stride >= 1",
             )
         depth = min(depth_of(model) for model in self.models)
         out: list[Slice] = []

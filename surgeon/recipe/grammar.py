@@ -133,7 +133,8 @@ class _Words:
             start, stop = self.range(self.next("a range"))
             return edits.Duplicate(start, stop, 1 if self.times is None else self.times)
         if kind is edits.Replace:
-            return edits.Replace(*self.range(self.next("a range")), *self.donor_range())
+            start, stop = self.range(self.next("a range"))
+            return edits.Replace(start, stop, *self.donor_range())
         if kind is edits.SetEnd:
             return self._end()
         if kind is edits.Upscale:

@@ -1,4 +1,4 @@
-"""What a parameter is worth for one tensor: scalars, gradients over a slice, and filters, as mergekit evaluates them."""
+"""What a parameter is worth for one tensor: scalars, gradients and filters, as mergekit evaluates them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Number = float | bool
 
 
 def position(index: int, length: int) -> float:
-    """Where layer `index` of a slice of `length` layers lies on the slice's gradient: 0 to 1, and 1 for a lone layer."""
+    """Where layer `index` of `length` lies on its slice's gradient: 0 to 1, and 1 for a lone layer."""
     return index / (length - 1) if length > 1 else 1.0
 
 
@@ -70,7 +70,7 @@ def lookup(name: str, tensor: str, t: float, *levels: dict[str, Any]) -> Number 
 
 
 def cut(value: Any, length: int, start: int, stop: int) -> Any:
-    """The setting of a slice of `length` layers, for the layers `start` to `stop` alone: gradients keep their values."""
+    """A setting of a slice of `length` layers for its layers `[start, stop)` alone: gradients keep their values."""
     if _is_filtered(value):
         return {**value, "value": cut(value["value"], length, start, stop)}
     if not isinstance(value, (list, tuple)) or not value:

@@ -43,9 +43,13 @@ def _known_dtype(value: str | None) -> str | None:
     if value is None:
         return None
     name = value.removeprefix("torch.")
-    name = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}.get(
-        name, name
-    )
+    name = {
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "half": "float16",
+        "fp32": "float32",
+        "float": "float32",
+    }.get(name, name)
     if name not in DTYPES:
         raise ValueError(f"{value!r} is not one of {', '.join(DTYPES)}")
     return name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .parameters import cut
 from .schema import LayerRange, Parameters, Slice, Source
@@ -53,13 +53,20 @@ def piece(part: Slice, start: int, stop: int) -> Slice:
         return {name: cut(value, count, start, stop) for name, value in parameters.items()}
 
     sources = tuple(
-        _set(source, layer_range=(span(source)[0] + start, span(source)[0] + stop), parameters=sub(source.parameters))
+        _set(
+            source,
+            layer_range=(span(source)[0] + start, span(source)[0] + stop),
+            parameters=sub(source.parameters),
+        )
         for source in part.sources
     )
     return _set(part, sources=sources, parameters=sub(part.parameters))
 
 
-def _set(model: Slice | Source, **values: object) -> Any:
+_Part = TypeVar("_Part", Slice, Source)
+
+
+def _set(model: _Part, **values: object) -> _Part:
     """A copy with other values, leaving empty parameter tables unsaid."""
     if not values.get("parameters", True):
         values.pop("parameters")

@@ -149,7 +149,7 @@ def rewrite(text: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _top_blocks(text: str) -> tuple[dict[str, Block], list[str]]:
     """Every top-level key's block, and the comment lines after the last."""
-    root = engine().compose(text)  # type: ignore[no-untyped-call]
+    root = engine().compose(text)
     if not isinstance(root, MappingNode) or root.flow_style or "&" in text:
         raise ValueError("not in block layout")
     lines = text.splitlines()
@@ -177,7 +177,7 @@ def _cut(lines: list[str], starts: list[int], first: int) -> tuple[list[Block], 
 def _changed(key: str, block: Block, old: Any, new: Any) -> tuple[str, ...]:
     """The lines of a top-level key whose value changed."""
     text = "\n".join(block.body) + "\n"
-    root = engine().compose(text)  # type: ignore[no-untyped-call]
+    root = engine().compose(text)
     node = root.value[0][1]
     if isinstance(node, SequenceNode) and not node.flow_style and isinstance(new, list) and new and old:
         return _changed_list(block, [item.start_mark for item in node.value], old, new)

@@ -1,0 +1,90 @@
+"""The Typer application: every verb, and opening the TUI when the first word is not one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import SurgeonError
+from . import assemble, demo, doctor, edit, generate, inspect, open_tui, plan
+from .common import fail
+
+
+class _PathsOpenTheTui(TyperGroup):
+    """`surgeon ./A ./B` and `surgeon --recipe FILE` mean `surgeon open ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {"--help", "--version", "--install-completion", "--show-completion"}
+        if not args or (args[0] not in self.commands and args[0] not in own and _opens(args[0])):
+            args = ["open", *args]
+        return super().parse_args(ctx, args)
+
+
+def _opens(word: str) -> bool:
+    return word.startswith("-") or os.sep in word or Path(word).exists()
+
+
+app = typer.Typer(
+    cls=_PathsOpenTheTui,
+    name="surgeon",
+    help="Layer surgery on language models: see, splice, try, assemble.\n\n"
+    "`surgeon PATH... [--recipe FILE]` opens the terminal interface.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"surgeon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("open", help="Open checkpoints and a recipe in the terminal interface (the default).")(open_tui.open_tui)
+app.command("demo", help="Copy the demo checkpoints somewhere and open them, or run them with --no-tui.")(demo.demo)
+app.command("inspect", help="What checkpoints hold, for one or side by side for several.")(inspect.inspect)
+app.command("edit", help="Change a recipe with named operations.")(edit.edit)
+app.command("plan", help="What a recipe would write, and everything wrong with it.")(plan.plan)
+app.command("assemble", help="Write the model of a recipe to disk.")(assemble.assemble)
+app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)
+app.command("doctor", help="What the terminal, tmux, SSH, torch and the disk can do here.")(doctor.doctor)
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line and give its exit code."""
+    try:
+        code = app(args, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SurgeonError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("surgeon: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone: what it wanted it has. Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
