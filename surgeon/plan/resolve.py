@@ -71,7 +71,11 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
     """
     recipe = document.recipe
     by_letter, failed, names = donors.lettered(recipe.model_refs())
-    by_ref = {donor.ref: donor for donor in by_letter.values()}
+    # A session may have more donors open than the recipe names: they keep their letters and decide nothing.
+    named = {ref for ref in recipe.model_refs()}
+    mine = [donor for donor in by_letter.values() if donor.ref in named]
+    failed = {ref: error for ref, error in failed.items() if ref in named}
+    by_ref = {donor.ref: donor for donor in mine}
     findings = [
         *checks.keys(document),
         *checks.unsupported(document),
@@ -84,19 +88,19 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
         slices = ()
     findings += checks.slices(document, slices, by_ref, names)
     layers, template = _bare_layers(recipe, slices, names), _template(recipe, slices, by_ref)
-    if template is None or not layers or checks.unspliceable(by_letter.values()):
-        findings += checks.spliceable(by_letter.values())
+    if template is None or not layers or checks.unspliceable(mine):
+        findings += checks.spliceable(mine)
         return _finished(document, by_letter, tuple(layers), None, findings)
     context = _Context(recipe, slices, by_ref, template)
     layers, problems = _fill(context, layers)
     findings += problems
     who = owners(recipe, *_outer_donors(slices, by_ref, template), by_ref)
-    used = [d for d in by_letter.values() if _is_used(d, layers, who, template)]
+    used = [d for d in mine if _is_used(d, layers, who, template)]
     findings += compare(used, template, layers)
     findings += compare_tokenizers(who.embeddings, used, template, who.lm_head)
     ends, problems = plan_ends(recipe, who, _EndMaker(context))
     findings += problems
-    findings += checks.base(document, template, by_letter.values())
+    findings += checks.base(document, template, mine)
     return _assembled(document, context, by_letter, layers, ends, findings, shard_size)
 
 
@@ -213,7 +217,7 @@ def _assembled(
         context.tensor(Place("other", -1, name), entry, template, None)
         for name, entry in template.checkpoint.other.items()
     )
-    findings += checks.outside(template, by_letter.values())
+    findings += checks.outside(template, context.by_ref.values())
     config = None
     if all(layer.tensors for layer in layers):
         pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers]

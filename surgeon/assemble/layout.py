@@ -1,0 +1,166 @@
+"""Where every byte of the output goes: shards, their headers and their offsets, all known before the first write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.dtypes import BITS
+from ..checkpoint.locate import INDEX, SINGLE
+from ..plan.estimate import split
+from ..plan.types import Copy, PlannedTensor
+
+DATA_ALIGNMENT = 4096
+"""Bytes that data starts at a multiple of: file systems that share blocks between files need it."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tensor and the byte of its shard that it begins at."""
+
+    tensor: PlannedTensor
+    offset: int
+
+    @property
+    def stop(self) -> int:
+        """The byte after its last."""
+        return self.offset + self.tensor.nbytes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One output file: `header` with the eight bytes of its length, tensors in the order of their bytes."""
+
+    name: str
+    header: bytes
+    tensors: tuple[Placed, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self.tensors[-1].stop if self.tensors else len(self.header)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All weight files; `index` is the text of the index file, None for a single shard."""
+
+    shards: tuple[Shard, ...]
+    index: str | None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all files together."""
+        return sum(shard.nbytes for shard in self.shards) + len(self.index or "")
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(placed.tensor.nbytes for shard in self.shards for placed in shard.tensors)
+
+    def file_names(self) -> list[str]:
+        """Names of all files, the index last."""
+        return [shard.name for shard in self.shards] + ([INDEX] if self.index else [])
+
+
+@dataclass(frozen=True)
+class Run:
+    """Bytes adjacent in a source file that are adjacent in the output as well: one copy for several tensors."""
+
+    file: Path
+    start: int
+    tensors: tuple[Placed, ...]
+
+    @property
+    def offset(self) -> int:
+        """The byte of the shard it goes to."""
+        return self.tensors[0].offset
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to copy."""
+        return self.tensors[-1].stop - self.offset
+
+
+Step = Run | Placed
+"""What a worker does next: copy a run, or compute one tensor."""
+
+
+def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> Layout:
+    """The layout of `tensors` in shards of at most `shard_size` bytes (a larger tensor gets a shard of its own)."""
+    parts = split(tensors, shard_size)
+    if len(parts) == 1:
+        return Layout((_shard(SINGLE, parts[0]),), None)
+    shards = tuple(
+        _shard(f"model-{number:05d}-of-{len(parts):05d}.safetensors", part)
+        for number, part in enumerate(parts, start=1)
+    )
+    return Layout(shards, _index(shards))
+
+
+def steps(shard: Shard) -> list[Step]:
+    """The work of a shard in the order of its bytes, adjacent copies joined."""
+    found: list[Step] = []
+    for placed in shard.tensors:
+        source = placed.tensor.source
+        if not isinstance(source, Copy):
+            found.append(placed)
+            continue
+        last, entry = found[-1] if found else None, source.entry
+        if isinstance(last, Run) and last.file == entry.file and last.start + last.nbytes == entry.offset:
+            found[-1] = Run(last.file, last.start, (*last.tensors, placed))
+        else:
+            found.append(Run(entry.file, entry.offset, (placed,)))
+    return found
+
+
+def _shard(name: str, tensors: Sequence[PlannedTensor]) -> Shard:
+    ordered = _aligned(tensors)
+    table: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts = []
+    position = 0
+    for tensor in ordered:
+        starts.append(position)
+        position += tensor.nbytes
+        table[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [starts[-1], position],
+        }
+    text = json.dumps(table, separators=(",", ":")).encode()
+    # The format allows trailing spaces in the header; they move the data to where blocks can be shared.
+    text += b" " * (-(8 + len(text)) % DATA_ALIGNMENT)
+    header = len(text).to_bytes(8, "little") + text
+    placed = tuple(Placed(tensor, len(header) + start) for tensor, start in zip(ordered, starts, strict=True))
+    return Shard(name, header, placed)
+
+
+def _aligned(tensors: Sequence[PlannedTensor]) -> list[PlannedTensor]:
+    """The given order, or, where it would put an element at an odd address, the wide dtypes first.
+
+    The format has no gaps, and torch cannot view an element that does not lie at a multiple of its own width.
+    """
+    position = 0
+    for tensor in tensors:
+        if position % _width(tensor):
+            return sorted(tensors, key=_width, reverse=True)
+        position += tensor.nbytes
+    return list(tensors)
+
+
+def _width(tensor: PlannedTensor) -> int:
+    return max(1, BITS[tensor.dtype] // 8)
+
+
+def _index(shards: Sequence[Shard]) -> str:
+    placed = [(item.tensor, shard.name) for shard in shards for item in shard.tensors]
+    document = {
+        "metadata": {
+            "total_parameters": sum(tensor.numel for tensor, _ in placed),
+            "total_size": sum(tensor.nbytes for tensor, _ in placed),
+        },
+        "weight_map": {tensor.name: name for tensor, name in sorted(placed, key=lambda item: item[0].name)},
+    }
+    return json.dumps(document, indent=2) + "\n"

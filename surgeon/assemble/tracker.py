@@ -1,0 +1,118 @@
+"""What the workers have done so far, counted by them and told to the caller by the main thread alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..plan.types import Plan
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], object]
+Where = int | str
+"""An output layer's index, or the role of what lies outside the layers."""
+
+INTERVAL = 0.25
+"""Seconds between two progress events."""
+
+WINDOW = 10.0
+"""Seconds that the rate is the mean of."""
+
+
+class Halted(Exception):
+    """Raised in a worker that is to stop because of a cancel or of another worker's failure."""
+
+
+def places(plan: Plan) -> dict[str, Where]:
+    """Where each output tensor belongs."""
+    found: dict[str, Where] = {tensor.name: layer.index for layer in plan.layers for tensor in layer.tensors}
+    found |= {tensor.name: role for role, end in plan.ends.items() for tensor in end.tensors}
+    return found | {tensor.name: "other" for tensor in plan.extra}
+
+
+class Tracker:
+    """Shared by all workers; every method may be called from any thread.
+
+    Attributes:
+        done: bytes written.
+        current: what was worked on last.
+        finished: layers and ends of which every tensor is written, until the main thread takes them.
+        warnings: sentences about the result.
+    """
+
+    def __init__(self, where: Mapping[str, Where]) -> None:
+        self._where = where
+        self._left = Counter(where.values())
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.done = 0
+        self.current: Where | None = None
+        self.finished: deque[Where] = deque()
+        self.warnings: list[str] = []
+
+    def halt(self) -> None:
+        """Make every worker stop at its next piece."""
+        self._stop.set()
+
+    def begin(self, name: str) -> None:
+        """A worker turns to a tensor."""
+        self.current = self._where[name]
+
+    def advance(self, count: int) -> None:
+        """`count` more bytes are written; raises Halted when it is time to stop."""
+        if self._stop.is_set():
+            raise Halted
+        with self._lock:
+            self.done += count
+
+    def finish(self, name: str) -> None:
+        """All of a tensor is written."""
+        where = self._where[name]
+        with self._lock:
+            self._left[where] -= 1
+            if not self._left[where]:
+                self.finished.append(where)
+
+    def warn(self, sentence: str) -> None:
+        """Note something for the user that does not stop the work."""
+        with self._lock:
+            self.warnings.append(sentence)
+
+
+class Reporter:
+    """Turns a tracker's counts into events; used by the main thread only."""
+
+    def __init__(self, tracker: Tracker, total: int, emit: OnEvent) -> None:
+        self._tracker, self._total, self._emit = tracker, total, emit
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def tick(self, last: bool = False) -> None:
+        """Tell what has finished, and the progress if it is time for it (or if this is the last call)."""
+        while self._tracker.finished:
+            where = self._tracker.finished.popleft()
+            known = {"event": "layer", "index": where} if isinstance(where, int) else {"event": "end", "role": where}
+            self._emit(known)
+        now = time.monotonic()
+        if last or now - self._samples[-1][0] >= INTERVAL:
+            self._progress(now)
+
+    def _progress(self, now: float) -> None:
+        done = self._tracker.done
+        self._samples.append((now, done))
+        while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        rate = (done - before) / (now - since) if now > since else 0.0
+        self._emit(
+            {
+                "event": "progress",
+                "bytes": done,
+                "total": self._total,
+                "rate": round(rate),
+                "eta": round((self._total - done) / rate, 1) if rate else None,
+                "layer": self._tracker.current,
+            }
+        )

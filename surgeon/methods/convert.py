@@ -1,0 +1,87 @@
+"""Cast and scale: the one formula of a passthrough that is more than a copy.
+
+out = round(float32(x) * factor), in float64 where either side is F64; one rounding at the end, to nearest even.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..checkpoint.dtypes import ARITHMETIC, BITS, TORCH_NAMES
+from ..errors import SurgeonError
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 128 * 1024
+"""Elements per chunk: source, scratch and result then stay in a core's second-level cache."""
+
+
+class Converter:
+    """Converts chunks of one tensor; its three buffers are all the memory it ever takes.
+
+    Fill `source` with the bytes of up to CHUNK elements, call `run`, take the bytes it returns before the next call.
+
+    Attributes:
+        source: writable bytes for CHUNK elements of the source dtype.
+        source_width: bytes per source element.
+        target_width: bytes per target element.
+        overflowed: finite elements so far that F16 could not hold and that became infinite.
+    """
+
+    def __init__(self, source: str, target: str, factor: float = 1.0) -> None:
+        """Source and target are safetensors codes out of F64, F32, F16, BF16; SurgeonError for any other."""
+        import torch
+
+        for code in (source, target):
+            if code not in ARITHMETIC:
+                raise SurgeonError(f"tensors of dtype {code} can be copied, but not cast or scaled")
+        self.factor = factor
+        self.source_width, self.target_width = BITS[source] // 8, BITS[target] // 8
+        source_bytes, target_bytes = bytearray(CHUNK * self.source_width), bytearray(CHUNK * self.target_width)
+        self.source = memoryview(source_bytes)
+        self._target = memoryview(target_bytes)
+        self._in = torch.frombuffer(source_bytes, dtype=getattr(torch, TORCH_NAMES[source]))
+        self._out = torch.frombuffer(target_bytes, dtype=getattr(torch, TORCH_NAMES[target]))
+        self._scratch = torch.empty(CHUNK, dtype=_working(source, target))
+        self._narrow = target == "F16"
+        self.overflowed = 0
+
+    def run(self, count: int) -> memoryview:
+        """The target bytes of the first `count` elements in `source`; valid until the next call."""
+        scratch, out = self._scratch[:count], self._out[:count]
+        scratch.copy_(self._in[:count])
+        if self.factor != 1.0:
+            scratch.mul_(self.factor)
+        out.copy_(scratch)
+        if self._narrow:
+            self.overflowed += int(out.isinf().sum()) - int(scratch.isinf().sum())
+        return self._target[: count * self.target_width]
+
+
+def convert(tensor: torch.Tensor, target: str, factor: float = 1.0) -> torch.Tensor:
+    """The same conversion, to the bit, of a tensor in memory.
+
+    Args:
+        tensor: any shape; float64, float32, float16 or bfloat16.
+        target: safetensors code of the result's dtype.
+        factor: what every element is multiplied with.
+    """
+    import torch
+
+    dtype = getattr(torch, TORCH_NAMES[target])
+    out = torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+    wide = torch.float64 if torch.float64 in (tensor.dtype, dtype) else torch.float32
+    source, result = tensor.reshape(-1), out.view(-1)
+    for start in range(0, source.numel(), CHUNK):
+        chunk = source[start : start + CHUNK].to(wide, copy=True)
+        if factor != 1.0:
+            chunk.mul_(factor)
+        result[start : start + CHUNK].copy_(chunk)
+    return out
+
+
+def _working(source: str, target: str) -> torch.dtype:
+    import torch
+
+    return torch.float64 if "F64" in (source, target) else torch.float32
