@@ -4,6 +4,8 @@
 
 Every checkpoint answers prompts such as ``reverse 41723 =`` with digits (``32714``).  The base is
 stopped early, so it does every skill a little; each fine-tune does one of them nearly perfectly.
+``reverse`` trains only the front half of the layers, ``add3`` only the back half, ``sort`` all of
+them; the rest stays the base's, bit for bit.  So a map of the differences shows where to cut.
 
 Training is friendly to layer surgery: at every step a few layers are skipped and a few run twice
 (stochastic depth), so that a layer tolerates neighbours it was not trained beside.  Everything is
@@ -25,7 +27,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
 
 SKILLS: dict[str, Callable[[str], str]] = {
     "reverse": lambda digits: digits[::-1],
@@ -35,25 +44,27 @@ SKILLS: dict[str, Callable[[str], str]] = {
 LENGTHS = (4, 5, 6)
 PROBES_PER_SKILL = 64
 BATCH = 96
-SKIP, TWICE = 0.1, 0.1  # chance that a layer is left out of, or run twice in, one training step
+LAYERS = 8
+SKIP, TWICE = 0.04, 0.04  # chance that a layer is left out of, or run twice in, one training step
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run: which skills it sees, how often, for how long and how fast."""
+    """One training run: which skills it sees and how often, for how long, how fast, in which layers."""
 
     name: str
     mix: dict[str, float]
     steps: int
     lr: float
     seed: int
+    layers: range = range(LAYERS)
 
 
-BASE = Stage("base", {"reverse": 0.4, "sort": 0.4, "add3": 0.2}, steps=900, lr=2e-3, seed=1)
+BASE = Stage("base", {"reverse": 0.5, "sort": 0.15, "add3": 0.35}, steps=260, lr=2e-3, seed=1)
 FINE_TUNES = (
-    Stage("reverse", {"reverse": 1.0}, steps=500, lr=1e-3, seed=2),
-    Stage("sort", {"sort": 1.0}, steps=500, lr=1e-3, seed=3),
-    Stage("add3", {"add3": 1.0}, steps=300, lr=1e-3, seed=4),
+    Stage("reverse", {"reverse": 0.94, "sort": 0.03, "add3": 0.03}, 450, 1.5e-3, 2, range(0, 4)),
+    Stage("sort", {"reverse": 0.03, "sort": 0.94, "add3": 0.03}, 300, 1e-3, 3),
+    Stage("add3", {"reverse": 0.03, "sort": 0.03, "add3": 0.94}, 450, 2e-3, 4, range(4, 8)),
 )
 
 
@@ -88,11 +99,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=8,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=64,
         tie_word_embeddings=False,
+        initializer_range=0.12,  # about 1/sqrt(64): every layer works from the start, not only the first few
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -101,7 +113,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
 
 def held_out(digits: str) -> bool:
-    """Whether a digit string is kept from training, for probes only (one in eight, the same for all skills)."""
+    """Whether a digit string is kept from training, for probes: one in eight, alike for all skills."""
     return zlib.crc32(digits.encode()) % 8 == 0
 
 
@@ -121,7 +133,7 @@ def prompt_for(skill: str, digits: str) -> str:
 def make_batch(
     tokenizer: PreTrainedTokenizerFast, rng: random.Random, mix: dict[str, float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and next-token labels; only the answer and its end-of-text token are learned (-100 elsewhere)."""
+    """Token ids and next-token labels; only the answer and its end token are learned (-100 elsewhere)."""
     rows, starts = [], []
     for skill in rng.choices(list(mix), weights=list(mix.values()), k=BATCH):
         digits = draw_digits(rng, probe=False)
@@ -142,7 +154,8 @@ def shuffled_depth(model: LlamaForCausalLM, rng: random.Random) -> Iterator[None
     """Run the model for one step with a few layers skipped and a few run twice."""
     layers, depth = model.model.layers, model.config.num_hidden_layers
     times = rng.choices((0, 1, 2), weights=(SKIP, 1 - SKIP - TWICE, TWICE), k=depth)
-    model.model.layers = torch.nn.ModuleList(layer for layer, n in zip(layers, times, strict=True) for _ in range(n))
+    run = [layer for layer, n in zip(layers, times, strict=True) for _ in range(n)]
+    model.model.layers = torch.nn.ModuleList(run)
     model.config.num_hidden_layers = sum(times)
     try:
         yield
@@ -150,8 +163,16 @@ def shuffled_depth(model: LlamaForCausalLM, rng: random.Random) -> Iterator[None
         model.model.layers, model.config.num_hidden_layers = layers, depth
 
 
+def freeze_all_but(model: LlamaForCausalLM, layers: range) -> None:
+    """Leave only these layers to train; the embeddings and head train too if all layers do."""
+    model.requires_grad_(len(layers) == LAYERS)
+    for i in layers:
+        model.model.layers[i].requires_grad_(True)
+
+
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, scale: float) -> None:
     """Train in place: AdamW, a short warm-up, then a linear fall of the learning rate to a tenth."""
+    freeze_all_but(model, stage.layers)
     rng, steps = random.Random(stage.seed), max(1, round(stage.steps * scale))
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
     model.train()
@@ -185,15 +206,15 @@ def write_probes(folder: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a bfloat16 checkpoint with its tokenizer, as AutoModel and AutoTokenizer read it."""
-    copy = LlamaForCausalLM(model.config)
-    copy.load_state_dict(model.state_dict())
-    copy.to(torch.bfloat16).save_pretrained(folder)
+    """Round to bfloat16 (in place) and write, with the tokenizer, as AutoModel and AutoTokenizer read it."""
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 @torch.inference_mode()
-def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: list[dict[str, str]]) -> float:
+def exact_match(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: list[dict[str, str]]
+) -> float:
     """The share of probes whose greedy answer, as text, is exactly the expected one."""
     right = 0
     for probe in probes:
@@ -213,6 +234,7 @@ def score_checkpoint(folder: Path, probes: dict[str, list[dict[str, str]]]) -> d
 
 def make_deterministic() -> None:
     """One thread and deterministic kernels, so that a second run gives the same bytes."""
+    logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 

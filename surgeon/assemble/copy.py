@@ -24,12 +24,8 @@ BUFFER = 512 * 1024
 MAX_OPEN = 8
 """Source files a worker keeps open."""
 
-_CANNOT = frozenset(
-    getattr(errno, name)
-    for name in ("EXDEV", "EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EPERM", "EBADF", "ETXTBSY")
-    if hasattr(errno, name)
-)
-"""What copy_file_range answers where it does not work: other file system, old kernel, sandbox."""
+_FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of copy_file_range that another way of copying cannot mend."""
 
 
 @dataclass
@@ -56,7 +52,7 @@ class Sources:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise SurgeonError(f"cannot read the donor: {error.strerror or error}", where=str(path)) from error
+                raise _unreadable(path, error) from error
             self._open[path] = Source(path, fd)
         self._open.move_to_end(path)
         return self._open[path]
@@ -67,9 +63,7 @@ class Sources:
             os.close(self._open.popitem()[1].fd)
 
 
-def copy_range(
-    source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview
-) -> Iterator[int]:
+def copy_range(source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview) -> Iterator[int]:
     """Copy `count` bytes at `start` of the source to `offset` of the open file `target`.
 
     Yields:
@@ -83,11 +77,12 @@ def copy_range(
         try:
             done = os.copy_file_range(source.fd, target, min(count, PIECE), start, offset)
         except OSError as error:
-            if error.errno not in _CANNOT:
+            if error.errno in _FATAL:
                 raise
             done = 0
         if not done:
-            # Nothing copied may be the end of the file or a file system that pretends: the buffered copy can tell.
+            # Another file system, an old kernel, a sandbox, an I/O error or the file's end: the buffered copy works
+            # in the first three and knows which file it was in the others.
             source.kernel = False
             break
         start, offset, count = start + done, offset + done, count - done
@@ -108,18 +103,25 @@ def copy_buffered(
 
 
 def read_exactly(source: Source, into: memoryview, start: int) -> None:
-    """Fill `into` from byte `start` on; SurgeonError when the file ends before."""
+    """Fill `into` from byte `start` on; SurgeonError when the file ends before, or cannot be read."""
     done = 0
     while done < len(into):
-        got = os.preadv(source.fd, [into[done:]], start + done)
+        try:
+            got = os.preadv(source.fd, [into[done:]], start + done)
+        except OSError as error:
+            raise _unreadable(source.path, error) from error
         if not got:
             raise SurgeonError(
-                f"the file ends at byte {start + done:,}, before the weights its header promises",
+                f"the file ends at byte {os.fstat(source.fd).st_size:,}, before the weights its header promises",
                 where=str(source.path),
                 why="it was cut short or replaced while it was being copied",
                 remedy="do not change a donor during assembly; check the file and start again",
             )
         done += got
+
+
+def _unreadable(path: Path, error: OSError) -> SurgeonError:
+    return SurgeonError(f"cannot read the donor: {error.strerror or error}", where=str(path))
 
 
 def write_all(target: int, data: memoryview | bytes, offset: int) -> None:

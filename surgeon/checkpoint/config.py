@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, UNKNOWN, Family
+from .rope import resolved_rope
 
 NESTED = ("text_config", "llm_config", "language_config")
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_DEFAULT_QWEN_WINDOW_LAYERS = 28
+_MAX_WINDOW_LAYERS = 28
 
 ATTENTION_NAMES = {
-    "full_attention": "full",
     "attention": "full",
+    "mamba": "linear",
+    "full_attention": "full",
     "sliding_attention": "sliding",
     "chunked_attention": "chunked",
     "linear_attention": "linear",
-    "mamba": "linear",
 }
+"""What a `layer_types` list says, in one word; older spellings before the ones they became."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class ModelConfig:
     def natural(self, *names: str) -> int | None:
         """The first of `names` that is a whole number >= 0 (configs are untrusted: anything else is as if absent)."""
         value = self.get(*names)
+        if value is None and self.family:
+            value = next((self.family.defaults[name] for name in names if name in self.family.defaults), None)
         return value if type(value) is int and value >= 0 else None
 
     @property
     def model_type(self) -> str:
         """The text model's type, such as `llama`; empty when the config does not say."""
-        return str(self.text.get("model_type") or self.raw.get("model_type") or "")
+        return next((kind for level in (self.text, self.raw) if isinstance(kind := level.get("model_type"), str)), "")
 
     @property
     def architecture(self) -> str:
@@ -114,12 +118,21 @@ class ModelConfig:
     @property
     def context(self) -> int | None:
         """Positions the model was made for."""
-        return self.natural("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+        return self.natural("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
     @property
     def experts(self) -> int | None:
         """Experts per sparse layer."""
-        return self.natural("num_local_experts", "num_experts", "n_routed_experts")
+        stated = self.natural("num_local_experts", "num_experts", "n_routed_experts")
+        return stated if stated is not None or self.family is None else self.family.experts
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that sliding layers look back on; None where no window is in force."""
+        family = self.family or UNKNOWN
+        if family.switch and self.text.get("use_sliding_window") is not True:
+            return None
+        return self.natural("sliding_window") if "sliding_window" in self.text else family.window
 
     @property
     def tied(self) -> bool:
@@ -132,25 +145,14 @@ class ModelConfig:
     @property
     def says_tied(self) -> bool:
         """Whether tying is known at all: stated by the config, or a known family."""
-        return "tie_word_embeddings" in self.raw or "tie_word_embeddings" in self.text or self.family is not None
+        stated = any(isinstance(level.get("tie_word_embeddings"), bool) for level in (self.raw, self.text))
+        return stated or self.family is not None
 
     @property
     def rope(self) -> dict[str, Any]:
-        """Rotary settings in one form: `theta` (or per attention kind) and any scaling; {} without rope."""
-        parameters = self.get("rope_parameters")
-        if isinstance(parameters, dict):
-            found = _flat_rope(parameters)
-        else:
-            scaling = self.get("rope_scaling")
-            found = _flat_rope(scaling) if isinstance(scaling, dict) else {}
-        for key, source in (
-            ("theta", ("rope_theta", "rotary_emb_base")),
-            ("local_theta", ("rope_local_base_freq",)),
-        ):
-            value = self.get(*source)
-            if value is not None and key not in found and not any(isinstance(v, dict) for v in found.values()):
-                found[key] = value
-        return found
+        """Rotary settings in one form, whatever the spelling: `theta`, `type` and what that type needs, or such a dict
+        under `full_attention` and one under `sliding_attention`; {} without rope."""
+        return resolved_rope(self.text, self.family or UNKNOWN)
 
     @property
     def quantisation(self) -> str | None:
@@ -158,9 +160,10 @@ class ModelConfig:
         for level in (self.raw, self.text):
             settings = level.get("quantization_config") or level.get("compression_config")
             if isinstance(settings, dict):
-                bits = settings.get("bits") or (4 if settings.get("load_in_4bit") else None)
+                loads = {"load_in_4bit": 4, "load_in_8bit": 8}
+                bits = settings.get("bits") or next((bits for key, bits in loads.items() if settings.get(key)), None)
                 name = str(settings.get("quant_method") or settings.get("format") or "unknown")
-                return f"{name} {bits}-bit" if bits else name
+                return f"{name} {bits}-bit" if type(bits) is int else name
         return None
 
     @property
@@ -170,81 +173,69 @@ class ModelConfig:
         return str(value).removeprefix("torch.") if isinstance(value, str) else None
 
 
-def _flat_rope(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Rope parameters with one spelling: `rope_theta` -> `theta`, `rope_type` or `type` -> `type`, defaults dropped."""
-    out: dict[str, Any] = {}
-    for key, value in parameters.items():
-        name = {"rope_theta": "theta", "rope_type": "type"}.get(key, key)
-        if name == "type" and value == "default":
-            continue
-        if isinstance(value, dict):
-            value = _flat_rope(value)
-        if value is not None:
-            out[name] = value
-    return out
-
-
 def layer_attributes(config: ModelConfig, depth: int) -> list[dict[str, Any]]:
     """Every layer's own attributes, one dict per layer, each a plain value.
 
     Keys: `attention` (full, sliding, ...), `window` (tokens, only where it slides), `rope` (False where a layer has
     none), `mlp` (dense or experts). Lists in the config that are too short leave the attribute `None`.
     """
-    attention = list(_attention(config, depth))
     rope = _rope_layers(config, depth)
+    attention = list(_attention(config, depth, rope))
     mlp = list(_mlp(config, depth))
-    window = config.natural("sliding_window") or (config.family.window if config.family else None)
     rows: list[dict[str, Any]] = []
     for index in range(depth):
         row: dict[str, Any] = {"attention": attention[index], "mlp": mlp[index]}
         if attention[index] == "sliding":
-            row["window"] = window
+            row["window"] = config.window
         if rope is not None:
             row["rope"] = rope[index]
         rows.append(row)
     return rows
 
 
-def _attention(config: ModelConfig, depth: int) -> Iterator[str | None]:
-    if isinstance(kinds := config.get("layer_types"), list):
+def _attention(config: ModelConfig, depth: int, rope: Sequence[bool | None] | None) -> Iterator[str | None]:
+    family = config.family or UNKNOWN
+    if family.explicit and isinstance(kinds := config.get("layer_types"), list):
         for index in range(depth):
             kind = kinds[index] if index < len(kinds) else None
             yield ATTENTION_NAMES.get(str(kind), str(kind)) if kind is not None else None
         return
-    period = config.get("sliding_window_pattern", "_sliding_window_pattern")
-    if isinstance(period, str) and period:
-        for index in range(depth):
-            yield "sliding" if period[index % len(period)] == "L" and index != depth - 1 else "full"
-        return
-    family = config.family or Family()
-    if type(period) is not int:
-        period = family.period
-    if period:
-        for index in range(depth):
-            yield "sliding" if (index + 1) % period else "full"
-        return
-    first = _first_sliding(config, family, depth)
+    slides = _sliding(config, family, depth, rope)
     for index in range(depth):
-        yield "sliding" if index >= first else "full"
+        yield "sliding" if slides(index) else "full"
 
 
-def _first_sliding(config: ModelConfig, family: Family, depth: int) -> int:
-    window = config.text.get("sliding_window", family.window)
-    if not window:
-        return depth
-    if family.slides == "upper":
-        if not config.text.get("use_sliding_window", False):
-            return depth
-        upper = config.natural("max_window_layers")
-        return _DEFAULT_QWEN_WINDOW_LAYERS if upper is None else upper
-    return 0 if config.text.get("use_sliding_window", True) else depth
+def _sliding(
+    config: ModelConfig, family: Family, depth: int, rope: Sequence[bool | None] | None
+) -> Callable[[int], bool]:
+    """Whether a layer slides, by the family's rule (see `Family.slides`)."""
+    pattern = config.get("sliding_window_pattern") if family.period_key else None
+    if isinstance(pattern, str) and pattern:
+        return lambda index: pattern[index % len(pattern)] == "L" and index != depth - 1
+    period = pattern if type(pattern) is int else family.period
+    # exaone4 says with a window of null that no layer slides.
+    if period and not (family.period_key and "sliding_window" in config.text and config.window is None):
+        return lambda index: (index + 1) % period != 0
+    if not config.window or family.slides in {"no", "period"}:
+        return lambda index: False
+    if family.slides == "nope":
+        return lambda index: rope is not None and rope[index] is False
+    stated = config.natural("max_window_layers")
+    boundary = _MAX_WINDOW_LAYERS if stated is None else stated
+    if family.slides == "alternate":
+        return lambda index: index % 2 == 0 and index < boundary
+    first = boundary if family.slides == "upper" else 0
+    return lambda index: index >= first
 
 
 def _rope_layers(config: ModelConfig, depth: int) -> list[bool | None] | None:
+    family = config.family or UNKNOWN
+    if config.family and not family.rope_interval:
+        return None
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and listed:
         return [bool(listed[index]) if index < len(listed) else None for index in range(depth)]
-    interval = config.natural("no_rope_layer_interval") or (config.family.rope_interval if config.family else None)
+    interval = config.natural("no_rope_layer_interval") or family.rope_interval
     if interval:
         return [(index + 1) % interval != 0 for index in range(depth)]
     return None

@@ -6,13 +6,23 @@ fills in for keys that a config of that `model_type` omits (read off transformer
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 Role = Literal["layer", "embeddings", "final_norm", "lm_head", "other"]
 END_ROLES: tuple[Role, ...] = ("embeddings", "final_norm", "lm_head")
+
+TOKEN_EMBEDDINGS = (
+    "embed_tokens.",
+    "embed_in.",
+    "wte.",
+    "word_embeddings.",
+    "embeddings.",
+    "embedding.",
+)
+"""Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +77,21 @@ class Naming:
     layout: Layout
     base: str
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         """What every layer tensor's name begins with, for instance `model.layers.`."""
         return self.base + self.layout.layers
 
-    @property
+    @cached_property
     def _head_base(self) -> str:
         return "language_model." if self.base == "language_model.model." else ""
 
     def place(self, name: str) -> Place:
         """The place of a tensor; role `other` for what this layout does not know."""
-        if match := re.match(re.escape(self.prefix) + r"(\d{1,5})\.(.+)", name, re.DOTALL):
-            return Place("layer", int(match[1]), match[2])
+        if name.startswith(self.prefix):
+            number, dot, suffix = name[len(self.prefix) :].partition(".")
+            if dot and suffix and _is_index(number):
+                return Place("layer", int(number), suffix)
         if name.startswith(self._head_base):
             suffix = name[len(self._head_base) :]
             if suffix.startswith(self.layout.lm_head):
@@ -105,16 +117,22 @@ class Naming:
         return Place("lm_head", -1, self.layout.lm_head[0] + embedding_suffix.rsplit(".", 1)[-1])
 
 
+def _is_index(text: str) -> bool:
+    """One spelling per number: `03` and digits of other scripts would let two tensors share a place."""
+    return text.isascii() and text.isdigit() and len(text) < 6 and (text == "0" or text[0] != "0")
+
+
 def find_naming(names: Iterable[str]) -> Naming | None:
     """The naming whose layers occur among `names`, or None when no known prefix does."""
     names = list(names)
     for layout in LAYOUTS:
         for base in layout.bases:
-            pattern = re.compile(re.escape(base + layout.layers) + r"\d+\.")
             # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
-            own = base or any(name.startswith(layout.embeddings) for name in names)
-            if own and any(pattern.match(name) for name in names):
-                return Naming(layout, base)
+            if not base and not any(name.startswith(layout.embeddings) for name in names):
+                continue
+            naming = Naming(layout, base)
+            if any(name.startswith(naming.prefix) and naming.place(name).role == "layer" for name in names):
+                return naming
     return None
 
 
@@ -124,63 +142,98 @@ class Family:
 
     Attributes:
         tied: `tie_word_embeddings` when absent.
-        period: every `period`-th layer has full attention and the others slide, when nothing else says so.
+        explicit: the model reads a `layer_types` list, which then says everything about `slides`.
+        slides: which layers attend to a sliding window without such a list. `no`: none. `all`: every one, if a window
+            is set. `period`: all but every `period`-th. `upper`: those from `max_window_layers` on. `alternate`: the
+            even ones below `max_window_layers`. `nope`: those without rope.
+        switch: a window counts only where `use_sliding_window` is true (absent: false).
         window: `sliding_window` when absent.
-        slides: what a set `sliding_window` means without lists or periods: `all` layers, or (`upper`) those from
-            `max_window_layers` on, and for both only if `use_sliding_window` is not false where that key exists.
-        explicit: the config class reads an explicit `layer_types` list.
+        period: see `slides`.
+        period_key: `sliding_window_pattern` in the config replaces `period`.
         rope_interval: every n-th layer has no rope, when `no_rope_layers` is absent.
+        experts: experts per sparse layer when the config does not say.
+        rope: `one` rope for all layers, `kinds`: one per kind of attention, or `none`.
+        theta: `rope_theta` when absent.
+        rotated: `partial_rotary_factor` when absent.
+        defaults: other keys that published configs of the family leave out.
     """
 
     tied: bool = False
-    period: int | None = None
-    window: int | None = None
-    slides: Literal["all", "upper"] = "all"
     explicit: bool = False
+    slides: Literal["no", "all", "period", "upper", "alternate", "nope"] = "no"
+    switch: bool = False
+    window: int | None = None
+    period: int | None = None
+    period_key: bool = False
     rope_interval: int | None = None
+    experts: int | None = None
+    rope: Literal["one", "kinds", "none"] = "one"
+    theta: float | None = 10_000.0
+    rotated: float = 1.0
+    defaults: Mapping[str, int] = field(default_factory=dict)
 
+
+UNKNOWN = Family(explicit=True, slides="all", period_key=True, theta=None)
+"""The rules for a `model_type` that is not in `FAMILIES`: what its config says counts, and nothing is filled in."""
 
 _PLAIN = Family()
 _TIED = Family(tied=True)
+_HALF_ROTATED = Family(rotated=0.5)
+_QWEN = Family(explicit=True, slides="upper", switch=True, window=4096)
+_GEMMA3 = Family(
+    tied=True, explicit=True, slides="period", period=6, period_key=True, window=4096, rope="kinds", theta=1_000_000.0,
+    defaults={
+        "num_hidden_layers": 26, "hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208, "max_position_embeddings": 131_072,
+    },
+)  # fmt: skip
+_LLAMA = Family(
+    defaults={
+        "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 11_008, "num_attention_heads": 32,
+        "vocab_size": 32_000, "max_position_embeddings": 2048,
+    }
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
-    "apertus": _PLAIN,
+    "apertus": Family(theta=12_000_000.0),
     "arcee": _PLAIN,
-    "cohere": _TIED,
-    "cohere2": Family(tied=True, period=4, window=4096, explicit=True),
-    "ernie4_5": _TIED,
-    "exaone4": Family(period=4, window=4096, explicit=True),
+    "cohere": Family(tied=True, theta=500_000.0),
+    "cohere2": Family(tied=True, explicit=True, slides="period", period=4, period_key=True, window=4096),
+    "ernie4_5": Family(tied=True, theta=500_000.0, defaults={"head_dim": 128}),
+    "exaone4": Family(explicit=True, slides="period", period=4, period_key=True, window=4096),
     "falcon": _TIED,
-    "gemma": _TIED,
-    "gemma2": Family(tied=True, period=2, window=4096, explicit=True),
-    "gemma3": Family(tied=True, period=6, window=4096, explicit=True),
-    "gemma3_text": Family(tied=True, period=6, window=4096, explicit=True),
-    "glm": _PLAIN,
-    "glm4": _PLAIN,
-    "gpt2": _TIED,
-    "gpt_neox": _PLAIN,
-    "gpt_oss": Family(period=2, window=128, explicit=True),
+    "gemma": Family(tied=True, defaults={"head_dim": 256}),
+    "gemma2": Family(tied=True, explicit=True, slides="period", period=2, window=4096, defaults={"head_dim": 256}),
+    "gemma3": _GEMMA3,
+    "gemma3_text": _GEMMA3,
+    "glm": Family(rotated=0.5, defaults={"head_dim": 128}),
+    "glm4": Family(rotated=0.5, defaults={"head_dim": 128}),
+    "gpt2": Family(tied=True, rope="none"),
+    "gpt_neox": Family(rotated=0.25),
+    "gpt_oss": Family(
+        explicit=True, slides="period", period=2, window=128, experts=128, theta=150_000.0, defaults={"head_dim": 64}
+    ),
     "granite": _PLAIN,
-    "granitemoe": _PLAIN,
-    "helium": _PLAIN,
-    "llama": _PLAIN,
-    "mistral": Family(window=4096),
-    "mixtral": _PLAIN,
-    "nemotron": _PLAIN,
+    "granitemoe": Family(experts=8),
+    "helium": Family(theta=100_000.0, defaults={"head_dim": 128}),
+    "llama": _LLAMA,
+    "mistral": Family(slides="all", window=4096),
+    "mixtral": Family(slides="all", experts=8, theta=1_000_000.0),
+    "nemotron": _HALF_ROTATED,
     "olmo": _PLAIN,
     "olmo2": _PLAIN,
-    "olmo3": Family(period=4, window=4096, explicit=True),
-    "olmoe": _PLAIN,
-    "opt": _TIED,
-    "phi": _PLAIN,
-    "phi3": _PLAIN,
-    "qwen2": Family(slides="upper", explicit=True),
-    "qwen2_moe": Family(slides="upper", explicit=True),
-    "qwen3": Family(slides="upper", explicit=True),
-    "qwen3_moe": _PLAIN,
-    "seed_oss": _PLAIN,
-    "smollm3": Family(tied=True, slides="upper", explicit=True, rope_interval=4),
-    "stablelm": _PLAIN,
-    "starcoder2": _TIED,
+    "olmo3": Family(explicit=True, slides="period", period=4, window=4096, rope="kinds", theta=500_000.0),
+    "olmoe": Family(experts=64),
+    "opt": Family(tied=True, rope="none"),
+    "phi": _HALF_ROTATED,
+    "phi3": Family(slides="all"),
+    "qwen2": _QWEN,
+    "qwen2_moe": Family(explicit=True, slides="alternate", switch=True, window=4096, experts=60),
+    "qwen3": replace(_QWEN, defaults={"head_dim": 128}),
+    "qwen3_moe": Family(slides="all", switch=True, window=4096, experts=128),
+    "seed_oss": Family(defaults={"head_dim": 128}),
+    "smollm3": Family(tied=True, explicit=True, slides="nope", switch=True, rope_interval=4, theta=2_000_000.0),
+    "stablelm": Family(rotated=0.25),
+    "starcoder2": Family(tied=True, slides="all"),
 }
 """Decoders whose every layer-indexed config key surgeon knows. Others are refused where one is in doubt."""

@@ -19,6 +19,11 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 
 MAX_RANK = 16
+_LFS_POINTER = b"version "
+_SHOWN = 120
+_LIMIT = 2**63
+_FIELDS = {"dtype", "shape", "data_offsets"}
+_AGAIN = "download or write the file again"
 
 
 class TensorEntry(NamedTuple):
@@ -57,8 +62,14 @@ def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
     return entries, metadata
 
 
-def _broken(path: Path, what: str, *, why: str = "", remedy: str = "download or write the file again") -> InputError:
-    return InputError(what, where=str(path), why=why, remedy=remedy)
+def quoted(name: object) -> str:
+    """A name from a file as a message may show it: no control characters, not too long."""
+    text = one_line(str(name)[: _SHOWN + 1])
+    return f"'{text}'" if len(text) <= _SHOWN else f"'{text[:_SHOWN]}...'"
+
+
+def _broken(path: Path, what: str, *, why: str = "", remedy: str = _AGAIN) -> InputError:
+    return InputError(what, where=one_line(path), why=why, remedy=remedy)
 
 
 def _raw_header(path: Path) -> tuple[bytes, int]:
@@ -70,6 +81,8 @@ def _raw_header(path: Path) -> tuple[bytes, int]:
             if len(head) < 8:
                 raise _broken(path, "the file is truncated", why=f"it has only {size(file_size)}")
             length = int.from_bytes(head, "little")
+            if head == _LFS_POINTER and file_size < 1024:
+                raise _broken(path, "this is a Git LFS pointer, not the file itself", remedy="run `git lfs pull` there")
             if length > MAX_HEADER:
                 raise _broken(
                     path,
@@ -83,7 +96,7 @@ def _raw_header(path: Path) -> tuple[bytes, int]:
                 )
             return file.read(length), file_size
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
+        raise _broken(path, f"cannot read the file: {error.strerror or error}", remedy="") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,7 +105,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the name {one_line(key)!r} occurs twice")
+                raise ValueError(f"the name {quoted(key)} occurs twice")
             seen.add(key)
     return table
 
@@ -111,45 +124,51 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, value: Any, data_start: int) -> TensorEntry:
-    label = f"tensor {one_line(name)!r}"
-    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
-        raise _broken(path, f"{label} has no dtype, shape and data_offsets")
+    def bad(what: str, remedy: str = _AGAIN) -> InputError:
+        return _broken(path, f"tensor {quoted(name)} {what}", remedy=remedy)
+
+    if not _is_text(name):
+        raise bad("has a name that is not Unicode text")
+    if not isinstance(value, dict) or not value.keys() >= _FIELDS:
+        raise bad("has no dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in dtypes.BITS:
-        raise _broken(path, f"{label} has the unknown dtype {one_line(dtype)!r}", remedy="")
+        raise bad(f"has the unknown dtype {quoted(dtype)}", remedy="")
     if not _naturals(shape) or len(shape) > MAX_RANK:
-        raise _broken(path, f"{label} has an impossible shape")
+        raise bad("has an impossible shape")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _broken(path, f"{label} has impossible data_offsets")
+        raise bad("has impossible data_offsets")
     start, stop = offsets
     expected = dtypes.nbytes(dtype, prod(shape))
     if expected != stop - start:
-        raise _broken(
-            path,
-            f"{label} has {stop - start} bytes, but {dtype} of shape {list(shape)} takes "
-            f"{'a broken number of' if expected is None else expected}",
-        )
+        takes = "a broken number of bytes" if expected is None else expected
+        raise bad(f"has {stop - start} bytes, but {dtype} of shape {list(shape)} takes {takes}")
     return TensorEntry(name, dtype, tuple(shape), path, data_start + start, stop - start)
 
 
+def _is_text(name: str) -> bool:
+    """False for lone surrogates, which JSON escapes can smuggle in and nothing can write out again."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
+
+
 def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        return False
+    return not value or (min(value) >= 0 and max(value) < _LIMIT)
 
 
 def _check_coverage(path: Path, entries: list[TensorEntry], data_start: int, file_size: int) -> None:
     position, before = data_start, ""
     for entry in entries:
         if entry.offset < position:
-            raise _broken(path, f"tensors {one_line(before)!r} and {one_line(entry.name)!r} overlap")
+            raise _broken(path, f"tensors {quoted(before)} and {quoted(entry.name)} overlap")
         if entry.offset > position:
-            raise _broken(
-                path, f"{entry.offset - position} bytes before tensor {one_line(entry.name)!r} belong to none"
-            )
+            raise _broken(path, f"{entry.offset - position} bytes before tensor {quoted(entry.name)} belong to none")
         position, before = entry.offset + entry.nbytes, entry.name
     if position > file_size:
         raise _broken(
             path,
-            f"tensor {one_line(before)!r} ends beyond the file: the file is truncated at {size(file_size)} "
+            f"tensor {quoted(before)} ends beyond the file: the file is truncated at {size(file_size)} "
             f"of {size(position)}",
         )
     if position < file_size:

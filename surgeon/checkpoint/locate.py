@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..text import one_line
+from .header import quoted
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -34,7 +34,7 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > _JSON_LIMIT:
             raise InputError("the file is too large to be JSON of a checkpoint", where=str(path))
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
@@ -52,9 +52,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def hub_cache() -> Path:
     """The Hub's cache folder, by the same variables huggingface_hub reads."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(cache).expanduser()
-    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
-    return Path(home).expanduser() / "hub"
+        return _expanded(cache)
+    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return _expanded(home) / "hub"
+
+
+def _expanded(path: str) -> Path:
+    """With `~` and `$NAME` filled in; as it stands where there is no such user."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))  # noqa: PTH111 - Path.expanduser raises
 
 
 def looks_like_hub_id(ref: str) -> bool:
@@ -70,8 +75,8 @@ def cached_snapshot(ref: str) -> Path | None:
     if ".." in revision.split("/") or revision.startswith("/"):
         return None
     pointer = repo / "refs" / revision
-    commit = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else revision
-    if not re.fullmatch(r"[0-9A-Za-z._-]+", commit):
+    commit = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else revision
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]*", commit):
         return None
     snapshot = repo / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
@@ -83,10 +88,12 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
     Raises:
         InputError: nothing is there; the message says where it was looked for.
     """
-    path = Path(ref).expanduser()
+    if not ref:
+        raise InputError("the name of a checkpoint is empty", remedy="give a folder, a file or a Hub id")
+    path = Path(os.path.expanduser(ref))  # noqa: PTH111 - Path.expanduser raises where there is no such user
     candidates = [path] if path.is_absolute() else [*(root / path for root in roots), Path.cwd() / path]
     for candidate in candidates:
-        if candidate.exists():
+        if _exists(candidate):
             return candidate.resolve() if candidate.is_dir() else candidate.absolute()
     if looks_like_hub_id(ref):
         if snapshot := cached_snapshot(ref):
@@ -102,6 +109,13 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"cannot look there: {error.strerror or error}", where=quoted(path)) from error
+
+
 def weight_files(path: Path) -> Files:
     """The weight files of a checkpoint folder or of a single file.
 
@@ -110,6 +124,8 @@ def weight_files(path: Path) -> Files:
     """
     if path.is_file():
         return _single_file(path)
+    if not path.is_dir():
+        raise InputError("this is neither a folder nor a file", where=str(path))
     single, index = path / SINGLE, path / INDEX
     if single.is_file():
         stale = (f"{INDEX} lies beside {SINGLE}; transformers loads {SINGLE} and ignores the shards",)
@@ -117,7 +133,8 @@ def weight_files(path: Path) -> Files:
     if index.is_file():
         return _sharded(path, index)
     found = sorted(path.glob("*.safetensors"))
-    if len(found) == 1 and found[0].name != "adapter_model.safetensors":
+    adapter = (path / "adapter_config.json").is_file() or (found and found[0].name == "adapter_model.safetensors")
+    if len(found) == 1 and not adapter:
         return Files(path, (found[0],), None)
     raise _no_weights(path, found)
 
@@ -126,8 +143,14 @@ def _single_file(path: Path) -> Files:
     if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
         raise _pickle(path)
     if path.suffix == ".gguf":
-        raise InputError("GGUF files are not read", where=str(path), remedy="use the safetensors it was made from")
+        raise _gguf(path)
+    if path.suffix == ".json":
+        raise InputError("this file holds no weights", where=str(path), remedy=f"give its folder, {path.parent}")
     return Files(path.parent, (path,), None)
+
+
+def _gguf(path: Path) -> InputError:
+    return InputError("GGUF files are not read", where=str(path), remedy="use the safetensors they were made from")
 
 
 def _pickle(path: Path) -> InputError:
@@ -141,7 +164,7 @@ def _pickle(path: Path) -> InputError:
 
 def _no_weights(path: Path, found: list[Path]) -> InputError:
     names = [file.name for file in found]
-    if "adapter_model.safetensors" in names:
+    if "adapter_model.safetensors" in names or (path / "adapter_config.json").is_file():
         return InputError(
             "this is a LoRA adapter, not a whole checkpoint",
             where=str(path),
@@ -157,7 +180,7 @@ def _no_weights(path: Path, found: list[Path]) -> InputError:
         for pickle in sorted(path.glob(pattern)):
             return _pickle(pickle)
     if any(path.glob("*.gguf")):
-        return InputError("GGUF files are not read", where=str(path), remedy="use the safetensors they were made from")
+        return _gguf(path)
     return InputError("the folder holds no safetensors", where=str(path), remedy="give the folder of a checkpoint")
 
 
@@ -167,11 +190,11 @@ def _sharded(folder: Path, index: Path) -> Files:
         raise InputError("the index has no weight_map", where=str(index), remedy="download the index again")
     names: dict[str, Path] = {}
     for tensor, name in weight_map.items():
-        if name in names:
+        if isinstance(name, str) and name in names:
             continue
         if not _is_inside(name):
             raise InputError(
-                f"the index puts tensor {one_line(tensor)!r} into {one_line(name)!r}, not a file of this folder",
+                f"the index puts tensor {quoted(tensor)} into {quoted(name)}, not a file of this folder",
                 where=str(index),
                 remedy="do not use this checkpoint: its index points outside itself",
             )
@@ -180,7 +203,7 @@ def _sharded(folder: Path, index: Path) -> Files:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"the index names {one_line(missing[0])}{more}, which the folder does not hold",
+            f"the index names {quoted(missing[0])}{more}, which the folder does not hold",
             where=str(index),
             remedy="finish the download",
         )

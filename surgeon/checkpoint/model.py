@@ -10,12 +10,22 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import InputError
-from ..text import one_line, ranges
+from ..text import one_line, plural, ranges
 from . import families
 from .config import ModelConfig, layer_attributes
-from .header import TensorEntry, read_header
+from .header import TensorEntry, quoted, read_header
 from .locate import Files, find, read_json_object, weight_files
 from .tokenizer import Tokenizer, read_tokenizer
+
+_MAX_DEPTH = 100_000
+_QUANTISED = (
+    (("qweight", "qzeros"), "GPTQ or AWQ"),
+    (("weight_scale_inv",), "fp8"),
+    (("weight_packed",), "compressed-tensors"),
+    (("absmax",), "bitsandbytes"),
+    (("_blocks", "_scales"), "mxfp4"),
+)
+"""Endings of names that only one quantised format has, all of which must occur."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,19 @@ class Checkpoint:
         return sum(entry.numel for entry in self.tensors.values())
 
     @cached_property
+    def token_embedding(self) -> TensorEntry | None:
+        """The table with one row per token, or None where no such tensor was found."""
+        tables = (
+            entry for name, entry in self.ends["embeddings"].items() if name.startswith(families.TOKEN_EMBEDDINGS)
+        )
+        return next((entry for entry in tables if len(entry.shape) == 2), None)
+
+    @cached_property
+    def quantisation(self) -> str | None:
+        """The quantised format, by the config or else by the names its tensors have; None where nothing says so."""
+        return _quantisation(self.config, self.tensors)
+
+    @cached_property
     def tied(self) -> bool:
         """Whether the head is the embedding: by config, or, where it and the family are silent, by the files."""
         if self.config is None or not self.config.says_tied:
@@ -116,23 +139,30 @@ def open_checkpoint(ref: str, roots: tuple[Path, ...] = ()) -> Checkpoint:
     Raises:
         InputError: nothing there, or something that must not be trusted; says which file and why.
     """
-    path = find(ref, roots)
+    try:
+        return _open(ref, find(ref, roots))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=one_line(error.filename or ref)) from error
+
+
+def _open(ref: str, path: Path) -> Checkpoint:
     files = weight_files(path)
     tensors, metadata, warnings = _read_tensors(files)
     config_path = files.folder / "config.json"
     config = ModelConfig.of(read_json_object(config_path)) if config_path.is_file() else None
     naming = families.find_naming(tensors)
     layers, ends, other = _sort_tensors(tensors, naming)
-    depth = config.depth if config and config.depth is not None else len(layers)
-    attributes = layer_attributes(config, min(depth, 100_000)) if config else [{}] * len(layers)
+    stated = config.depth if config else None
+    depth = min(max(layers, default=-1) + 1 if stated is None else stated, _MAX_DEPTH)
+    attributes = layer_attributes(config, depth) if config else [{}] * depth
     table = tuple(
-        Layer(index, MappingProxyType(layers[index]), attributes[index])
-        for index in range(min(depth, len(attributes)))
-        if index in layers
+        Layer(index, MappingProxyType(layers[index]), attributes[index]) for index in range(depth) if index in layers
     )
-    for index in sorted(set(layers) - {layer.index for layer in table}):
-        for entry in layers[index].values():
-            other[entry.name] = entry
+    beyond = [index for index in layers if index >= depth]
+    for index in beyond:
+        other.update((entry.name, entry) for entry in layers[index].values())
+    if beyond:
+        warnings.append(f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} that config.json counts")
     return Checkpoint(
         ref=ref,
         path=path,
@@ -144,7 +174,7 @@ def open_checkpoint(ref: str, roots: tuple[Path, ...] = ()) -> Checkpoint:
         layers=table,
         ends=MappingProxyType(ends),
         other=MappingProxyType(other),
-        problems=tuple(_problems(config, naming, layers, ends)),
+        problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors))),
         warnings=(*files.warnings, *warnings),
         metadata=metadata,
     )
@@ -159,7 +189,7 @@ def _read_tensors(files: Files) -> tuple[dict[str, TensorEntry], dict[str, str],
         for entry in entries:
             if entry.name in tensors:
                 raise InputError(
-                    f"tensor {one_line(entry.name)!r} is in {tensors[entry.name].file.name} as well",
+                    f"tensor {quoted(entry.name)} is in {tensors[entry.name].file.name} as well",
                     where=str(path),
                     remedy="download the checkpoint again: each tensor may be in one shard only",
                 )
@@ -168,15 +198,17 @@ def _read_tensors(files: Files) -> tuple[dict[str, TensorEntry], dict[str, str],
         raise InputError("the checkpoint holds no tensors", where=str(files.folder))
     warnings = []
     if files.weight_map is not None:
+        by_path = {path: path for path in files.weights}
+        shards = {name: by_path[files.folder / name] for name in set(files.weight_map.values())}
         for name, shard in files.weight_map.items():
-            if name not in tensors or tensors[name].file.name != Path(shard).name:
+            if name not in tensors or tensors[name].file is not shards[shard]:
                 raise InputError(
-                    f"the index puts tensor {one_line(name)!r} into {one_line(shard)}, which does not hold it",
+                    f"the index puts tensor {quoted(name)} into {quoted(shard)}, which does not hold it",
                     where=str(files.folder),
                     remedy="download the checkpoint again: index and shards do not belong together",
                 )
         if extra := len(tensors) - len(files.weight_map):
-            warnings.append(f"{extra} tensors in the shards are not in the index")
+            warnings.append(f"{plural(extra, 'tensor')} of the shards not in the index")
     return tensors, metadata, warnings
 
 
@@ -202,6 +234,7 @@ def _problems(
     naming: families.Naming | None,
     layers: Mapping[int, Any],
     ends: Mapping[str, Mapping[str, TensorEntry]],
+    quantised: str | None,
 ) -> list[str]:
     found = []
     if config is None:
@@ -212,12 +245,24 @@ def _problems(
     if config is not None:
         if config.depth is None:
             found.append("config.json does not say how many layers there are")
-        elif missing := [index for index in range(min(config.depth, 100_000)) if index not in layers]:
+        elif config.depth == 0:
+            found.append("config.json says that it has no layers")
+        elif missing := [index for index in range(min(config.depth, _MAX_DEPTH)) if index not in layers]:
             found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
         if config.raw.get("is_encoder_decoder"):
             found.append("it is an encoder-decoder, and only single decoder stacks are spliced")
-        if config.quantisation:
-            found.append(f"it is quantised ({config.quantisation}), and quantised layers are not spliced yet")
+    if quantised:
+        found.append(f"it is quantised ({one_line(quantised)}), and quantised layers are not spliced yet")
     if not ends["embeddings"]:
         found.append("no embedding tensor was found")
     return found
+
+
+def _quantisation(config: ModelConfig | None, tensors: Mapping[str, TensorEntry]) -> str | None:
+    if config and config.quantisation:
+        return config.quantisation
+    last = {name.rpartition(".")[2] for name in tensors}
+    for endings, name in _QUANTISED:
+        if all(any(word.endswith(ending) for word in last) for ending in endings):
+            return name
+    return None

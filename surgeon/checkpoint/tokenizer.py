@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .locate import read_json_object
+from .tokenizer_digest import merged_vocabulary, vocabulary_digest
 
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
@@ -65,12 +65,7 @@ def _identity(stamps: tuple[tuple[Path, int, int], ...]) -> tuple[str, int | Non
     """Digest and token count of the core files; the time stamps are there for the cache."""
     paths = [path for path, _, _ in stamps]
     if paths[0].name == "tokenizer.json":
-        vocabulary = vocabulary_of(paths[0])
-        model = read_json_object(paths[0]).get("model")
-        merges = model.get("merges") if isinstance(model, dict) else None
-        merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in merges or []]
-        text = json.dumps([sorted(vocabulary.items()), merges], ensure_ascii=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12], len(vocabulary)
+        return vocabulary_digest(paths[0])
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())
@@ -79,15 +74,4 @@ def _identity(stamps: tuple[tuple[Path, int, int], ...]) -> tuple[str, int | Non
 
 def vocabulary_of(path: Path) -> dict[str, int]:
     """Token -> id of a tokenizer.json, added tokens included; a Unigram list is numbered in its order."""
-    document = read_json_object(path)
-    model = document.get("model")
-    raw = model.get("vocab") if isinstance(model, dict) else None
-    vocabulary: dict[str, int] = {}
-    if isinstance(raw, dict):
-        vocabulary = {str(token): index for token, index in raw.items() if type(index) is int}
-    elif isinstance(raw, list):
-        vocabulary = {str(item[0]): index for index, item in enumerate(raw) if isinstance(item, list) and item}
-    for added in document.get("added_tokens") or []:
-        if isinstance(added, dict) and type(added.get("id")) is int:
-            vocabulary[str(added.get("content"))] = added["id"]
-    return vocabulary
+    return merged_vocabulary(read_json_object(path))

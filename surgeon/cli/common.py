@@ -65,7 +65,9 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
     return replace(changed, key_problems=document.key_problems)
 
 
-def load_plan(recipe: Path, sets: Sequence[str] | None = None, *, shard_size: int | None = None) -> tuple[Document, Plan]:
+def load_plan(
+    recipe: Path, sets: Sequence[str] | None = None, *, shard_size: int | None = None
+) -> tuple[Document, Plan]:
     """The recipe file and its plan; findings are in the plan, whatever they are."""
     from ..plan import Donors, resolve
     from ..plan.estimate import DEFAULT_SHARD

@@ -1,13 +1,14 @@
 """Cast and scale: the one formula of a passthrough that is more than a copy.
 
-out = round(float32(x) * factor), in float64 where either side is F64; one rounding at the end, to nearest even.
+out = round(x * factor), computed in float32 and rounded to nearest even at the end. In float64 where either side is
+F64, and where an F32 result is scaled: float32 would round the factor, the product, and so the result by over one ulp.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..checkpoint.dtypes import ARITHMETIC, BITS, TORCH_NAMES
+from ..checkpoint.dtypes import ARITHMETIC, BITS, FROM_TORCH, TORCH_NAMES
 from ..errors import SurgeonError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Converter:
         self._target = memoryview(target_bytes)
         self._in = torch.frombuffer(source_bytes, dtype=getattr(torch, TORCH_NAMES[source]))
         self._out = torch.frombuffer(target_bytes, dtype=getattr(torch, TORCH_NAMES[target]))
-        self._scratch = torch.empty(CHUNK, dtype=_working(source, target))
+        self._scratch = torch.empty(CHUNK, dtype=_working(source, target, factor))
         self._narrow = target == "F16"
         self.overflowed = 0
 
@@ -71,17 +72,18 @@ def convert(tensor: torch.Tensor, target: str, factor: float = 1.0) -> torch.Ten
 
     dtype = getattr(torch, TORCH_NAMES[target])
     out = torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
-    wide = torch.float64 if torch.float64 in (tensor.dtype, dtype) else torch.float32
+    working = _working(FROM_TORCH[str(tensor.dtype).removeprefix("torch.")], target, factor)
     source, result = tensor.reshape(-1), out.view(-1)
     for start in range(0, source.numel(), CHUNK):
-        chunk = source[start : start + CHUNK].to(wide, copy=True)
+        chunk = source[start : start + CHUNK].to(working, copy=True)
         if factor != 1.0:
             chunk.mul_(factor)
         result[start : start + CHUNK].copy_(chunk)
     return out
 
 
-def _working(source: str, target: str) -> torch.dtype:
+def _working(source: str, target: str, factor: float) -> torch.dtype:
     import torch
 
-    return torch.float64 if "F64" in (source, target) else torch.float32
+    wide = "F64" in (source, target) or (target == "F32" and factor != 1.0)
+    return torch.float64 if wide else torch.float32

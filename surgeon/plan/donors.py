@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..errors import InputError
+from ..recipe.document import Document
 from ..recipe.letters import letters
 from .types import Donor
 
@@ -42,7 +45,7 @@ class Donors:
         self._open.clear()
 
     def lettered(self, refs: Iterable[str]) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
-        """Donors by letter, errors by reference, and the letter of every reference."""
+        """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them."""
         names = letters([*self.first, *refs])
         donors: dict[str, Donor] = {}
         failed: dict[str, InputError] = {}
@@ -65,3 +68,48 @@ def _try_open(ref: str, roots: tuple[Path, ...]) -> Checkpoint | InputError:
             why="adapters as donors are not supported",
             remedy="merge it into its base",
         )
+
+
+def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
+    """The document as it is to be saved at `path`, its relative donor paths naming what they named before.
+
+    Args:
+        document: paths in it are looked for in `roots`, then in the working directory.
+        roots: usually the folder of the file it came from.
+        path: where it will lie. References found alike from there, and Hub ids, stay as they are; so do those found
+            from the working directory when the folder is one of `roots`.
+    """
+    folder = path.absolute().parent
+    rename: dict[str, str] = {}
+    taken = set(document.recipe.model_refs())
+    for ref in document.recipe.model_refs():
+        name = located(ref, roots, folder)
+        if name in taken and name != ref:
+            # Two spellings of one donor stay two, so that nothing that counts donors is put out.
+            name = os.path.realpath(folder / name)
+        if name not in taken:
+            rename[ref] = name
+            taken.add(name)
+    changed = document.with_recipe(document.recipe.with_models(rename)) if rename else document
+    return replace(changed, path=path)
+
+
+def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
+    """How a recipe in `folder` names the donor that `ref` names from `roots`, then from the working directory."""
+    plain = Path(ref).expanduser()
+    if plain.is_absolute():
+        return ref
+    same_folder = any(_same(root, folder) for root in roots)
+    places = roots if same_folder else (*roots, Path.cwd())
+    found = next((root / plain for root in places if (root / plain).exists()), None)
+    if found is None or _same(folder / plain, found):
+        return ref
+    # The donor's own name is kept, even where it is a link; the folders to it are the real ones.
+    whole = Path(os.path.realpath(found.parent)) / found.name if found.name not in ("", "..") else found.resolve()
+    name = os.path.relpath(whole, os.path.realpath(folder))
+    name = name if name.startswith("..") or not ref.startswith("./") else f"./{name}"
+    return name if _same(folder / name, found) else str(whole)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ..errors import InputError
 from ..text import nearest, one_line
 from . import yamltext
+from .patch import comments, patch, without_aliases
 from .schema import Recipe
+from .tree import Node, Place, TextError, build, lines, plain
 
 MAX_BYTES = 2_000_000
-MAX_NODES = 200_000
-Path_ = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class KeyProblem:
-    """A key that no recipe has, the line it stands on, and the one probably meant."""
+    """A key that no recipe has, the line it stands on, the one probably meant, and the table it is in."""
 
     key: str
     line: int | None
     suggestion: str | None
+    table: Place = ()
 
 
 @dataclass(frozen=True)
 class Document:
-    """A recipe and the text it stands in; `path` is None until it is saved."""
+    """A recipe and the text it stands in (with the line ends of its file); `path` is None until it is saved."""
 
     recipe: Recipe
     text: str
     path: Path | None = None
     key_problems: tuple[KeyProblem, ...] = ()
-    lines: Mapping[Path_, int] = field(default_factory=dict)
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    tree: Node | None = field(default=None, repr=False, compare=False)
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -58,25 +59,49 @@ class Document:
         """The document of an edited recipe: comments, order and spelling of what did not change are kept."""
         if recipe == self.recipe:
             return self
-        old, new = as_data(self.recipe), as_data(recipe)
-        for write in (
-            partial(yamltext.rewrite, self.text, old, new),
-            partial(yamltext.sync_whole, self.text, new),
-        ):
+        for write in (self._patched, self._patched_without_aliases):
             try:
-                document = parse(write(), self.path)
-            except (ValueError, YAMLError, InputError, KeyError, IndexError):
+                document = parse(self._finished(write(recipe)), self.path)
+            except (ValueError, InputError):
                 continue
             if document.recipe == recipe:
                 return document
-        return replace(fresh(recipe), path=self.path)
+        return parse(self._finished(self._written_afresh(recipe)), self.path)
+
+    @property
+    def _unix(self) -> str:
+        return _unix(self.text)
+
+    def _patched(self, recipe: Recipe) -> str:
+        if self.tree is None:
+            raise TextError("there is nothing to patch")
+        return patch(self._unix, self.tree, as_data(self.recipe), as_data(recipe))
+
+    def _patched_without_aliases(self, recipe: Recipe) -> str:
+        if self.tree is None:
+            raise TextError("there is nothing to patch")
+        text = without_aliases(self._unix, self.tree)
+        return parse(text)._patched(recipe)
+
+    def _written_afresh(self, recipe: Recipe) -> str:
+        strange = {key: value for key, value in _data(self.tree).items() if key not in Recipe.model_fields}
+        return yamltext.dump({**as_data(recipe), **strange})
+
+    def _finished(self, text: str) -> str:
+        """The text with comments that got lost put at its top, and with the file's own line ends."""
+        lost = Counter(comments(self._unix)) - Counter(comments(text))
+        text = "".join(f"{line}\n" for line in lost.elements()) + text
+        return text.replace("\n", "\r\n") if "\r\n" in self.text else text
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def as_data(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain data in the order a recipe is written, without what was not said."""
-    data: dict[str, Any] = yamltext.plain(recipe.model_dump(mode="json", exclude_unset=True, exclude_none=True))
-    order = [name for name in _ORDER if name in data]
-    return {name: _tidy(data[name]) for name in order}
+    data = recipe.model_dump(exclude_unset=True, exclude_none=True)
+    return {name: _tidy(data[name]) for name in _ORDER if name in data}
 
 
 _ORDER = (
@@ -87,16 +112,15 @@ _ORDER = (
 
 
 def _tidy(value: Any) -> Any:
-    """Without the empty parameter tables that copies of a slice may carry."""
+    """Plain lists and dicts, without the empty parameter tables that copies of a slice may carry."""
     if isinstance(value, dict):
         return {key: _tidy(item) for key, item in value.items() if not (key == "parameters" and item == {})}
-    return [_tidy(item) for item in value] if isinstance(value, list) else value
+    return [_tidy(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def fresh(recipe: Recipe) -> Document:
     """A new document for a recipe that no file holds yet."""
-    text = yamltext.dump(as_data(recipe)) if as_data(recipe) else ""
-    return parse(text, None)
+    return parse(yamltext.dump(as_data(recipe)), None)
 
 
 def load(path: Path) -> Document:
@@ -108,11 +132,13 @@ def load(path: Path) -> Document:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError("the file is too large to be a recipe", where=str(path))
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error
-    except OSError as error:
-        raise InputError(f"cannot read the recipe: {error.strerror or error}", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the recipe: {getattr(error, 'strerror', None) or error}", where=str(path)
+        ) from error
     return parse(text, path)
 
 
@@ -120,97 +146,86 @@ def parse(text: str, path: Path | None = None) -> Document:
     """A recipe from YAML text; `path` is where it came from, for messages and relative model paths."""
     where = str(path) if path else "the recipe"
     try:
-        tree = yamltext.load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        reason = f"{error.context or ''} {error.problem or ''}".strip()
-        raise InputError("this is not valid YAML", where=f"{where}, line {line}", why=one_line(reason)) from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError("this is not valid YAML", where=where, why=one_line(error).strip()) from error
-    if tree is None:
-        tree = CommentedMap()
-    if not isinstance(tree, CommentedMap):
-        raise InputError("a recipe is a table of keys such as merge_method and slices", where=where)
-    _count(tree, where)
-    lines = dict(_walk_lines(tree, ()))
-    data = yamltext.plain(tree)
+        tree = build(_unix(text))
+        data = _data(tree)
+    except TextError as error:
+        place = f"{where}, line {error.line}" if error.line else where
+        raise InputError("this is not valid YAML", where=place, why=one_line(error)) from error
+    places = dict(lines(tree)) if tree else {}
+    problems = tuple(_key_problems(data, places))
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise _invalid(error, lines, where) from error
+        raise _invalid(error, places, problems, where) from error
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
-    return Document(recipe, text, path, tuple(_key_problems(data, lines)), lines)
+    return Document(recipe, text, path, problems, places, tree)
 
 
-def _count(tree: Any, where: str) -> None:
-    """Refuse a document whose aliases unfold into more nodes than any recipe has."""
-    stack, seen = [tree], 0
-    while stack:
-        node = stack.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise InputError("the recipe unfolds into too many values", where=where, why="its aliases multiply")
-        if isinstance(node, Mapping):
-            stack.extend(node.values())
-        elif isinstance(node, Sequence) and not isinstance(node, str):
-            stack.extend(node)
+def _data(tree: Node | None) -> dict[str, Any]:
+    data = {} if tree is None else plain(tree)
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise TextError("a recipe is a table of keys such as merge_method and slices", 1)
+    return data
 
 
-def _walk_lines(node: Any, place: Path_) -> list[tuple[Path_, int]]:
-    found: list[tuple[Path_, int]] = []
-    if isinstance(node, CommentedMap):
-        for key in node:
-            position = node.lc.data.get(key) if node.lc.data else None
-            if position:
-                found.append(((*place, str(key)), position[0] + 1))
-            found += _walk_lines(node[key], (*place, str(key)))
-    elif isinstance(node, CommentedSeq):
-        for index, item in enumerate(node):
-            position = node.lc.data.get(index) if node.lc.data else None
-            if position:
-                found.append(((*place, index), position[0] + 1))
-            found += _walk_lines(item, (*place, index))
-    return found
-
-
-def _invalid(error: ValidationError, lines: Mapping[Path_, int], where: str) -> InputError:
+def _invalid(
+    error: ValidationError, places: Mapping[Place, int], problems: tuple[KeyProblem, ...], where: str
+) -> InputError:
     first = error.errors(include_url=False)[0]
-    place: Path_ = tuple(first["loc"])
-    line = None
-    probe = place
-    while probe and line is None:
-        line = lines.get(probe)
-        probe = probe[:-1]
+    place: Place = tuple(first["loc"])
+    line = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), None)
     name = ".".join(str(part) for part in place) or "the recipe"
-    more = error.error_count() - 1
-    return InputError(
-        f"{name} is wrong: {first['msg'].removeprefix('Value error, ').rstrip('.').lower()}"
-        + (f" (and {more} more)" if more else ""),
-        where=f"{where}, line {line}" if line else where,
-        remedy="see `surgeon plan --help` and the examples in recipes/",
-    )
+    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    what, remedy = f"{name} is wrong: {reason[:1].lower()}{reason[1:]}", "see the examples in recipes/"
+    if first["type"] == "missing":
+        what = f"{name} is missing"
+        here = [problem for problem in problems if problem.table == place[:-1]]
+        meant = next(
+            (problem for problem in here if problem.suggestion == place[-1]), here[0] if len(here) == 1 else None
+        )
+        if meant is not None:
+            line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
+    if (more := error.error_count() - 1) > 0:
+        what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
+    return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)
 
 
-def _key_problems(data: Mapping[str, Any], lines: Mapping[Path_, int]) -> list[KeyProblem]:
-    found: list[KeyProblem] = []
+def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
+    """Keys that stand where no recipe has them; of a filter's table too, where a slip would hit every tensor."""
 
-    def check(value: Any, model: type[BaseModel], place: Path_) -> None:
+    def check(value: Any, known: Mapping[str, Any], place: Place) -> Iterator[KeyProblem]:
         if not isinstance(value, Mapping):
             return
         for key, item in value.items():
-            if key not in model.model_fields:
-                found.append(KeyProblem(key, lines.get((*place, key)), nearest(key, model.model_fields)))
-                continue
-            for inner in _models_in(model.model_fields[key].annotation):
-                if isinstance(item, list):
-                    for index, entry in enumerate(item):
-                        check(entry, inner, (*place, key, index))
-                else:
-                    check(item, inner, (*place, key))
+            if key not in known:
+                yield KeyProblem(key, places.get((*place, key)), nearest(key, known), place)
+            elif key == "parameters" and isinstance(item, Mapping):
+                for name, setting in item.items():
+                    yield from check_setting(setting, (*place, key, name))
+            else:
+                for inner in _models_in(known[key].annotation):
+                    yield from each(item, partial(check, known=inner.model_fields), (*place, key))
 
-    check(data, Recipe, ())
-    return found
+    def check_setting(value: Any, place: Place) -> Iterator[KeyProblem]:
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in ("filter", "value"):
+                    yield KeyProblem(key, places.get((*place, key)), nearest(key, ("filter", "value")), place)
+            yield from check_setting(value.get("value"), (*place, "value"))
+        elif isinstance(value, list):
+            yield from each(value, check_setting, place)
+
+    def each(value: Any, visit: Callable[..., Iterator[KeyProblem]], place: Place) -> Iterator[KeyProblem]:
+        if isinstance(value, list):
+            for index, entry in enumerate(value):
+                yield from visit(entry, place=(*place, index))
+        else:
+            yield from visit(value, place=place)
+
+    yield from check(data, Recipe.model_fields, ())
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -6,63 +6,19 @@ reference, never by letter, so an edit means the same in another session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..text import plural
 from . import stack
-from .schema import DTYPES, End, EndSource, Recipe, Slice
-
-DepthOf = Callable[[str], int]
-"""Number of layers of a donor by its reference; raises InputError when it cannot be opened."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One change of a recipe."""
-
-    verb: ClassVar[str]
-    usage: ClassVar[str]
-    help: ClassVar[str]
-
-    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
-        """The recipe after the edit; InputError, with the reason, when it makes no sense there."""
-        slices = recipe.explicit(depth_of)
-        changed = self.stack(slices, depth_of)
-        return recipe if changed == slices and recipe.slices is not None else _with_slices(recipe, changed)
-
-    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        """The slices after the edit (for edits that change the stack)."""
-        raise NotImplementedError
-
-    def touched(self) -> tuple[int, int] | None:
-        """Output layers `[start, stop)` that the edit made or moved, to select them afterwards."""
-        return None
-
-    def moved_to(self, start: int, stop: int) -> Edit:
-        """The same edit for another selection, for repeat."""
-        return self
-
-
-def _with_slices(recipe: Recipe, slices: tuple[Slice, ...]) -> Recipe:
-    data: dict[str, Any] = {name: getattr(recipe, name) for name in recipe.model_fields_set - {"models"}}
-    data.setdefault("merge_method", recipe.merge_method)
-    return Recipe.model_construct(_fields_set=set(data) | {"slices"}, **{**data, "slices": slices})
-
-
-def _check_range(start: int, stop: int, depth: int, what: str = "the stack") -> None:
-    if start < 0 or stop > depth:
-        shown = f"layer {start}" if stop == start + 1 else f"layers {start}-{stop - 1}"
-        has = f"0-{depth - 1}" if depth else "none"
-        raise InputError(f"there is no {shown} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
-    if start >= stop:
-        raise InputError("the range is empty", remedy="write it first-last, such as 8-23")
-
-
-def _check_donor(model: str, start: int, stop: int, depth_of: DepthOf) -> None:
-    _check_range(start, stop, depth_of(model), model)
+from .edit import DepthOf as DepthOf
+from .edit import Edit as Edit
+from .edit import check_donor, check_range, restacked
+from .parameters import filter_of, rules
+from .schema import DTYPES, End, EndSource, Parameters, Recipe, Slice, Source
 
 
 @dataclass(frozen=True)
@@ -78,7 +34,7 @@ class Insert(Edit):
     help = "layers 8 to 23 of donor B before layer 14 (at the end without @)"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_donor(self.model, self.start, self.stop, depth_of)
+        check_donor(self.model, self.start, self.stop, depth_of)
         total = stack.depth(slices)
         at = total if self.at is None else self.at
         if not 0 <= at <= total:
@@ -87,6 +43,30 @@ class Insert(Edit):
 
     def touched(self) -> tuple[int, int] | None:
         return None if self.at is None else (self.at, self.at + self.stop - self.start)
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return replace(self, at=stop)
+
+
+@dataclass(frozen=True)
+class InsertRuns(Edit):
+    """Several runs of donors' layers, `(model, start, stop)` each, put one after the other before layer `at`."""
+
+    runs: tuple[tuple[str, int, int], ...]
+    at: int | None = None
+    verb = "insert"
+    usage = "insert A:0-3 B:8-23 [@14]"
+    help = "several runs of layers, one after the other"
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        at = stack.depth(slices) if self.at is None else self.at
+        for model, start, stop in self.runs:
+            slices = Insert(model, start, stop, at).stack(slices, depth_of)
+            at += stop - start
+        return tuple(slices)
+
+    def touched(self) -> tuple[int, int] | None:
+        return None if self.at is None else (self.at, self.at + sum(stop - start for _, start, stop in self.runs))
 
     def moved_to(self, start: int, stop: int) -> Edit:
         return replace(self, at=stop)
@@ -103,7 +83,7 @@ class Delete(Edit):
     help = "take layers 16 to 17 out of the stack"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_range(self.start, self.stop, stack.depth(slices))
+        check_range(self.start, self.stop, stack.depth(slices))
         return stack.splice(slices, self.start, self.stop, [])
 
     def moved_to(self, start: int, stop: int) -> Edit:
@@ -123,7 +103,7 @@ class Move(Edit):
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         total = stack.depth(slices)
-        _check_range(self.start, self.stop, total)
+        check_range(self.start, self.stop, total)
         if not 0 <= self.to <= total:
             raise InputError(f"there is no position {self.to}", why=f"the stack has {plural(total, 'layer')}")
         if self.start <= self.to <= self.stop:
@@ -158,9 +138,11 @@ class Duplicate(Edit):
     help = "two more copies of layers 16 to 23 behind them (one without x)"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_range(self.start, self.stop, stack.depth(slices))
+        check_range(self.start, self.stop, stack.depth(slices))
         if not 1 <= self.times <= 1000:
             raise InputError(f"{self.times} copies make no sense", remedy="give 1 to 1000")
+        if (self.stop - self.start) * self.times > stack.MAX_LAYERS:
+            raise InputError("that makes too many layers", why=f"the most is {stack.MAX_LAYERS:,}")
         return stack.splice(slices, self.stop, self.stop, stack.take(slices, self.start, self.stop) * self.times)
 
     def touched(self) -> tuple[int, int] | None:
@@ -184,8 +166,8 @@ class Replace(Edit):
     help = "layers 8 to 15 of donor B in the place of layers 16 to 23"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_range(self.start, self.stop, stack.depth(slices))
-        _check_donor(self.model, self.from_start, self.from_stop, depth_of)
+        check_range(self.start, self.stop, stack.depth(slices))
+        check_donor(self.model, self.from_start, self.from_stop, depth_of)
         return stack.splice(slices, self.start, self.stop, [stack.run(self.model, self.from_start, self.from_stop)])
 
     def touched(self) -> tuple[int, int] | None:
@@ -206,7 +188,7 @@ class Reverse(Edit):
     help = "layers 4 to 7 in the opposite order"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_range(self.start, self.stop, stack.depth(slices))
+        check_range(self.start, self.stop, stack.depth(slices))
         single = [stack.take(slices, index, index + 1)[0] for index in range(self.start, self.stop)]
         return stack.splice(slices, self.start, self.stop, single[::-1])
 
@@ -233,7 +215,10 @@ class SetEnd(Edit):
             depth_of(self.model)
         if self.tie and self.end != "lm_head":
             raise InputError(f"{self.end} cannot be tied", remedy="only lm_head can")
+        old = recipe.end(self.end)
         value = EndSource(tie=True) if self.tie else EndSource(model=self.model) if self.model else None
+        if value and old and old.parameters and not self.tie:
+            value = value.model_copy(update={"parameters": old.parameters})
         return recipe.model_copy(update={self.end: value})
 
 
@@ -253,7 +238,7 @@ class Upscale(Edit):
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         depth = depth_of(self.model) if self.depth is None else self.depth
-        _check_donor(self.model, 0, depth, depth_of)
+        check_donor(self.model, 0, depth, depth_of)
         if not 0 <= self.drop < depth:
             raise InputError(f"m={self.drop} leaves no layers", why=f"n is {depth}", remedy="give m from 0 to n-1")
         return stack.run(self.model, 0, depth - self.drop), stack.run(self.model, self.drop, depth)
@@ -284,6 +269,8 @@ class Interleave(Edit):
                 remedy="give block >= stride >= 1",
             )
         depth = min(depth_of(model) for model in self.models)
+        if depth < 1:
+            raise InputError("a donor without layers cannot be stacked")
         out: list[Slice] = []
         start = 0
         while True:
@@ -321,31 +308,39 @@ class Scale(Edit):
     usage = "scale 16-31 o_proj=0.707 [down_proj=0.707]"
     help = "multiply these tensors of layers 16 to 31 (* for all; 1 takes the factor away)"
 
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        below = rules(recipe.parameters.get("scale"))
+        return restacked(recipe, depth_of, lambda slices: self._rescaled(slices, below))
+
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        _check_range(self.start, self.stop, stack.depth(slices))
+        return self._rescaled(slices, [])
+
+    def _rescaled(self, slices: Sequence[Slice], below: list[dict[str, Any]]) -> tuple[Slice, ...]:
+        check_range(self.start, self.stop, stack.depth(slices))
         if not self.factors:
             raise InputError("no factor is given", remedy=f"write for instance: {self.usage}")
-        scaled = [self._scaled(part) for part in stack.take(slices, self.start, self.stop)]
-        return stack.splice(slices, self.start, self.stop, scaled)
+        if not all(math.isfinite(factor) for _, factor in self.factors):
+            raise InputError("a factor is not a finite number")
+        parts = stack.take(slices, self.start, self.stop)
+        return stack.splice(slices, self.start, self.stop, [self._scaled(part, below) for part in parts])
 
-    def _scaled(self, part: Slice) -> Slice:
+    def _scaled(self, part: Slice, below: list[dict[str, Any]]) -> Slice:
+        """The slice with these factors before those it has: in its source's table if that has any, as that one wins."""
+        source = part.sources[0]
+        if len(part.sources) == 1 and rules(source.parameters.get("scale")):
+            below = [*rules(part.parameters.get("scale")), *below]
+            source = source.model_copy(update={"parameters": self._table(source.parameters, below)})
+            return part.model_copy(update={"sources": (_bare(source),)})
+        return _bare(part.model_copy(update={"parameters": self._table(part.parameters, below)}))
+
+    def _table(self, parameters: Parameters, below: list[dict[str, Any]]) -> Parameters:
         wanted = dict(self.factors)
-        old = part.parameters.get("scale", [])
-        rules = list(old) if isinstance(old, list) and all(isinstance(rule, dict) for rule in old) else [{"value": old}]
-        kept = [rule for rule in rules if str(rule.get("filter", "*")) not in wanted]
-        added = [{"filter": name, "value": factor} for name, factor in wanted.items() if name != "*" and factor != 1]
-        rest: list[dict[str, Any]] = [{"value": wanted["*"]}] if wanted.get("*", 1) != 1 else []
-        default = [rule for rule in kept if rule.get("filter", "*") == "*"]
-        named = [rule for rule in kept if rule.get("filter", "*") != "*"]
-        rules = [*added, *named, *(rest or default)]
-        parameters = {**part.parameters, "scale": rules}
-        if not [rule for rule in rules if rule.get("value") != 1]:
-            parameters.pop("scale")
-        if not parameters:
-            return Slice.model_construct(
-                **{name: getattr(part, name) for name in part.model_fields_set - {"parameters"}}
-            )
-        return part.model_copy(update={"parameters": parameters})
+        every = [{"value": wanted.pop("*")}] if "*" in wanted else []
+        old = [] if every else [rule for rule in rules(parameters.get("scale")) if filter_of(rule) not in wanted]
+        found = [*({"filter": name, "value": factor} for name, factor in wanted.items()), *old, *every]
+        if not below and all(rule["value"] == 1 for rule in found):
+            return {name: value for name, value in parameters.items() if name != "scale"}
+        return {**parameters, "scale": found}
 
     def touched(self) -> tuple[int, int] | None:
         return self.start, self.stop
@@ -366,7 +361,9 @@ class SetDtype(Edit):
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"{self.dtype!r} is not a dtype", remedy=f"give one of {', '.join(DTYPES)} or keep")
-        return recipe.model_copy(update={"dtype": self.dtype})
+        # out_dtype would go on deciding what is written.
+        clear = {"out_dtype": None} if recipe.out_dtype else {}
+        return recipe.model_copy(update={"dtype": self.dtype, **clear})
 
 
 @dataclass(frozen=True)
@@ -382,6 +379,17 @@ class SetBase(Edit):
         if self.model is not None:
             depth_of(self.model)
         return recipe.model_copy(update={"base_model": self.model})
+
+
+_Part = TypeVar("_Part", Slice, Source)
+
+
+def _bare(part: _Part) -> _Part:
+    """Without a parameter table that holds nothing."""
+    if part.parameters or "parameters" not in part.model_fields_set:
+        return part
+    said = {name: getattr(part, name) for name in part.model_fields_set - {"parameters"}}
+    return type(part).model_construct(_fields_set=set(said), **said)
 
 
 EDITS: tuple[type[Edit], ...] = (

@@ -18,12 +18,17 @@ from .edits import EDITS, Edit
 from .letters import letters, named
 from .schema import ENDS, End
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?|\[(\d+),(\d+)\)")
-_ALIASES = {
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?|\[(\d{1,9}),(\d{1,9})\)")
+ALIASES = {
     "splice": "insert", "del": "delete", "dup": "duplicate", "dus": "upscale", "stack": "selfstack", "rev": "reverse",
 }  # fmt: skip
 _END_ALIASES: dict[str, End] = {
     "embed": "embeddings", "embedding": "embeddings", "norm": "final_norm", "head": "lm_head",
+}  # fmt: skip
+
+
+_SETTINGS: dict[type[Edit], str] = {
+    edits.Upscale: "[mn]", edits.SelfStack: "block|stride", edits.Interleave: "block|stride", edits.Scale: r"[\w.*]+",
 }  # fmt: skip
 
 
@@ -39,7 +44,7 @@ def parse(text: str, models: Sequence[str]) -> Edit:
         raise InputError(f"cannot read the edit {text!r}", why=str(error)) from error
     if not words:
         raise InputError("the edit is empty", remedy=f"known: {', '.join(kind.verb for kind in EDITS)}")
-    verb = _ALIASES.get(words[0], words[0])
+    verb = ALIASES.get(words[0], words[0])
     kind = next((kind for kind in EDITS if kind.verb == verb), None)
     if kind is None:
         guess = nearest(words[0], [kind.verb for kind in EDITS])
@@ -57,12 +62,13 @@ class _Words:
         self.times: int | None = None
         self.settings: dict[str, str] = {}
         self.rest: list[str] = []
+        settings = _SETTINGS.get(kind, "(?!)")
         for word in words:
-            if re.fullmatch(r"@(\d+|end)", word):
+            if kind in (edits.Insert, edits.Move) and re.fullmatch(r"@(\d{1,9}|end)", word):
                 self.at = None if word == "@end" else int(word[1:])
-            elif re.fullmatch(r"[x×]\d{1,4}", word):
+            elif kind is edits.Duplicate and re.fullmatch(r"[x×]\d{1,4}", word):
                 self.times = int(word[1:])
-            elif (match := re.fullmatch(r"([\w.*]+)=(.*)", word)) and kind is not edits.SetEnd:
+            elif match := re.fullmatch(rf"({settings})=(.*)", word):
                 self.settings[match[1]] = match[2]
             else:
                 self.rest.append(word)
@@ -121,7 +127,10 @@ class _Words:
     def _build(self) -> Edit:
         kind: Any = self.kind
         if kind is edits.Insert:
-            return edits.Insert(*self.donor_range(), at=self.at)
+            runs = [self.donor_range()]
+            while self.rest:
+                runs.append(self.donor_range())
+            return edits.Insert(*runs[0], at=self.at) if len(runs) == 1 else edits.InsertRuns(tuple(runs), self.at)
         if kind in (edits.Delete, edits.Reverse):
             return kind(*self.range(self.next("a range")))  # type: ignore[no-any-return]
         if kind is edits.Move:
@@ -186,12 +195,17 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
     known = letters(models)
 
     def donor(model: str) -> str:
-        return known.get(model) or shlex.quote(model)
+        # Another donor's own name may be this one's letter.
+        letter = known.get(model, "")
+        return letter if named(letter, models) == model else shlex.quote(model)
 
     match edit:
         case edits.Insert():
             at = "" if edit.at is None else f" @{edit.at}"
             return f"insert {donor(edit.model)}:{_span(edit.start, edit.stop)}{at}"
+        case edits.InsertRuns():
+            runs = " ".join(f"{donor(model)}:{_span(start, stop)}" for model, start, stop in edit.runs)
+            return f"insert {runs}" + ("" if edit.at is None else f" @{edit.at}")
         case edits.Move():
             return f"move {_span(edit.start, edit.stop)} @{edit.to}"
         case edits.Duplicate():
@@ -211,7 +225,7 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
             names = " ".join(donor(model) for model in edit.models)
             return f"interleave {names} block={edit.block} stride={edit.stride}"
         case edits.Scale():
-            factors = " ".join(f"{name}={factor:g}" for name, factor in edit.factors)
+            factors = " ".join(f"{name}={factor!r}" for name, factor in edit.factors)
             return f"scale {_span(edit.start, edit.stop)} {factors}"
         case edits.SetDtype():
             return f"dtype {edit.dtype or 'keep'}"

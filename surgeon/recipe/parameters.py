@@ -40,8 +40,7 @@ def evaluate(value: Any, name: str, t: float) -> Number | None:
             return None
         if all(_is_filtered(item) for item in value):
             for item in value:
-                wanted = item.get("filter")
-                if wanted in (None, "*") or str(wanted) in name:
+                if filter_of(item) == "*" or filter_of(item) in name:
                     return evaluate(item["value"], name, t)
             return None
         return _gradient([_scalar(item) for item in value], t)
@@ -51,12 +50,45 @@ def evaluate(value: Any, name: str, t: float) -> Number | None:
 def _gradient(values: list[Number], t: float) -> Number:
     last = len(values) - 1
     if isinstance(values[0], bool):
-        return values[int(t * last)]
+        # t is a quotient: without the nudge, 3 of 49 steps would be 2.
+        return values[int(t * last + 1e-9)]
     scaled = t * last
     low = int(scaled)
     high = min(last, low + 1)
     fraction = scaled - low
     return (1 - fraction) * values[low] + fraction * values[high]
+
+
+def rules(value: Any) -> list[dict[str, Any]]:
+    """A setting as a list of `{filter, value}`, whichever form it has; [] when it is unset."""
+    if value is None or value == []:
+        return []
+    if _is_filtered(value):
+        return [value]
+    if isinstance(value, (list, tuple)) and all(_is_filtered(item) for item in value):
+        return list(value)
+    return [{"value": value}]
+
+
+def filter_of(rule: dict[str, Any]) -> str:
+    """The filter of a rule; `*` when it takes every tensor."""
+    return "*" if rule.get("filter") is None else str(rule["filter"])
+
+
+def over(upper: Any, lower: Any) -> Any:
+    """One setting that says what `upper` says, and `lower` where no filter of `upper` matches."""
+    if lower is None or any(filter_of(rule) == "*" for rule in rules(upper)):
+        return upper
+    return [*rules(upper), *rules(lower)] if rules(upper) else lower
+
+
+def has_gradient(value: Any) -> bool:
+    """Whether a setting changes from layer to layer of a slice."""
+    if _is_filtered(value):
+        return has_gradient(value["value"])
+    if not isinstance(value, (list, tuple)):
+        return False
+    return any(map(has_gradient, value)) if all(map(_is_filtered, value)) else len(value) > 1
 
 
 def lookup(name: str, tensor: str, t: float, *levels: dict[str, Any]) -> Number | None:
@@ -79,5 +111,5 @@ def cut(value: Any, length: int, start: int, stop: int) -> Any:
         return [cut(item, length, start, stop) for item in value]
     numbers = [_scalar(item) for item in value]
     kept = [_gradient(numbers, position(index, length)) for index in range(start, stop)]
-    kept = [round(item, 12) if isinstance(item, float) else item for item in kept]
+    kept = [float(f"{item:.12g}") if isinstance(item, float) else item for item in kept]
     return kept[0] if len(set(kept)) == 1 else kept

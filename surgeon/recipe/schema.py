@@ -6,17 +6,16 @@ are half-open. Values that only a plan can judge (does the layer exist, do the d
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 End = Literal["embeddings", "final_norm", "lm_head"]
 ENDS: tuple[End, ...] = ("embeddings", "final_norm", "lm_head")
 DTYPES = ("bfloat16", "float16", "float32")
-
-Parameters = dict[str, Any]
-"""Parameter name -> scalar, gradient (list of numbers), or list of `{filter, value}`."""
 
 
 class Frozen(BaseModel):
@@ -29,14 +28,47 @@ def _model_text(value: Any) -> Any:
     """mergekit's dict form of a model reference as the string `path[@revision][+lora]`."""
     if not isinstance(value, Mapping):
         return value
-    inner = value.get("model")
-    if not isinstance(inner, Mapping) or "path" not in inner:
-        raise ValueError("a model is a string, or {model: {path: ..., revision: ...}}")
+    inner, lora = value.get("model"), value.get("lora")
+    if value.get("override_architecture") is not None:
+        raise ValueError("override_architecture is not supported: take it out")
+    inner = {"path": inner} if isinstance(inner, str) else inner
+    known = isinstance(inner, Mapping) and inner.get("path") and set(inner) <= {"path", "revision"}
+    if not known or not set(value) <= {"model", "lora", "override_architecture"}:
+        raise ValueError("a model is a path or Hub id, or {model: {path: ..., revision: ...}, lora: {path: ...}}")
+    assert isinstance(inner, Mapping)
     text = str(inner["path"]) + (f"@{inner['revision']}" if inner.get("revision") else "")
-    lora = value.get("lora")
-    if isinstance(lora, Mapping) and lora.get("path"):
+    if isinstance(lora, str):
+        text += f"+{lora}"
+    elif isinstance(lora, Mapping) and lora.get("path"):
         text += f"+{lora['path']}"
     return text
+
+
+def _whole(value: Any) -> Any:
+    """Whole numbers as mergekit takes them: 16, 16.0 and "16"."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value):
+        return int(value)
+    if type(value) is not int:
+        raise ValueError("a layer is a whole number, counted from 0")
+    if abs(value) >= 10**18:
+        raise ValueError("no model has a layer of that number")
+    return value
+
+
+def _settings(value: Any) -> Any:
+    """Refuse what is no setting at any depth: numbers that are not finite, and other kinds of values."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            waiting += part.values()
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise ValueError("a parameter is not a finite number")
+    return value
 
 
 def _known_dtype(value: str | None) -> str | None:
@@ -55,9 +87,12 @@ def _known_dtype(value: str | None) -> str | None:
     return name
 
 
+Parameters = Annotated[dict[str, Any], BeforeValidator(_settings)]
+"""Parameter name -> scalar, gradient (list of numbers), or list of `{filter, value}`."""
+
 ModelRef = Annotated[str, BeforeValidator(_model_text), Field(min_length=1)]
 DtypeName = Annotated[str | None, AfterValidator(_known_dtype)]
-LayerRange = tuple[StrictInt, StrictInt]
+LayerRange = tuple[Annotated[int, BeforeValidator(_whole)], Annotated[int, BeforeValidator(_whole)]]
 
 
 class Source(Frozen):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from .parameters import cut
 from .schema import LayerRange, Parameters, Slice, Source
+
+MAX_LAYERS = 10_000
+"""No model has nearly as many; a longer slice counts as this many, so that a slip of the pen costs no memory."""
 
 
 class Cell(NamedTuple):
@@ -26,7 +30,7 @@ def span(source: Source) -> LayerRange:
 def length(part: Slice) -> int:
     """Layers a slice gives: the length of its first source, and 0 for a backward range."""
     start, stop = span(part.sources[0])
-    return max(0, stop - start)
+    return min(max(0, stop - start), MAX_LAYERS)
 
 
 def depth(slices: Sequence[Slice]) -> int:
@@ -35,12 +39,13 @@ def depth(slices: Sequence[Slice]) -> int:
 
 
 def cells(slices: Sequence[Slice]) -> list[Cell]:
-    """The stack, row by row."""
-    return [
+    """The stack, row by row; its first `MAX_LAYERS` rows if it has more."""
+    rows = (
         Cell(tuple((source.model, span(source)[0] + offset) for source in part.sources), number, offset)
         for number, part in enumerate(slices)
         for offset in range(length(part))
-    ]
+    )
+    return list(islice(rows, MAX_LAYERS))
 
 
 def piece(part: Slice, start: int, stop: int) -> Slice:
@@ -86,8 +91,20 @@ def take(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
 
 
 def splice(slices: Sequence[Slice], start: int, stop: int, middle: Sequence[Slice]) -> tuple[Slice, ...]:
-    """The stack with its layers `[start, stop)` replaced by `middle`; slices that continue one another are joined."""
-    before, after = take(slices, 0, start), take(slices, stop, depth(slices))
+    """The stack with its layers `[start, stop)` replaced by `middle`; slices that continue one another are joined.
+
+    Slices without layers stay where they are unless they lie within the layers replaced.
+    """
+    before: list[Slice] = []
+    after: list[Slice] = []
+    position = 0
+    for part in slices:
+        count = length(part)
+        if not count and not start < position < stop:
+            (before if position <= start else after).append(part)
+        before += [piece(part, 0, min(start - position, count))] if count and position < start else []
+        after += [piece(part, max(stop - position, 0), count)] if count and position + count > stop else []
+        position += count
     joined: list[Slice] = []
     seams = {len(before), len(before) + len(middle)}
     for index, part in enumerate([*before, *middle, *after]):

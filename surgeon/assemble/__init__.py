@@ -1,0 +1,8 @@
+"""The plan to disk: copied byte ranges and computed chunks at offsets known beforehand, in a folder that appears whole.
+
+Workers write one file each; nothing has its final name before everything is written and looked at.
+"""
+
+from .engine import Cancelled, Result, assemble
+
+__all__ = ["Cancelled", "Result", "assemble"]

@@ -1,0 +1,78 @@
+"""The small files beside the weights: config, tokenizer, generation config, index, recipe and model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from ..checkpoint.locate import INDEX
+from ..errors import SurgeonError
+from ..plan.types import Plan
+from ..text import one_line
+from .card import card
+from .layout import Layout
+from .shard import Target
+
+RECIPE = "surgeon_recipe.yaml"
+CARD = "README.md"
+CONFIG = "config.json"
+_PIECE = 1024 * 1024
+
+
+def size_of(plan: Plan, recipe: str) -> int:
+    """Bytes of all these files together, a little too many rather than too few."""
+    copied = sum(path.stat().st_size for path in plan.files.values() if path.is_file())
+    return copied + 3 * len(recipe.encode()) + 2 * len(json.dumps(plan.config)) + 200_000
+
+
+def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe: str, flush: bool) -> list[str]:
+    """Write them all; gives their names.
+
+    Raises:
+        SurgeonError: a file to copy has gone or is not a regular file.
+        OSError: writing failed.
+    """
+    texts = {
+        CONFIG: json.dumps(plan.config, indent=2) + "\n",
+        RECIPE: recipe if recipe.endswith("\n") else recipe + "\n",
+        CARD: card(plan, name, recipe),
+    }
+    if layout.index:
+        texts[INDEX] = layout.index
+    for file_name, text in texts.items():
+        _write(folder / file_name, text.encode("utf-8", "backslashreplace"), flush)
+    copied = [file_name for file_name in plan.files if file_name not in texts]
+    for file_name in copied:
+        _write(folder / _plain(file_name), _contents(plan.files[file_name]), flush)
+    return [*texts, *copied]
+
+
+def _plain(name: str) -> str:
+    if name in {"", ".", ".."} or "/" in name or "\0" in name or name.endswith(".safetensors"):
+        raise SurgeonError(f"{one_line(name)!r} cannot be the name of a file beside the weights")
+    return name
+
+
+def _contents(path: Path) -> bytes:
+    """A regular file's bytes; a Hub cache's links are followed, but a pipe or device is not waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise SurgeonError("this is not a regular file", where=str(path), remedy="remove or replace it")
+            return file.read()
+    except OSError as error:
+        raise SurgeonError(f"cannot read the donor's file: {error.strerror or error}", where=str(path)) from error
+
+
+def _write(path: Path, data: bytes, flush: bool) -> None:
+    from .copy import write_all
+
+    target, complete = Target(path, flush), False
+    try:
+        write_all(target.fd, data, 0)
+        complete = True
+    finally:
+        target.close(complete)

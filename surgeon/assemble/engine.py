@@ -1,0 +1,241 @@
+"""The plan to disk: checks, workers, small files, a look at the result, and only then its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, SurgeonError
+from ..plan.estimate import DEFAULT_SHARD
+from ..plan.types import Plan
+from ..recipe.document import fresh
+from . import companions, destination, verify
+from .layout import Layout, lay_out
+from .shard import write_shard
+from .tracker import INTERVAL, Event, OnEvent, Reporter, Tracker, places
+
+Cancel = Callable[[], bool] | threading.Event | None
+
+
+class Cancelled(SurgeonError):
+    """The user stopped it; nothing was written (exit code 130, as for any program ended by Ctrl-C)."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("cancelled; nothing was written")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written.
+
+    Attributes:
+        out: the folder.
+        layers: its layers.
+        parameters: its elements.
+        nbytes: bytes of its tensors.
+        seconds: how long it took.
+        files: names of its files.
+        warnings: sentences about it that no plan could know.
+    """
+
+    out: Path
+    layers: int
+    parameters: int
+    nbytes: int
+    seconds: float
+    files: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def assemble(
+    plan: Plan,
+    out: Path,
+    *,
+    recipe: str | None = None,
+    shard_size: int = DEFAULT_SHARD,
+    force: bool = False,
+    workers: int | None = None,
+    fsync: bool = True,
+    keep: Iterable[Path] = (),
+    on_event: OnEvent | None = None,
+    cancelled: Cancel = None,
+) -> Result:
+    """Write a plan's model into the folder `out`, which has it whole or is as it was.
+
+    Args:
+        plan: must be `ok`.
+        out: a new or empty folder; with `force` any that holds no donor.
+        recipe: the recipe's text, to be written beside the model; by default made from the plan.
+        shard_size: bytes per weight file.
+        force: replace what is in `out`.
+        workers: threads, each writing one file at a time; by default one per core. The bytes do not depend on it.
+        fsync: return only when everything is on the disk.
+        keep: files that replacing `out` must not remove, such as the recipe's own.
+        on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, done,
+            and error or cancelled before this raises.
+        cancelled: asked four times a second, and a last time before the model gets its name.
+
+    Raises:
+        InputError: the plan has errors, or `out` is refused.
+        SurgeonError: reading or writing failed.
+        Cancelled: `cancelled` said so.
+    """
+    emit = on_event or (lambda event: None)
+    try:
+        return _assemble(
+            _Job(plan, out, recipe or fresh(plan.recipe).text, shard_size, force, workers, fsync, tuple(keep)),
+            emit,
+            _asker(cancelled),
+        )
+    except (Cancelled, KeyboardInterrupt):
+        _tell(emit, {"event": "cancelled"})
+        raise
+    except SurgeonError as error:
+        _tell(emit, {"event": "error", "message": error.sentence()})
+        raise
+
+
+@dataclass(frozen=True)
+class _Job:
+    plan: Plan
+    out: Path
+    recipe: str
+    shard_size: int
+    force: bool
+    workers: int | None
+    fsync: bool
+    keep: tuple[Path, ...]
+
+
+def _asker(cancelled: Cancel) -> Callable[[], bool]:
+    if cancelled is None:
+        return lambda: False
+    return cancelled.is_set if isinstance(cancelled, threading.Event) else cancelled
+
+
+def _tell(emit: OnEvent, event: Event) -> None:
+    """Tell of a failure; that the listener has failed too must not hide it."""
+    with contextlib.suppress(Exception):
+        emit(event)
+
+
+def _assemble(job: _Job, emit: OnEvent, cancelled: Callable[[], bool]) -> Result:
+    plan, begun = job.plan, time.monotonic()
+    if not plan.ok:
+        raise InputError(" ".join(finding.sentence() for finding in plan.errors).rstrip("."))
+    final = destination.locate(job.out)
+    layout = lay_out(plan.tensors, job.shard_size)
+    _check(job, final, layout)
+    emit(
+        {
+            "event": "start",
+            "bytes": layout.data_bytes,
+            "tensors": len(plan.tensors),
+            "layers": len(plan.layers),
+            "shards": len(layout.shards),
+            "out": str(final),
+        }
+    )
+    tracker = Tracker(places(plan))
+    files = _write(job, final, layout, tracker, emit, cancelled)
+    result = Result(
+        out=final,
+        layers=len(plan.layers),
+        parameters=sum(tensor.numel for tensor in plan.tensors),
+        nbytes=layout.data_bytes,
+        seconds=time.monotonic() - begun,
+        files=tuple(sorted(files)),
+        warnings=tuple(tracker.warnings),
+    )
+    done = {"seconds": round(result.seconds, 3), "bytes": result.nbytes, "files": list(result.files)}
+    _tell(emit, {"event": "done", "out": str(final), **done})
+    return result
+
+
+def _check(job: _Job, final: Path, layout: Layout) -> None:
+    try:
+        destination.sweep(final)
+        destination.check(final, job.plan.donors.values(), force=job.force, keep=job.keep)
+        verify.check_sources(job.plan)
+        destination.check_space(final, layout.nbytes + companions.size_of(job.plan, job.recipe))
+    except OSError as error:
+        raise destination.failed(error, final) from error
+
+
+def _write(
+    job: _Job, final: Path, layout: Layout, tracker: Tracker, emit: OnEvent, cancelled: Callable[[], bool]
+) -> list[str]:
+    try:
+        with destination.Workspace(final) as workspace:
+            workers = max(1, min(job.workers or _cores(), len(layout.shards)))
+            with _own_arithmetic(job.plan):
+                _fill(layout, workspace.folder, workers, job.fsync, tracker, emit, cancelled)
+            names = companions.write_companions(job.plan, layout, workspace.folder, final.name, job.recipe, job.fsync)
+            verify.check_written(workspace.folder, job.plan)
+            if cancelled():
+                raise Cancelled
+            workspace.publish(replace=job.force, flush=job.fsync)
+    except OSError as error:
+        raise destination.failed(error, final) from error
+    return list(dict.fromkeys([*layout.file_names(), *names]))
+
+
+def _fill(
+    layout: Layout,
+    folder: Path,
+    workers: int,
+    flush: bool,
+    tracker: Tracker,
+    emit: OnEvent,
+    cancelled: Callable[[], bool],
+) -> None:
+    """Let the workers write every shard; whatever ends it early also ends them."""
+    reporter = Reporter(tracker, layout.data_bytes, emit)
+    with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
+        pending: set[Future[None]] = set()
+        try:
+            pending = {pool.submit(write_shard, shard, folder, tracker, flush) for shard in layout.shards}
+            while pending:
+                done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                reporter.tick(last=not pending)
+                if cancelled():
+                    raise Cancelled
+        except BaseException:
+            tracker.halt()
+            for future in pending:
+                future.cancel()
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _own_arithmetic(plan: Plan) -> Iterator[None]:
+    """While a plan that computes is written, each worker does its own arithmetic.
+
+    Torch's threads would fight with the workers, and on a busy machine wait for each other at every small chunk:
+    slower by orders of magnitude there, and never much faster.
+    """
+    if not plan.needs_arithmetic:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

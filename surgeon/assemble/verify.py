@@ -1,0 +1,73 @@
+"""Looks at what is really on disk: the donors before they are read, the output before it gets its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import open_checkpoint, read_header
+from ..errors import SurgeonError
+from ..plan.types import Plan
+from ..text import one_line
+
+
+def check_sources(plan: Plan) -> None:
+    """Every source tensor still lies where it was when the plan was made.
+
+    Raises:
+        SurgeonError: a donor's file has changed since.
+        InputError: it has gone, or is not a safetensors file any more.
+    """
+    headers: dict[Path, set[Any]] = {}
+    for tensor in plan.tensors:
+        entry = tensor.source.entry
+        if entry.file not in headers:
+            headers[entry.file] = set(read_header(entry.file)[0])
+        if entry not in headers[entry.file]:
+            raise SurgeonError(
+                f"tensor {one_line(entry.name)!r} is not where it was",
+                where=str(entry.file),
+                why="the file has changed since the plan was made",
+                remedy="start again",
+            )
+
+
+def check_written(folder: Path, plan: Plan) -> None:
+    """The output, opened like any checkpoint, is what the plan says: names, shapes, dtypes, layers, attributes.
+
+    Raises:
+        SurgeonError: it is not.
+    """
+    written = open_checkpoint(str(folder))
+    expected = {tensor.name: (tensor.dtype, tensor.shape) for tensor in plan.tensors}
+    found = {name: (entry.dtype, entry.shape) for name, entry in written.tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise _wrong(f"tensor {one_line(name)!r}", found.get(name), expected.get(name))
+    if written.problems:
+        raise SurgeonError("the written model cannot be loaded", where=plan_name(folder), why=written.problems[0])
+    if written.depth != len(plan.layers):
+        raise _wrong("the number of layers", written.depth, len(plan.layers))
+    for have, want in zip(written.layers, plan.layers, strict=True):
+        if not _same(have.attributes, want.attributes):
+            raise _wrong(f"layer {want.index}", dict(have.attributes), dict(want.attributes))
+    if written.tied != plan.tied:
+        raise _wrong("a tied head", written.tied, plan.tied)
+    # A check that loads the folder with transformers belongs here, behind a switch: it imports torch.
+
+
+def plan_name(folder: Path) -> str:
+    """The model's name as the user knows it, from the hidden folder's."""
+    return folder.name.removeprefix(".").rpartition(".surgeon-")[0]
+
+
+def _same(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
+    return all(have.get(key) == want.get(key) for key in have.keys() | want.keys())
+
+
+def _wrong(what: str, found: object, expected: object) -> SurgeonError:
+    return SurgeonError(
+        f"the written model is not what was planned: {what} is {found} and should be {expected}",
+        remedy="this is a mistake in surgeon; nothing was written, please report it",
+    )

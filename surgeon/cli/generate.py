@@ -1,0 +1,174 @@
+"""`surgeon generate PATH|RECIPE`: does the model speak? Text, speed, scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError, SurgeonError
+from ..text import duration, plural, safe, size
+from .common import JsonOption, SetOption, load_plan, refuse
+
+if TYPE_CHECKING:
+    from ..probe.session import Request
+    from ..probe.subject import Subject
+
+DEFAULT_PROMPT = "The"
+KEYS = (
+    "text", "tokens", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate", "perplexity",
+    "probes", "layers", "parameters", "dtype", "device",
+)  # fmt: skip
+"""What `--json` prints, in this order."""
+
+
+def generate(
+    target: Annotated[
+        str, typer.Argument(help="A checkpoint (folder, .safetensors file, Hub id) or a recipe.", metavar="PATH|RECIPE")
+    ],
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text to continue.")] = None,
+    n: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate at most.")] = 64,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A probe set to score: prompts and expected answers in JSONL or YAML."),
+    ] = None,
+    perplexity: Annotated[
+        str | None, typer.Option(metavar="FILE|TEXT", help="A text to measure the perplexity of.")
+    ] = None,
+    sets: SetOption = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above, sample.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: JsonOption = False,
+    events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
+) -> None:
+    """Smoke-test a checkpoint from disk, or a recipe's model in memory with nothing written."""
+    from ..probe import session
+    from ..probe.score import read_probes
+
+    try:
+        wanted = session.Request(
+            prompt=prompt,
+            n=n,
+            probes=tuple(read_probes(path) for path in probe or ()),
+            perplexity=None if perplexity is None else session.text_or_file(perplexity),
+            temperature=temperature,
+            seed=seed,
+        )
+        if events:
+            _show_event({"event": "loading"})
+        subject = _load(target, sets, device)
+        wanted = _with_default(wanted, subject)
+        if events:
+            _show_event(session.loaded(subject))
+        done = _run(subject, wanted, quiet=as_json, events=events)
+        if as_json and not events:
+            print(json.dumps({key: done[key] for key in KEYS}, indent=2))
+        if not done["finite"]:
+            raise SurgeonError(
+                "the logits are not finite",
+                where=target,
+                why="the model computes infinities or NaN",
+                remedy="look for a scale or a blend that is too strong, or a damaged donor",
+            )
+    except SurgeonError as error:
+        if events:
+            _show_event({"event": "error", "message": error.sentence()})
+        raise
+
+
+def is_recipe(target: str) -> bool:
+    """Whether a target names a recipe, by its ending."""
+    return Path(target).suffix.lower() in {".yml", ".yaml"}
+
+
+def _load(target: str, sets: list[str] | None, device: str) -> Subject:
+    from ..checkpoint import open_checkpoint
+    from ..probe.subject import from_checkpoint, from_plan
+
+    if is_recipe(target):
+        _, plan = load_plan(Path(target), sets)
+        refuse(plan, target)
+        return from_plan(plan, device)
+    if sets:
+        raise InputError("--set belongs to a recipe", where=target, remedy="leave it out for a checkpoint")
+    checkpoint = open_checkpoint(target)
+    return from_checkpoint(checkpoint, device)
+
+
+def _with_default(wanted: Request, subject: Subject) -> Request:
+    """The request, or where it asks for nothing, a short prompt if the model can be prompted."""
+    from dataclasses import replace
+
+    if wanted.prompt is not None or wanted.probes or wanted.perplexity is not None or subject.tokenizer is None:
+        return wanted
+    _say(f"no --prompt given, so the text begins with {DEFAULT_PROMPT!r}")
+    return replace(wanted, prompt=DEFAULT_PROMPT)
+
+
+def _run(subject: Subject, wanted: Request, *, quiet: bool, events: bool) -> dict[str, Any]:
+    """Carry the request out and print as it goes; gives the last event."""
+    from ..probe import session
+
+    done: dict[str, Any] = {}
+    try:
+        for event in session.run(subject, wanted):
+            if event["event"] == "done":
+                done = event
+                if not quiet and not events:
+                    _show_done(wanted, done)
+            elif event["event"] == "token" and not quiet and not events:
+                _show_text(event["text"])
+            if events:
+                _show_event(event)
+    except BaseException:
+        if wanted.prompt is not None and not quiet and not events:
+            _show_text("\n")
+        raise
+    return done
+
+
+def _show_done(wanted: Request, done: dict[str, Any]) -> None:
+    if wanted.prompt is not None:
+        _show_text("\n")
+    for probes in done["probes"]:
+        print(f"{safe(probes['name'])}: {probes['right']}/{probes['total']} ({probes['score']:.3f})", flush=True)
+    for note in done["notes"]:
+        _say(note)
+    _say(", ".join(statistics(done)))
+
+
+def statistics(done: dict[str, Any]) -> list[str]:
+    """The statistics of a `done` event as phrases."""
+    parts = []
+    if done["text"] is not None:
+        parts.append(plural(done["tokens"], "token") + (" (end of text)" if done["stop"] == "eos" else ""))
+        parts.append(f"{done['tokens_per_second']:.1f} tok/s")
+    parts.append(f"loaded in {duration(done['load_seconds'])}")
+    if done["peak_memory_bytes"] is not None:
+        parts.append(f"peak memory {size(done['peak_memory_bytes'])}")
+    parts.append("logits finite" if done["finite"] else "logits NOT finite")
+    if done["degenerate"] is not None:
+        parts.append("text DEGENERATE (it repeats itself)" if done["degenerate"] else "text not degenerate")
+    if done["perplexity"] is not None:
+        parts.append(f"perplexity {done['perplexity']:.4g}")
+    return parts
+
+
+def _show_text(text: str) -> None:
+    # A tab moves the cursor as a newline does; every other control character is made visible.
+    shown = "\t".join(safe(part) for part in text.split("\t"))
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+def _show_event(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def _say(text: str) -> None:
+    print(safe(text), file=sys.stderr, flush=True)

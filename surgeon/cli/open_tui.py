@@ -1,0 +1,65 @@
+"""`surgeon [PATH...] [--recipe FILE]`: the terminal interface."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..tui.session import Session
+
+
+def open_tui(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH]...", help="Checkpoints to open as donors A, B, ...", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", metavar="FILE", help="Recipe to open; a new name starts one.")
+    ] = None,
+    mouse: Annotated[
+        bool | None,
+        typer.Option("--mouse/--no-mouse", help="Take the mouse (default: not over SSH).", show_default=False),
+    ] = None,
+) -> None:
+    """Open checkpoints and a recipe."""
+    from ..recipe import document as documents
+    from ..recipe.schema import Recipe
+    from ..tui.session import Session
+
+    document = None
+    if recipe is not None:
+        from dataclasses import replace
+
+        document = documents.load(recipe) if recipe.exists() else replace(documents.fresh(Recipe()), path=recipe)
+    session = Session(paths or (), document)
+    for path in paths or ():
+        session.donors.checkpoint(path)
+    launch(session, mouse=mouse)
+
+
+def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> None:
+    """Run the interface on a terminal, with what the connection can bear.
+
+    Raises:
+        InputError: stdin or stdout is not a terminal.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError(
+            "the interface needs a terminal", remedy="use inspect, plan, edit, assemble and generate in scripts"
+        )
+    # Read by textual when it is imported: nothing animates, and over SSH the screen is drawn 15 times a second at most.
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    if "SSH_CONNECTION" in os.environ:
+        os.environ.setdefault("TEXTUAL_FPS", "15")
+    from ..tui import app
+
+    app.run(session, probes=probes, mouse=mouse)

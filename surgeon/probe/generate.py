@@ -1,0 +1,178 @@
+"""Text, token by token: the loop over a key-value cache, and pieces of text that are never half a character."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .environment import failure
+from .measure import degenerate
+from .subject import REPLACEMENT, Subject
+
+if TYPE_CHECKING:
+    import torch
+
+_PATIENCE = 16
+"""Tokens that may wait for the rest of a character; a longer wait means bytes that are no character."""
+
+_CONTEXT_TOKENS = 6
+"""Tokens of the prompt decoded along, so that a leading space is seen as the space it is."""
+
+
+@dataclass
+class Run:
+    """What became of one generation; filled while it runs.
+
+    Attributes:
+        ids: tokens made, without the one that ended it.
+        finite: whether every logit was finite.
+        stop: `length`, `eos`, `context`, `not finite`, or empty while it runs or when it was left early.
+        first: seconds until the first token, the prompt's pass included.
+        seconds: all of it.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    finite: bool = True
+    stop: str = ""
+    first: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed after the first token; for a single token, with its prompt."""
+        count, seconds = len(self.ids) - 1, self.seconds - self.first
+        if count < 1 or seconds <= 0:
+            count, seconds = len(self.ids), self.seconds
+        return count / seconds if seconds > 0 else 0.0
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether the text repeats itself."""
+        return degenerate(self.ids)
+
+
+def tokens(
+    subject: Subject, prompt: Sequence[int], n: int, run: Run, *, temperature: float = 0.0, seed: int = 0
+) -> Iterator[int]:
+    """Up to `n` tokens that follow `prompt`; greedy, or sampled where `temperature` > 0.
+
+    Ends at an end-of-text token, at the end of the context, and at logits that are not finite.
+
+    Raises:
+        InputError: the prompt fills the context.
+        SurgeonError: the model fails, for instance out of memory.
+    """
+    import torch
+
+    room = n if subject.context is None else min(n, subject.context - len(prompt))
+    if subject.context is not None and len(prompt) >= subject.context:
+        raise InputError(f"the prompt has {len(prompt)} tokens, and the model's context is {subject.context}")
+    choose = _chooser(temperature, seed)
+    step = _stepper(subject, prompt)
+    start = time.perf_counter()
+    token: int | None = None
+    while len(run.ids) < room:
+        with torch.inference_mode():
+            logits = step(token)
+            run.finite = bool(torch.isfinite(logits).all())
+            token = choose(logits) if run.finite else None
+        run.seconds = time.perf_counter() - start
+        if token is None or token in subject.stops:
+            run.stop = "not finite" if token is None else "eos"
+            return
+        run.ids.append(token)
+        run.first = run.first or run.seconds
+        yield token
+    run.stop = "length" if room == n else "context"
+
+
+def pieces(
+    subject: Subject, prompt: Sequence[int], n: int, run: Run, *, temperature: float = 0.0, seed: int = 0
+) -> Iterator[str]:
+    """The text of `tokens`, in pieces as it comes; together they are exactly the text."""
+    decoder = Pieces(subject.decode, prompt[-_CONTEXT_TOKENS:])
+    for token in tokens(subject, prompt, n, run, temperature=temperature, seed=seed):
+        yield decoder.push(token)
+    if last := decoder.rest():
+        yield last
+
+
+class Pieces:
+    """Turns tokens into text as they come, holding back the bytes of a character that is not complete.
+
+    Args:
+        decode: text of a list of token ids.
+        before: tokens in front, whose own text is not given.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int] = ()) -> None:
+        self._decode = decode
+        # Decoded again with every token: those whose text was given last, then those that wait.
+        self._window = list(before)
+        self._given = len(self._window)
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; empty while a character is incomplete."""
+        self._window.append(token)
+        return self._take(final=len(self._window) - self._given >= _PATIENCE)
+
+    def rest(self) -> str:
+        """What still waits, at the end."""
+        return self._take(final=True) if len(self._window) > self._given else ""
+
+    def _take(self, *, final: bool) -> str:
+        before = self._decode(self._window[: self._given])
+        text = self._decode(self._window)
+        if text.endswith(REPLACEMENT) and not final:
+            return ""
+        if len(text) > len(before):
+            self._window = self._window[self._given :]
+        self._given = len(self._window)
+        return text[len(before) :]
+
+
+def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
+    """A function from the last token (None at first) to the logits (vocabulary,) of the next, float32."""
+    import inspect
+
+    import torch
+
+    model = subject.model
+    options: dict[str, Any] = {"use_cache": True}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        options["logits_to_keep"] = 1
+    seen = list(prompt)
+    cache: Any = None
+
+    def step(token: int | None) -> torch.Tensor:
+        nonlocal cache
+        if token is not None:
+            seen.append(token)
+        # A model that keeps no cache is given everything again.
+        ids = torch.tensor([seen if cache is None else seen[-1:]], device=subject.device)
+        try:
+            out = model(input_ids=ids, past_key_values=cache, **options)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise failure(error) from error
+        cache = getattr(out, "past_key_values", None)
+        logits: torch.Tensor = out.logits[0, -1].float()
+        return logits
+
+    return step
+
+
+def _chooser(temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
+    import torch
+
+    if temperature <= 0:
+        return lambda logits: int(logits.argmax())
+    generator = torch.Generator().manual_seed(seed)
+
+    def sample(logits: torch.Tensor) -> int:
+        chances = torch.softmax(logits.cpu() / temperature, dim=-1)
+        return int(torch.multinomial(chances, 1, generator=generator))
+
+    return sample

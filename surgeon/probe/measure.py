@@ -1,0 +1,114 @@
+"""Measures of a model: is a text degenerate, how surprising is a text, are the logits finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ..errors import InputError
+from .environment import failure
+from .subject import Subject
+
+LONGEST_RUN = 8
+WINDOW = 48
+LONGEST_PERIOD = 8
+FILLED = 0.6
+_SHORTEST = 12
+
+_PERPLEXITY_WINDOW = 2048
+_ROWS = 256
+"""Rows of logits widened to float64 at a time."""
+
+FIXED_IDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
+"""What a model without a tokenizer is run on."""
+
+
+def degenerate(ids: Sequence[int]) -> bool:
+    """Whether generated tokens repeat themselves.
+
+    True when one token stands more than 8 times in a row, or when an n-gram of 1 to 8 tokens, repeated at least three
+    times in a row, fills 60 % or more of the last 48 tokens (of all of them, where there are 12 to 48).
+    """
+    if any(run > LONGEST_RUN for run in _runs(ids, 1)):
+        return True
+    last = ids[-WINDOW:]
+    if len(last) < _SHORTEST:
+        return False
+    for period in range(1, LONGEST_PERIOD + 1):
+        longest = max(_runs(last, period))
+        if longest >= max(3 * period, FILLED * len(last)):
+            return True
+    return False
+
+
+def _runs(ids: Sequence[int], period: int) -> list[int]:
+    """Lengths of the stretches in which every token equals the one `period` before it."""
+    runs = [0]
+    for index in range(period, len(ids)):
+        if ids[index] == ids[index - period]:
+            runs[-1] = runs[-1] + 1 if runs[-1] else period + 1
+        elif runs[-1]:
+            runs.append(0)
+    return runs
+
+
+def perplexity(
+    subject: Subject, ids: Sequence[int], *, window: int | None = None, check: Callable[[], None] = lambda: None
+) -> float:
+    """exp of the mean negative log-likelihood of ids[1:], each given what comes before it; float64.
+
+    A text longer than the window is read in windows that overlap by half, each token counted once with at least
+    half a window before it (but for the first). Infinite or NaN where the model's numbers are.
+
+    Args:
+        window: tokens read at once; the model's context by default, and 2048 at most.
+        check: called before each window; may raise to stop.
+
+    Raises:
+        InputError: fewer than two tokens.
+    """
+    import torch
+
+    if len(ids) < 2:
+        raise InputError("perplexity needs a text of two tokens or more")
+    window = max(2, min(window or subject.context or _PERPLEXITY_WINDOW, _PERPLEXITY_WINDOW))
+    total, done, start = 0.0, 1, 0
+    while done < len(ids):
+        check()
+        stop = min(start + window, len(ids))
+        try:
+            with torch.inference_mode():
+                logits = subject.model(
+                    input_ids=torch.tensor([ids[start:stop]], device=subject.device), use_cache=False
+                ).logits[0]
+                for low in range(done, stop, _ROWS):
+                    high = min(low + _ROWS, stop)
+                    total += _surprise(logits[low - 1 - start : high - 1 - start], ids[low:high])
+        except RuntimeError as error:
+            raise failure(error) from error
+        done, start = stop, stop - window // 2
+    mean = total / (len(ids) - 1)
+    return math.exp(mean) if mean < 709 else math.inf if mean == mean else math.nan
+
+
+def _surprise(logits: object, targets: Sequence[int]) -> float:
+    """Sum of -log p of each target under its row of logits (rows, vocabulary)."""
+    import torch
+
+    assert isinstance(logits, torch.Tensor)
+    wide = logits.cpu().double() if logits.device.type == "mps" else logits.double()
+    wanted = wide.gather(1, torch.tensor(targets, device=wide.device)[:, None])[:, 0]
+    return float((wide.logsumexp(dim=1) - wanted).sum())
+
+
+def finite_on_ids(subject: Subject) -> bool:
+    """Whether all logits on a fixed sequence of token ids are finite: the check a model without tokenizer gets."""
+    import torch
+
+    ids = [token % subject.vocabulary for token in FIXED_IDS[: subject.context]]
+    try:
+        with torch.inference_mode():
+            logits = subject.model(input_ids=torch.tensor([ids], device=subject.device)).logits
+            return bool(torch.isfinite(logits).all())
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise failure(error) from error

@@ -1,0 +1,254 @@
+"""YAML text as a tree of nodes that know their characters: one of them can be changed without touching the rest.
+
+Scanning and parsing are ruamel.yaml's; the tree is built from its events, so nothing but plain data can come of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml import events as ev
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+MAX_NODES = 200_000
+MAX_NESTING = 60
+Place = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+_TAG = "tag:yaml.org,2002:"
+
+
+class TextError(ValueError):
+    """The text is not YAML, or not of the kind that a recipe may be; `line` counts from 1."""
+
+    def __init__(self, why: str, line: int | None = None) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A piece of YAML.
+
+    Attributes:
+        kind: what it is; an `alias` stands for `target`.
+        start: its first character; for a block collection under a key, the start of the line after the key's.
+        stop: the character after its last; for a block collection, the end of its last line.
+        line: the line it begins on, from 1.
+        flow: whether a collection is written in brackets.
+        value: a scalar's data.
+        quote: a scalar's quote or block indicator, or "".
+        keys: the keys of a map, in order.
+        items: the values of a map, or the items of a list.
+        anchor: the name it is given, or that an alias names.
+        target: what an alias stands for.
+    """
+
+    kind: Literal["scalar", "map", "list", "alias"]
+    start: int
+    stop: int
+    line: int
+    flow: bool = False
+    value: Any = None
+    quote: str = ""
+    keys: tuple[Node, ...] = ()
+    items: tuple[Node, ...] = ()
+    anchor: str | None = None
+    target: Node | None = None
+
+    @property
+    def block(self) -> bool:
+        """Whether this is a collection laid out in lines."""
+        return self.kind in ("map", "list") and not self.flow
+
+    def entries(self) -> list[tuple[Node | None, Node]]:
+        """Key (None in a list) and value of every entry."""
+        return list(zip(self.keys or (None,) * len(self.items), self.items, strict=True))
+
+
+def is_merge(key: Node) -> bool:
+    """Whether a key is YAML's merge key `<<`."""
+    return key.value == "<<" and not key.quote
+
+
+def resolve_word(text: str) -> Any:
+    """What an unquoted scalar means in YAML 1.2: null, a boolean, a number, or itself."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) < 400:
+        if _INT.fullmatch(text):
+            return int(text.replace("_", ""), {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    return text
+
+
+def plain(node: Node) -> Any:
+    """A node's data as plain dicts (with text keys), lists and scalars; merge keys are carried out."""
+    if node.kind == "alias":
+        assert node.target is not None
+        return plain(node.target)
+    if node.kind == "scalar":
+        return node.value
+    if node.kind == "list":
+        return [plain(item) for item in node.items]
+    merged: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for key, item in zip(node.keys, node.items, strict=True):
+        if is_merge(key):
+            value = plain(item)
+            for table in value if isinstance(value, list) else [value]:
+                if not isinstance(table, Mapping):
+                    raise TextError("the merge key << takes a table, or a list of tables", key.line)
+                merged = {**table, **merged}
+        else:
+            own[str(key.value)] = plain(item)
+    return {**own, **{key: value for key, value in merged.items() if key not in own}}
+
+
+def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    """The line of every key and item, by its place such as `("slices", 2)`."""
+    if node.target is not None:
+        yield from lines(node.target, place)
+    for number, (key, item) in enumerate(node.entries()):
+        if key is not None and is_merge(key):
+            continue
+        here = (*place, number if key is None else str(key.value))
+        yield here, (key or item).line
+        yield from lines(item, here)
+
+
+def build(text: str) -> Node | None:
+    """The tree of a document; None when it holds nothing.
+
+    Raises:
+        TextError: not valid YAML, several documents, a tag, a key twice, or aliases that unfold without end.
+    """
+    try:
+        return _Builder(text).build()
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        raise TextError(reason.replace("\n", " "), mark.line + 1 if mark else None) from error
+    except YAMLError as error:
+        raise TextError(str(error).split("\n", 1)[0]) from error
+
+
+@dataclass
+class _Open:
+    """A collection whose end has not come yet."""
+
+    event: Any
+    keys: list[Node] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list)
+    key: Node | None = None
+    size: int = 1
+
+
+class _Builder:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.open: list[_Open] = []
+        self.root: Node | None = None
+
+    def build(self) -> Node | None:
+        parser: Any = YAML(typ="safe", pure=True)
+        for event in parser.parse(self.text):
+            line = event.start_mark.line + 1
+            if isinstance(event, ev.DocumentStartEvent) and self.root is not None:
+                raise TextError("a recipe is one YAML document, and here a second one begins", line)
+            if isinstance(event, (ev.MappingStartEvent, ev.SequenceStartEvent)):
+                self._tag(event, line)
+                if len(self.open) >= MAX_NESTING:
+                    raise TextError("it is nested too deeply", line)
+                self.open.append(_Open(event))
+            elif isinstance(event, (ev.MappingEndEvent, ev.SequenceEndEvent)):
+                self._close(self.open.pop(), event.end_mark.index)
+            elif isinstance(event, ev.ScalarEvent):
+                self._put(self._scalar(event, line), 1)
+            elif isinstance(event, ev.AliasEvent):
+                self._alias(event, line)
+        return self.root
+
+    def _scalar(self, event: Any, line: int) -> Node:
+        start, stop = event.start_mark.index, event.end_mark.index
+        stop = start + len(self.text[start:stop].rstrip())
+        value = event.value
+        kind = self._tag(event, line)
+        if (kind is None and event.implicit[0]) or kind in ("int", "float", "bool", "null"):
+            value = resolve_word(value)
+        return Node("scalar", start, stop, line, value=value, quote=event.style or "", anchor=event.anchor)
+
+    def _tag(self, event: Any, line: int) -> str | None:
+        """The core type a tag names, None without one."""
+        tag = event.tag
+        if tag is None:
+            return None
+        name = str(tag).removeprefix(_TAG)
+        if name not in {"!", "str", "int", "float", "bool", "null", "map", "seq"}:
+            raise TextError(f"the tag {name!r} has no place in a recipe", line)
+        return "str" if name == "!" else name
+
+    def _alias(self, event: Any, line: int) -> None:
+        if event.anchor not in self.anchors:
+            raise TextError(f"the alias *{event.anchor} names nothing that ends above it", line)
+        target, size = self.anchors[event.anchor]
+        start, stop = event.start_mark.index, event.end_mark.index
+        self._put(Node("alias", start, stop, line, anchor=event.anchor, target=target), size)
+
+    def _close(self, made: _Open, end: int) -> None:
+        event = made.event
+        flow, start, line = bool(event.flow_style), event.start_mark.index, event.start_mark.line + 1
+        stop = end if flow else self._line_end(made.items[-1].stop if made.items else start)
+        kind: Literal["map", "list"] = "map" if isinstance(event, ev.MappingStartEvent) else "list"
+        node = Node(
+            kind, start, stop, line, flow, keys=tuple(made.keys), items=tuple(made.items), anchor=event.anchor
+        )  # fmt: skip
+        self._put(node, made.size)
+
+    def _put(self, node: Node, size: int) -> None:
+        if node.anchor is not None and node.kind != "alias":
+            self.anchors[node.anchor] = (node, size)
+        if not self.open:
+            self.root = node
+            return
+        parent = self.open[-1]
+        parent.size += size
+        if parent.size > MAX_NODES:
+            raise TextError("it unfolds into too many values: its aliases multiply", node.line)
+        if not isinstance(parent.event, ev.MappingStartEvent):
+            parent.items.append(node)
+        elif parent.key is None:
+            if node.kind != "scalar":
+                raise TextError("a key is a word, not a collection", node.line)
+            if any(key.value == node.value for key in parent.keys) and not is_merge(node):
+                raise TextError(f"the key {node.value!r} occurs twice", node.line)
+            parent.key = node
+        else:
+            parent.keys.append(parent.key)
+            parent.items.append(self._below(parent.key, node))
+            parent.key = None
+
+    def _below(self, key: Node, node: Node) -> Node:
+        """A block collection under its key owns the lines from the key's on, comments above its first entry too."""
+        line_end = self._line_end(key.stop)
+        bare = node.block and node.anchor is None and not self.text[key.stop : line_end].lstrip(" :\t").startswith("!")
+        return replace(node, start=line_end + 1) if bare and node.start > line_end else node
+
+    def _line_end(self, position: int) -> int:
+        found = self.text.find("\n", position)
+        return len(self.text) if found < 0 else found

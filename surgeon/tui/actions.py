@@ -1,0 +1,128 @@
+"""Every action of the interface, once: keys, help, footer, palette and the check against the command line use this.
+
+An action's method on its screen is `do_<name>`. `verb` is the edit of `surgeon edit --op` (and of `:`) that does the
+same; actions that change no recipe have none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ScreenName = Literal["surgery", "plan", "run", "try", "any"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a person can do.
+
+    Attributes:
+        name: method name without `do_`.
+        keys: keys as Textual names them; a space separates the keys of a sequence.
+        show: how the keys are written for people.
+        help: what it does, in a few words.
+        short: the word in the footer; empty for none.
+        screen: where it works.
+        group: heading in the help.
+        verb: edit of the command line that does the same; empty when the recipe is not changed.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    show: str
+    help: str
+    short: str = ""
+    screen: ScreenName = "surgery"
+    group: str = "move"
+    verb: str = ""
+
+
+ACTIONS: tuple[Action, ...] = (
+    # Footer entries come in the order in which they stand here.
+    Action("select", ("v",), "v", "start or end a selection; move to extend it", "select", group="select"),
+    Action("yank", ("y",), "y", "yank the selection, or n layers from the cursor", "yank", group="edit"),
+    Action("paste", ("p",), "p", "insert what was yanked behind the cursor", "paste", group="edit", verb="insert"),
+    Action("delete", ("d",), "d", "delete the selection, or n layers", "delete", group="edit", verb="delete"),
+    Action("duplicate", ("D",), "D", "n more copies of the selection behind it", "dup", group="edit", verb="duplicate"),
+    Action("undo", ("u",), "u", "undo", "undo", group="edit"),
+    Action("plan", ("f",), "f", "findings, sizes, YAML and what changed", "plan", group="go"),
+    Action("save", ("w",), "w", "save the recipe", "save", group="file"),
+    Action("run", ("R",), "R", "write the model to disk", "Run", group="go"),
+    Action("try_it", ("T",), "T", "generate text from the unwritten model", "Try", group="go"),
+    Action("command", ("colon",), ":", "command line, the same operations as `surgeon edit --op`", "cmd", group="edit"),
+    Action("help", ("question_mark",), "?", "all keys", "keys", screen="any", group="go"),
+    Action("down", ("j", "down"), "j down", "n lines down"),
+    Action("up", ("k", "up"), "k up", "n lines up"),
+    Action("top", ("g g", "home"), "gg", "first line"),
+    Action("bottom", ("G", "end"), "G", "last line; 8G goes to layer 8"),
+    Action("half_down", ("ctrl+d", "pagedown"), "^d PgDn", "half a page down"),
+    Action("half_up", ("ctrl+u", "pageup"), "^u PgUp", "half a page up"),
+    Action("next_slice", ("right_curly_bracket",), "}", "next slice of the stack"),
+    Action("previous_slice", ("left_curly_bracket",), "{", "previous slice of the stack"),
+    Action("next_pane", ("tab", "l", "right"), "tab l", "next pane"),
+    Action("previous_pane", ("shift+tab", "h", "left"), "S-tab h", "previous pane"),
+    Action("jump", ("apostrophe", "ctrl+o"), "' ^o", "jump: a letter goes to that donor, ' to the stack"),
+    Action("next_donor", ("right_square_bracket",), "]", "next donor, where only some fit"),
+    Action("previous_donor", ("left_square_bracket",), "[", "previous donor"),
+    Action("search", ("slash",), "/", "search layers, attributes and tensor names"),
+    Action("next_match", ("n",), "n", "next match"),
+    Action("previous_match", ("N",), "N", "previous match"),
+    Action("extend_down", ("shift+down",), "S-down", "select downwards", group="select"),
+    Action("extend_up", ("shift+up",), "S-up", "select upwards", group="select"),
+    Action("select_slice", ("V",), "V", "select the whole slice", group="select"),
+    Action("escape", ("escape",), "esc", "clear selection and count", group="select"),
+    Action("paste_before", ("P",), "P", "insert what was yanked before the cursor", group="edit", verb="insert"),
+    Action("replace", ("r",), "r", "replace the selection by what was yanked", group="edit", verb="replace"),
+    Action("cut", ("x",), "x", "yank and delete", group="edit", verb="delete"),
+    Action("move_down", ("J", "alt+down"), "J", "move the selection n layers down", group="edit", verb="move"),
+    Action("move_up", ("K", "alt+up"), "K", "move the selection n layers up", group="edit", verb="move"),
+    Action("reverse", ("tilde",), "~", "reverse the order of the selection", group="edit", verb="reverse"),
+    Action("scale", ("asterisk",), "*", "scale tensors of the selection", group="edit", verb="scale"),
+    Action("set_end", ("e",), "e", "set the donor of embeddings, norm or head", group="edit", verb="end"),
+    Action("upscale", ("U",), "U", "depth up-scaling of a donor", group="edit", verb="upscale"),
+    Action("selfstack", ("S",), "S", "stack a donor upon itself", group="edit", verb="selfstack"),
+    Action("interleave", ("I",), "I", "interleave donors", group="edit", verb="interleave"),
+    Action("redo", ("ctrl+r",), "^r", "redo", group="edit"),
+    Action("repeat", ("full_stop",), ".", "repeat the last operation here", group="edit"),
+    Action("detail", ("enter",), "enter", "the layer in full: tensors, shapes, attributes", group="go"),
+    Action("inspector", ("i",), "i", "show or hide the inspector", group="go"),
+    Action("zoom", ("z",), "z", "stack by slices or by layers", group="go"),
+    Action("open", ("o",), "o", "open a donor", group="file"),
+    Action("save_as", ("W",), "W", "save under another name", group="file"),
+    Action("quit", ("q", "ctrl+q"), "q", "quit", group="file"),
+    # Plan
+    Action("view", ("tab",), "tab", "findings, YAML, difference", "view", screen="plan", group="plan"),
+    Action("down", ("j", "down"), "j down", "next line", screen="plan", group="plan"),
+    Action("up", ("k", "up"), "k up", "previous line", screen="plan", group="plan"),
+    Action("goto", ("enter",), "enter", "go to the finding's layer", "go to layer", screen="plan", group="plan"),
+    Action("half_down", ("ctrl+d", "pagedown"), "^d", "half a page down", screen="plan", group="plan"),
+    Action("half_up", ("ctrl+u", "pageup"), "^u", "half a page up", screen="plan", group="plan"),
+    Action("back", ("escape", "q", "f"), "esc", "back", "back", screen="plan", group="plan"),
+    # Run
+    Action("cancel", ("c",), "c", "cancel the job; nothing is left behind", "cancel", screen="run", group="run"),
+    Action("try_output", ("T",), "T", "try what was written", "try it", screen="run", group="run"),
+    Action("back", ("escape", "q"), "esc", "back; a running job goes on", "back", screen="run", group="run"),
+    # Try
+    Action("prompt", ("i", "enter"), "i", "type a prompt", "prompt", screen="try", group="try"),
+    Action("probe", ("s",), "s", "score the probe sets", "score", screen="try", group="try"),
+    Action("compare", ("b",), "b", "side by side with the next donor, or alone", "beside", screen="try", group="try"),
+    Action("cancel", ("c",), "c", "stop", "stop", screen="try", group="try"),
+    Action("half_down", ("ctrl+d", "pagedown"), "^d", "scroll down", screen="try", group="try"),
+    Action("half_up", ("ctrl+u", "pageup"), "^u", "scroll up", screen="try", group="try"),
+    Action("back", ("escape", "q"), "esc", "back", "back", screen="try", group="try"),
+)  # fmt: skip
+
+
+def of_screen(screen: ScreenName) -> list[Action]:
+    """The actions that work on a screen."""
+    return [action for action in ACTIONS if action.screen in (screen, "any")]
+
+
+def keymap(screen: ScreenName) -> dict[str, Action]:
+    """Key, or keys of a sequence separated by a space, -> action."""
+    return {key: action for action in of_screen(screen) for key in action.keys}
+
+
+def footer(screen: ScreenName) -> list[Action]:
+    """What the footer shows, in order."""
+    return [action for action in of_screen(screen) if action.short]

@@ -1,0 +1,220 @@
+"""The application: a session, the screens over it, child processes for heavy work, and leaving safely."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from ..errors import InputError
+from ..jobs.job import Job
+from ..recipe import document as documents
+from . import swap, theme
+from .actions import of_screen
+from .screens.base import ActionScreen
+from .screens.dialogs import Ask
+from .screens.surgery import Surgery
+from .session import Session
+
+
+class SurgeonApp(App[None]):
+    """surgeon's terminal interface.
+
+    Args:
+        session: donors and recipe to begin with.
+        probes: probe sets that the Try screen offers.
+    """
+
+    TITLE = "surgeon"
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    Line { width: 1fr; }
+    """
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar = []
+
+    def __init__(self, session: Session, probes: Sequence[Path] = ()) -> None:
+        # Without colours an ANSI theme sends none at all; any other would send shades of grey.
+        colourless = "NO_COLOR" in os.environ
+        super().__init__(ansi_color=True if colourless else None)
+        self.session = session
+        self.probes = list(probes)
+        self.job: Job | None = None
+        self.job_out: Path | None = None
+        self.register_theme(theme.DARK)
+        self.theme = "ansi-dark" if colourless else "surgeon"
+        self._disk_stamp = self._stamp()
+
+    def get_default_screen(self) -> Screen[Any]:
+        """The main screen from the first frame on."""
+        return Surgery()
+
+    @property
+    def surgery(self) -> Surgery:
+        """The main screen."""
+        screen = next(screen for screen in self.screen_stack if isinstance(screen, Surgery))
+        assert isinstance(screen, Surgery)
+        return screen
+
+    def ask(self, question: str, answers: list[tuple[str, str]], then: Callable[[str | None], None]) -> None:
+        """Ask a question over the current screen."""
+        self.push_screen(Ask(question, answers), then)
+
+    # -- unsaved work
+
+    def recipe_changed(self) -> None:
+        """Keep unsaved work on disk."""
+        session = self.session
+        if session.dirty:
+            swap.write(session.current.text, session.models, session.document.path)
+        else:
+            swap.clear()
+
+    def saved(self) -> None:
+        """The recipe is on disk now."""
+        self._disk_stamp = self._stamp()
+        swap.clear()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        path = self.session.document.path
+        if path is None or not path.exists():
+            return None
+        state = path.stat()
+        return state.st_mtime_ns, state.st_size
+
+    def changed_on_disk(self) -> bool:
+        """Whether another program wrote the recipe's file since it was read or saved here."""
+        return self._stamp() != self._disk_stamp
+
+    def offer_swap(self) -> None:
+        """Offer what an earlier session left unsaved."""
+        left = swap.left_behind(self.session.document.path)
+        if left is None or left.text == self.session.document.text:
+            return
+        from ..text import duration
+
+        name = left.recipe_path.name if left.recipe_path else "an unnamed recipe"
+        question = f"A session {duration(left.age)} ago ended without saving {name}. Take its work up again?"
+        answers = [("r", "recover it (undo leads back)"), ("d", "delete it"), ("l", "later: ask again next time")]
+
+        def answered(answer: str | None) -> None:
+            if answer == "r":
+                self._recover(left)
+            elif answer == "d":
+                swap.discard(left)
+
+        self.ask(question, answers, answered)
+
+    def _recover(self, left: swap.Swap) -> None:
+        try:
+            document = documents.parse(left.text, self.session.document.path)
+        except InputError as error:
+            self.surgery.say(error.sentence(), "error")
+            return
+        self.session.recover(document.recipe, left.refs)
+        swap.discard(left)
+        self.recipe_changed()
+        self.surgery.run_worker(self._recovered())
+
+    async def _recovered(self) -> None:
+        await self.surgery.place_panes()
+        self.surgery.say("recovered unsaved work: w saves it")
+
+    # -- leaving
+
+    async def action_quit(self) -> None:
+        """Textual's own quit keys ask like ours."""
+        self.ask_quit()
+
+    def ask_quit(self) -> None:
+        """Leave, asking first when work is unsaved."""
+        if isinstance(self.screen, Ask):
+            return
+        if not self.session.dirty:
+            self._leave()
+            return
+        name = self.session.document.path
+        answers = [("w", f"save {name.name}" if name else "save as ..."), ("d", "leave without saving"), ("c", "stay")]
+
+        def answered(answer: str | None) -> None:
+            if answer == "d":
+                self._leave()
+            elif answer == "w" and name:
+                self.surgery.save_to(name)
+                if not self.session.dirty:
+                    self._leave()
+            elif answer == "w":
+                while not isinstance(self.screen, Surgery):
+                    self.pop_screen()
+                self.surgery.do_save(None)
+
+        self.ask("The recipe has changes that are not saved.", answers, answered)
+
+    def _leave(self) -> None:
+        swap.clear()
+        self.exit()
+
+    # -- other screens and children
+
+    def running(self) -> bool:
+        """Whether a job started here still runs."""
+        return self.job is not None and self.job.running
+
+    def start_run(self, name: str) -> None:
+        """Write the model to a folder, in a child process."""
+        from .screens.run import begin
+
+        begin(self, name)
+
+    def show_run(self) -> None:
+        """The screen of the job."""
+        from .screens.run import RunScreen
+
+        self.push_screen(RunScreen())
+
+    def show_try(self, target: Path | None = None) -> None:
+        """Generate from the unwritten recipe, or from a folder."""
+        from .screens.try_it import TryScreen
+
+        self.push_screen(TryScreen(target))
+
+    def set_mouse(self, word: str) -> str:
+        """Take the mouse, or leave it to the terminal; gives what to say."""
+        driver = self._driver
+        if word not in {"on", "off"} or driver is None:
+            return "write `mouse on` or `mouse off`"
+        switch = getattr(driver, "_enable_mouse_support" if word == "on" else "_disable_mouse_support", None)
+        if switch is None:
+            return "this terminal has no mouse to switch"
+        driver._mouse = True
+        switch()
+        driver._mouse = word == "on"
+        driver.flush()
+        return f"mouse {word}"
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: every action of the screen it is opened on."""
+        if isinstance(screen, ActionScreen):
+            for action in of_screen(screen.kind):
+                yield SystemCommand(
+                    f"{action.help}  ({action.show})",
+                    f":{action.verb}" if action.verb else action.group,
+                    lambda name=action.name: screen.act(name),
+                )
+
+
+def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> None:
+    """Run the interface until it is left.
+
+    Args:
+        session: donors and recipe to begin with.
+        probes: probe sets for the Try screen.
+        mouse: whether to take the mouse; None does unless this is an SSH session.
+    """
+    if mouse is None:
+        mouse = "SSH_CONNECTION" not in os.environ
+    SurgeonApp(session, probes).run(mouse=mouse)

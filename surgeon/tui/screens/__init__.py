@@ -1,0 +1,1 @@
+"""The screens: surgery, plan, run, try, and the dialogs over them."""

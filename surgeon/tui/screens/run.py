@@ -1,0 +1,214 @@
+"""Writing the model: a detached child does it, this screen reads what it reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+
+from ...jobs import job as jobs
+from ...text import duration, one_line, plural, size
+from .. import theme
+from ..actions import ScreenName
+from ..widgets.line import Line, Piece
+from ..widgets.text import TextPane, wrapped
+from .base import ActionScreen
+
+if TYPE_CHECKING:
+    from ..app import SurgeonApp
+
+INTERVAL = 0.5
+"""Seconds between looks at the job; what the screen writes to the terminal stays under 1.5 kB/s."""
+
+
+def begin(app: SurgeonApp, name: str) -> None:
+    """Start writing the recipe to the folder `name`, asking before anything there is replaced."""
+    surgery = app.surgery
+    if not name:
+        surgery.do_run(None)
+        return
+    if app.running():
+        surgery.refuse("a job is running already: R shows it")
+        return
+    if not app.session.plan.ok:
+        surgery.refuse(f"it cannot be written yet: {app.session.plan.errors[0].sentence()} (f lists all)")
+        return
+    out = Path(name).expanduser().absolute()
+    if out.is_file():
+        surgery.refuse(f"{out} is a file: give a folder")
+    elif out.is_dir() and any(out.iterdir()):
+
+        def answered(answer: str | None) -> None:
+            if answer == "y":
+                _start(app, out, force=True)
+
+        app.ask(
+            f"{out} is not empty. Replace it when the new model is complete?",
+            [("y", "replace it"), ("n", "no")],
+            answered,
+        )
+    else:
+        _start(app, out, force=False)
+
+
+def _start(app: SurgeonApp, out: Path, *, force: bool) -> None:
+    arguments = [str(out), *(["--force"] if force else [])]
+    app.job = jobs.start("assemble", arguments, app.session.absolute().text)
+    app.job_out = out
+    app.show_run()
+
+
+class RunScreen(ActionScreen):
+    """Progress of the job: the stack fills layer by layer."""
+
+    kind: ClassVar[ScreenName] = "run"
+    DEFAULT_CSS = """
+    RunScreen #header, RunScreen #footer { background: $panel; }
+    RunScreen #cells { height: auto; max-height: 12; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[int] = set()
+        self.total = 0
+        self.progress: dict[str, Any] = {}
+        self.letters: list[str] = []
+        self.finished: dict[str, Any] | None = None
+
+    def compose(self) -> ComposeResult:
+        """Header, cells of the layers, progress, log."""
+        yield Line(id="header")
+        yield Line(id="bar")
+        yield Line(id="numbers")
+        yield Line(id="space")
+        yield TextPane(id="body")
+        yield Line(id="footer")
+
+    def on_mount(self) -> None:
+        """Look at the job now and twice a second."""
+        self.query_one("#body", TextPane).focus()
+        self.show_footer(self.query_one("#footer", Line))
+        job = self.surgeon.job
+        if job is not None:
+            for event in job.events:
+                self._take(event)
+        self.letters = [layer.sources[0][0] for layer in self.session.plan.layers]
+        self.call_after_refresh(self.look)
+        self.timer = self.set_interval(INTERVAL, self.look)
+
+    def look(self) -> None:
+        """Read what the job has written since, and show it."""
+        job = self.surgeon.job
+        if job is None or self.finished:
+            return
+        running = job.running
+        for event in job.poll():
+            self._take(event)
+        if not running and not self.finished:
+            self.finished = {"event": "error", "message": f"the job ended without a word (exit code {job.exit_code})"}
+        self._draw()
+        if self.finished:
+            self.timer.stop()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event.get("event")
+        if kind == "layer":
+            self.written.add(int(event.get("index", -1)))
+        elif kind == "progress":
+            self.progress = event
+        elif kind == "start":
+            self.total = int(event.get("bytes", 0))
+        elif kind in {"done", "error", "cancelled"}:
+            self.finished = event
+
+    def _draw(self) -> None:
+        out = self.surgeon.job_out
+        state, style = self._state()
+        self.query_one("#header", Line).show((" RUN ", theme.TITLE), (state, style), (f"  {out}", theme.DIM))
+        done = self.total if self._is("done") else int(self.progress.get("bytes", 0))
+        width = max(10, self.size.width - 10)
+        filled = round(width * done / self.total) if self.total else 0
+        share = f" {100 * done / self.total:3.0f}% " if self.total else "   0% "
+        self.query_one("#bar", Line).show(
+            (share, theme.BOLD), ("#" * filled, theme.ADDED), ("." * (width - filled), theme.DIM)
+        )
+        self.query_one("#numbers", Line).show((f" {self._numbers(done)}", theme.PLAIN))
+        self.query_one("#body", TextPane).show([*self._cells(), [], *self._words()])
+
+    def _is(self, kind: str) -> bool:
+        return self.finished is not None and self.finished.get("event") == kind
+
+    def _state(self) -> tuple[str, Any]:
+        if self.finished is None:
+            return "writing", theme.BOLD
+        if self._is("done"):
+            return "done", theme.ADDED
+        return (
+            ("cancelled", theme.SEVERITY["warning"]) if self._is("cancelled") else ("failed", theme.SEVERITY["error"])
+        )
+
+    def _numbers(self, done: int) -> str:
+        if self._is("done") and self.finished:
+            seconds = float(self.finished.get("seconds", 0))
+            rate = f", {size(done / seconds)}/s" if seconds else ""
+            return f"{size(done)} in {duration(seconds)}{rate}"
+        if not self.total:
+            return "starting"
+        parts = [f"{size(done)} of {size(self.total)}"]
+        if self.progress.get("rate"):
+            parts.append(f"{size(float(self.progress['rate']))}/s")
+        if self.progress.get("eta") is not None:
+            parts.append(f"{duration(float(self.progress['eta']))} left")
+        if self.progress.get("layer") is not None:
+            parts.append(f"now {one_line(self.progress['layer'])}")
+        return ", ".join(parts)
+
+    def _cells(self) -> list[list[Piece]]:
+        """The stack, a letter for each written layer and a dot for each that is not."""
+        width = max(10, min(64, self.size.width - 8))
+        everything = self._is("done")
+        lines = []
+        for start in range(0, len(self.letters), width):
+            row: list[Piece] = [(f" {start:>4} ", theme.DIM)]
+            for index in range(start, min(start + width, len(self.letters))):
+                here = everything or index in self.written
+                letter = self.letters[index]
+                row.append((letter[:1], theme.hue(letter)) if here else (".", theme.DIM))
+            lines.append(row)
+        return lines
+
+    def _words(self) -> list[list[Piece]]:
+        job = self.surgeon.job
+        width = self.size.width - 4
+        lines: list[list[Piece]] = []
+        if self.finished and not self._is("done"):
+            message = str(self.finished.get("message", "nothing was written"))
+            lines += [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(one_line(message), width)]
+        elif self._is("done"):
+            lines.append(
+                [(f" {plural(len(self.letters), 'layer')} written. T tries the model, esc goes back.", theme.ADDED)]
+            )
+        if job is not None:
+            tail = [line for line in job.log().splitlines() if line.strip()][-5:]
+            lines += [[(f" {one_line(line)}", theme.DIM)] for line in tail]
+        return lines
+
+    def do_cancel(self, count: int | None) -> None:
+        """Ask, then stop the job."""
+        job = self.surgeon.job
+        if job is None or self.finished:
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "y" and job.running:
+                job.cancel()
+
+        self.surgeon.ask("Stop writing? Nothing is left behind.", [("y", "stop"), ("n", "go on")], answered)
+
+    def do_try_output(self, count: int | None) -> None:
+        """Generate from what was written."""
+        if self._is("done") and self.surgeon.job_out:
+            out = self.surgeon.job_out
+            self.app.pop_screen()
+            self.surgeon.show_try(out)

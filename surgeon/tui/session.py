@@ -1,0 +1,238 @@
+"""What the interface works on, without a widget: donors, recipe and history, register, plan, saved state."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..checkpoint import Checkpoint
+from ..errors import InputError
+from ..files import write_atomic
+from ..plan import Donors, Plan, resolve
+from ..recipe import grammar, stack
+from ..recipe.document import Document, fresh
+from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace
+from ..recipe.history import History
+from ..recipe.letters import letters
+from ..recipe.schema import End, Recipe
+
+
+@dataclass(frozen=True)
+class Yank:
+    """Layers in the register: runs of `(model, start, stop)`; or an end of the network."""
+
+    runs: tuple[tuple[str, int, int], ...] = ()
+    end: tuple[End, str] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of layers."""
+        return sum(stop - start for _, start, stop in self.runs)
+
+
+@dataclass(frozen=True)
+class Restore(Edit):
+    """A recipe taken up again after a crash: a step of this session only, so that undo leads back."""
+
+    recipe: Recipe
+    verb = "restore"
+    usage = help = ""
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        """The restored recipe."""
+        return self.recipe
+
+
+class Session:
+    """One recipe being edited over its donors.
+
+    Args:
+        refs: donors opened by hand, in order.
+        document: the recipe, saved or new.
+    """
+
+    def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
+        self.document = document or fresh(Recipe())
+        self.history = History(self.document.recipe)
+        self.refs = list(dict.fromkeys([*self.document.recipe.model_refs(), *refs]))
+        self.donors = Donors(self.document.roots, self.refs)
+        self.register: Yank | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as edited."""
+        return self.history.recipe
+
+    @property
+    def models(self) -> list[str]:
+        """Every donor's reference in the order of its letter."""
+        return list(letters([*self.refs, *self.recipe.model_refs()]))
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """Reference -> letter."""
+        return letters(self.models)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of the recipe as edited; made afresh after each change."""
+        return resolve(self.current, self.donors)
+
+    @cached_property
+    def current(self) -> Document:
+        """The document of the recipe as edited, its text with the user's comments."""
+        return self.document.with_recipe(self.recipe)
+
+    @cached_property
+    def markers(self) -> list[str]:
+        """A character per output layer: `+` not in the saved recipe, `x` a repeat of an earlier layer, or blank."""
+        saved = self._cells(self.document.recipe)
+        now = self._cells(self.recipe)
+        keys_saved, keys_now = [repr(c) for c in saved], [repr(c) for c in now]
+        matcher = difflib.SequenceMatcher(None, keys_saved, keys_now, autojunk=False)
+        kept = {b + k for _, b, count in matcher.get_matching_blocks() for k in range(count)}
+        seen: set[str] = set()
+        out = []
+        for index, key in enumerate(keys_now):
+            out.append("+" if index not in kept else "x" if key in seen else " ")
+            seen.add(key)
+        return out
+
+    def _cells(self, recipe: Recipe) -> list[tuple[tuple[str, int], ...]]:
+        try:
+            return [cell.sources for cell in stack.cells(recipe.explicit(self.donors.depth))]
+        except InputError:
+            return []
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the recipe differs from what was last saved."""
+        return self.recipe != self.document.recipe
+
+    def _changed(self) -> None:
+        for name in ("plan", "current", "markers"):
+            with contextlib.suppress(AttributeError):
+                delattr(self, name)
+
+    def checkpoint(self, ref: str) -> Checkpoint | None:
+        """A donor, or None when it cannot be opened."""
+        with contextlib.suppress(InputError):
+            return self.donors.checkpoint(ref)
+        return None
+
+    def open(self, ref: str) -> str:
+        """Open a donor and give its letter; InputError when that fails."""
+        self.donors.forget()
+        self.donors.checkpoint(ref)
+        if ref not in self.refs:
+            self.refs = self.models
+            if ref not in self.refs:
+                self.refs.append(ref)
+            self.donors.first = tuple(self.refs)
+        self._changed()
+        return self.letters[ref]
+
+    def apply(self, edit: Edit) -> bool:
+        """Do an edit; False when it changes nothing. Raises InputError with the reason when it makes no sense."""
+        before = self.history
+        self.history = before.apply(edit, self.donors.depth)
+        self._changed()
+        return self.history is not before
+
+    def command(self, text: str) -> Edit:
+        """Do the edit that a command line describes, and give it."""
+        edit = grammar.parse(text, self.models)
+        self.apply(edit)
+        return edit
+
+    def describe(self, edit: Edit) -> str:
+        """An edit as the command line writes it, donors by letter."""
+        return "recovered work" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
+
+    def undo(self) -> Edit | None:
+        """Take back the last edit and give it; None at the start."""
+        last = self.history.last
+        self.history = self.history.undo()
+        self._changed()
+        return last
+
+    def redo(self) -> Edit | None:
+        """Do the edit undone last again and give it; None when there is none."""
+        if not self.history.undone:
+            return None
+        self.history = self.history.redo()
+        self._changed()
+        return self.history.last
+
+    def recover(self, recipe: Recipe, refs: Sequence[str]) -> None:
+        """Take up a recipe from elsewhere as one undoable step."""
+        self.refs = list(dict.fromkeys([*self.models, *refs]))
+        self.donors.first = tuple(self.refs)
+        self.history = self.history.apply(Restore(recipe), self.donors.depth)
+        self._changed()
+
+    def yank_stack(self, start: int, stop: int) -> Yank:
+        """Output layers `[start, stop)` as runs of their donors, into the register."""
+        runs: list[tuple[str, int, int]] = []
+        for cell in stack.cells(self.recipe.explicit(self.donors.depth))[start:stop]:
+            model, index = cell.sources[0]
+            if runs and runs[-1][0] == model and runs[-1][2] == index:
+                runs[-1] = (model, runs[-1][1], index + 1)
+            else:
+                runs.append((model, index, index + 1))
+        self.register = Yank(tuple(runs))
+        return self.register
+
+    def paste_edit(self, at: int) -> Edit:
+        """The edit that puts the register before output layer `at`; InputError when nothing was yanked."""
+        runs = self._runs()
+        return Insert(*runs[0], at=at) if len(runs) == 1 else InsertRuns(runs, at)
+
+    def replace_edit(self, start: int, stop: int) -> Edit:
+        """The edit that puts the register in the place of output layers `[start, stop)`."""
+        runs = self._runs()
+        if len(runs) != 1:
+            raise InputError("the register holds several runs", remedy="delete the layers and paste instead")
+        return Replace(start, stop, *runs[0])
+
+    def _runs(self) -> tuple[tuple[str, int, int], ...]:
+        if self.register is None or not self.register.runs:
+            raise InputError("nothing is yanked", remedy="select layers with v and yank them with y first")
+        return self.register.runs
+
+    def save(self, path: Path) -> None:
+        """Write the recipe; relative donor paths go on meaning the same donors in another folder."""
+        document = self.moved(path)
+        write_atomic(path, document.text)
+        if document.recipe != self.recipe:
+            # Donors have other names from the new folder, and the steps so far speak of the old ones.
+            renamed = dict(zip(self.recipe.model_refs(), document.recipe.model_refs(), strict=True))
+            self.refs = [renamed.get(ref, ref) for ref in self.refs]
+            self.history = History(document.recipe)
+        self.document = document
+        self.donors = Donors(document.roots, self.refs)
+        self._changed()
+
+    def moved(self, path: Path) -> Document:
+        """The current document as it would be saved at `path`."""
+        from ..plan.donors import rebased
+
+        return rebased(self.current, self.document.roots, path)
+
+    def absolute(self) -> Document:
+        """The current document with every donor by its absolute path: for child processes elsewhere."""
+        rename = {}
+        for ref in self.recipe.model_refs():
+            checkpoint = self.checkpoint(ref)
+            if checkpoint is not None:
+                rename[ref] = str(checkpoint.path)
+        return self.current.with_recipe(self.recipe.with_models(rename))
+
+    def diff(self) -> list[str]:
+        """Unified difference of the saved text and the edited one."""
+        old, new = self.document.text.splitlines(), self.current.text.splitlines()
+        return list(difflib.unified_diff(old, new, "saved", "edited", lineterm=""))

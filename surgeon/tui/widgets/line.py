@@ -1,0 +1,63 @@
+"""One line of styled text: header, status, footer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+Piece = tuple[str, Style]
+
+
+def strip_of(pieces: Sequence[Piece], width: int, base: Style) -> Strip:
+    """Pieces as a strip of exactly `width` cells over `base`; text that does not fit is cut off."""
+    segments: list[Segment] = []
+    room = width
+    for text, style in pieces:
+        if room <= 0:
+            break
+        length = cell_len(text)
+        if length > room:
+            text, length = set_cell_size(text, room), room
+        look = base + style
+        if segments and segments[-1].style == look:
+            # Each change of style costs some 25 bytes on the wire.
+            segments[-1] = Segment(segments[-1].text + text, look)
+        else:
+            segments.append(Segment(text, look))
+        room -= length
+    if room > 0 and segments and not (segments[-1].style or base).reverse:
+        # Spaces look the same in any foreground.
+        segments[-1] = Segment(segments[-1].text + " " * room, segments[-1].style)
+    elif room > 0:
+        segments.append(Segment(" " * room, base))
+    return Strip(segments, width)
+
+
+class Line(Widget):
+    """Shows pieces on one row; draws only when they change."""
+
+    DEFAULT_CSS = "Line { height: 1; width: 1fr; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.pieces: list[Piece] = []
+
+    def show(self, *pieces: Piece) -> None:
+        """Replace the text."""
+        if list(pieces) != self.pieces:
+            self.pieces = list(pieces)
+            self.refresh()
+
+    @property
+    def text(self) -> str:
+        """What the line says, without styles."""
+        return "".join(text for text, _ in self.pieces)
+
+    def render_line(self, y: int) -> Strip:
+        """The row."""
+        return strip_of(self.pieces if y == 0 else [], self.size.width, self.rich_style)

@@ -1,0 +1,102 @@
+"""A scrolling list of styled lines with an optional cursor: findings, YAML, differences, logs, details."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from .. import theme
+from .line import Piece, strip_of
+
+Lines = Sequence[Sequence[Piece]]
+
+
+class TextPane(Widget, can_focus=True):
+    """Lines of pieces; with `pointed`, one of them carries a cursor."""
+
+    DEFAULT_CSS = "TextPane { height: 1fr; width: 1fr; }"
+
+    def __init__(self, *, pointed: bool = False, follow: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.lines: list[list[Piece]] = []
+        self.pointed = pointed
+        self.follow = follow
+        self.cursor = 0
+        self.top = 0
+
+    @property
+    def text(self) -> str:
+        """Everything the pane holds, as plain text."""
+        return "\n".join("".join(text for text, _ in line) for line in self.lines)
+
+    def show(self, lines: Lines) -> None:
+        """Replace the lines; only those in view that changed are drawn."""
+        old, old_top = self.lines, self.top
+        self.lines = [list(line) for line in lines]
+        self.cursor = max(0, min(self.cursor, len(self.lines) - 1))
+        last = max(0, len(self.lines) - self.size.height)
+        if self.follow and old_top >= max(0, len(old) - self.size.height):
+            self.top = last
+        self.top = min(self.top, last)
+        if self.top != old_top or not old:
+            self.refresh()
+            return
+        for y in range(self.size.height):
+            index = self.top + y
+            if (old[index] if index < len(old) else None) != (self.lines[index] if index < len(self.lines) else None):
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def move(self, step: int) -> None:
+        """Move the cursor, or the view where there is none."""
+        if not self.pointed:
+            old, self.top = self.top, max(0, min(self.top + step, len(self.lines) - self.size.height))
+            if old != self.top:
+                self.refresh()
+            return
+        old = self.cursor
+        self.cursor = max(0, min(self.cursor + step, len(self.lines) - 1))
+        top = self.top
+        half = max(1, self.size.height // 2)
+        while self.cursor < self.top:
+            self.top = max(0, self.top - half)
+        while self.cursor >= self.top + self.size.height:
+            self.top += half
+        if top != self.top:
+            self.refresh()
+        elif old != self.cursor:
+            for index in (old, self.cursor):
+                self.refresh(Region(0, index - self.top, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the screen."""
+        index = self.top + y
+        if index >= len(self.lines):
+            return strip_of([], self.size.width, self.rich_style)
+        pieces = self.lines[index]
+        if self.pointed:
+            mark = ">" if index == self.cursor else " "
+            pieces = [(mark, theme.BOLD), *pieces]
+        return strip_of(pieces, self.size.width, self.rich_style)
+
+    def on_mouse_scroll_down(self) -> None:
+        """The wheel scrolls."""
+        self.move(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        """The wheel scrolls."""
+        self.move(-3)
+
+
+def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+    """Text in lines of at most `width` cells, broken at spaces."""
+    import textwrap
+
+    width = max(width, 20)
+    return [
+        line
+        for part in text.splitlines() or [""]
+        for line in (textwrap.wrap(part, width, subsequent_indent=indent, break_long_words=True) or [""])
+    ]
