@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from surgeon.checkpoint.header import MAX_HEADER
 from surgeon.errors import InputError
 
 SPEC = {"a": ("F32", (2, 3)), "b": ("BF16", (4,)), "empty": ("F32", (0, 7)), "scalar": ("F64", ())}
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 DATA = 24 + 8 + 0 + 8
 
 
@@ -35,7 +37,7 @@ def refusal(path: Path) -> str:
         read_header(path)
     sentence = caught.value.sentence()
     assert str(path) in sentence
-    assert sentence.isprintable()
+    assert not CONTROL.search(sentence)
     return sentence
 
 
@@ -178,6 +180,7 @@ def test_a_header_that_breaks_the_format(file: Path, table: Any, data: int, reas
         (b'{"a": {"dtype": "U8", "dtype": "U8"}}', "the name 'dtype' occurs twice"),
         (b'{"a": NaN}', "has no dtype"),
     ],
+    ids=lambda value: repr(value)[:30],
 )
 def test_a_header_that_is_not_json(file: Path, raw: bytes, reason: str) -> None:
     assert reason in refusal(put(file, None, raw=raw))
@@ -217,7 +220,7 @@ def only_input_errors(path: Path, content: bytes) -> None:
     try:
         entries, _ = read_header(path)
     except InputError as error:
-        assert error.sentence().isprintable()
+        assert not CONTROL.search(error.sentence())
     else:
         assert sum(one.nbytes for one in entries) <= len(content)
     finally:

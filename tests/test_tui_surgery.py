@@ -97,7 +97,7 @@ async def test_ends_are_yanked_and_set(in_tmp: Path) -> None:
         assert recipe.lm_head is not None and recipe.lm_head.model == "./b"
         await command(pilot, "end lm_head tie")
         assert application.session.plan.tied
-        assert "head" in application.surgery.stack.rows[-1].label
+        assert application.surgery.stack.rows[-1].head == "head"
         assert "tied" in application.surgery.stack.rows[-1].text
 
 

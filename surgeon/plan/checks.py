@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ..errors import InputError
 from ..recipe import stack
 from ..recipe.document import Document
-from ..recipe.schema import Slice, Source
+from ..recipe.schema import ENDS, Slice, Source
 from ..text import nearest, one_line, plural
-from .types import Donor, Finding, PlannedTensor
+from .types import Donor, Finding
 
 PASSTHROUGH_PARAMETERS = ("scale",)
 _OTHER_PARAMETERS = (
     "weight", "density", "normalize", "lambda", "t", "int8_mask", "rescale", "gamma", "epsilon", "filter_wise",
-    "nuslerp_flatten", "nuslerp_row_wise", "max_iter", "tol", "select_topk", "eps",
+    "nuslerp_flatten", "nuslerp_row_wise", "max_iter", "tol", "select_topk", "eps", "normalize_weights", "r", "alpha",
 )  # fmt: skip
 _UNSUPPORTED = {
     "modules": "recipes per module are not supported",
@@ -33,13 +33,13 @@ def keys(document: Document) -> Iterator[Finding]:
             "unknown-key",
             f"The key `{one_line(problem.key)}` is not known",
             "it would have no effect",
-            f"did you mean `{problem.suggestion}`" if problem.suggestion else "take it out",
+            f"did you mean `{problem.suggestion}`?" if problem.suggestion else "take it out",
             line=problem.line,
         )
 
 
 def unsupported(document: Document) -> Iterator[Finding]:
-    """Keys of mergekit or of the format that this version cannot carry out."""
+    """Keys of mergekit or of the format that this version cannot carry out, and a recipe that takes nothing."""
     recipe = document.recipe
     for key, why in _UNSUPPORTED.items():
         if getattr(recipe, key) is not None:
@@ -61,6 +61,14 @@ def unsupported(document: Document) -> Iterator[Finding]:
             "take it out, or set it to `base`",
             line=document.line("tokenizer_source"),
         )
+    if recipe.dtype and recipe.out_dtype and recipe.dtype != recipe.out_dtype:
+        yield Finding(
+            "note",
+            "out-dtype",
+            f"Tensors are written as {recipe.out_dtype}, rounded once; dtype {recipe.dtype} has no effect",
+            "surgeon computes in float32 and rounds at the end, where mergekit would round to dtype first",
+            line=document.line("dtype"),
+        )
     if not recipe.slices and not recipe.models:
         yield Finding(
             "error",
@@ -78,25 +86,31 @@ def donors(document: Document, failed: Mapping[str, InputError], names: Mapping[
             "error",
             "donor",
             f"Donor {names[ref]} cannot be opened: {error.sentence().rstrip('.')}",
-            line=_line_of(document, ref),
+            line=line_of(document, ref),
         )
 
 
-def _line_of(document: Document, ref: str) -> int | None:
-    for number, line in enumerate(document.text.splitlines(), 1):
-        if ref in line.split("#", 1)[0]:
-            return number
-    return None
+def line_of(document: Document, ref: str) -> int | None:
+    """The line that names a donor first."""
+    recipe = document.recipe
+    for number, entry in enumerate(recipe.models or ()):
+        if entry.model == ref:
+            return document.line("models", number, "model")
+    for number, part in enumerate(recipe.slices or ()):
+        for index, source in enumerate(part.sources):
+            if source.model == ref:
+                return document.line("slices", number, "sources", index, "model")
+        if part.base_model == ref:
+            return document.line("slices", number, "base_model")
+    if recipe.base_model == ref:
+        return document.line("base_model")
+    named = (end for end in ENDS if (value := recipe.end(end)) and value.model == ref)
+    return next((document.line(end, "model") for end in named), None)
 
 
-def unspliceable(all_donors: Iterable[Donor]) -> bool:
-    """Whether any donor cannot give layers at all."""
-    return any(donor.checkpoint.problems for donor in all_donors)
-
-
-def spliceable(all_donors: Iterable[Donor]) -> Iterator[Finding]:
+def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:
     """Why donors cannot give layers."""
-    for donor in all_donors:
+    for donor in used:
         for problem in donor.checkpoint.problems:
             yield Finding(
                 "error",
@@ -104,6 +118,7 @@ def spliceable(all_donors: Iterable[Donor]) -> Iterator[Finding]:
                 f"{donor.letter} ({one_line(donor.ref)}) cannot be spliced",
                 problem,
                 "it can still be looked at with `surgeon inspect`",
+                line=line_of(document, donor.ref),
             )
 
 
@@ -112,20 +127,28 @@ def slices(
 ) -> Iterator[Finding]:
     """Methods, ranges and parameters of every slice."""
     first = 0
+    if stack.depth(parts) > stack.MAX_LAYERS:
+        yield Finding(
+            "error",
+            "too-many-layers",
+            f"The stack has more than {stack.MAX_LAYERS:,} layers, and only so many are shown",
+            "a range is probably mistyped",
+            "see the layer ranges",
+        )
     for number, part in enumerate(parts):
         count = stack.length(part)
-        here = tuple(range(first, first + count))
+        here = tuple(range(first, min(first + count, stack.MAX_LAYERS)))
         line = document.line("slices", number)
         yield from _method(document, part, number, here)
-        for source in part.sources:
-            if source.model in by_ref:
-                yield from _range(source, by_ref[source.model], names[source.model], here, line)
-        lengths = {span[1] - span[0] for span in map(stack.span, part.sources)}
-        if len(lengths) > 1:
+        for index, source in enumerate(part.sources):
+            place = document.line("slices", number, "sources", index, "layer_range")
+            yield from _range(source, by_ref.get(source.model), names[source.model], here, place)
+        lengths = {stop - start for start, stop in map(stack.span, part.sources)}
+        if len(lengths) > 1 and min(lengths) >= 0:
             yield Finding(
                 "error",
                 "slice-lengths",
-                "The sources of a slice have different numbers of layers",
+                f"The sources of a slice have different numbers of layers ({', '.join(map(str, sorted(lengths)))})",
                 "they are combined layer by layer",
                 "give them ranges of the same length",
                 here,
@@ -133,6 +156,7 @@ def slices(
             )
         first += count
     yield from _parameters(document, parts)
+    yield from _ends(document)
 
 
 def _method(document: Document, part: Slice, number: int, here: tuple[int, ...]) -> Iterator[Finding]:
@@ -151,6 +175,7 @@ def _method(document: Document, part: Slice, number: int, here: tuple[int, ...])
             line,
         )
     if method != "passthrough":
+        own = part.merge_method is not None
         yield Finding(
             "error",
             "method",
@@ -158,7 +183,7 @@ def _method(document: Document, part: Slice, number: int, here: tuple[int, ...])
             "this version copies layers (passthrough) and does not blend them",
             "use passthrough with one source a slice",
             here,
-            document.line("slices", number, "merge_method") or document.line("merge_method"),
+            document.line("slices", number, "merge_method") if own else document.line("merge_method"),
         )
     elif len(part.sources) > 1:
         yield Finding(
@@ -172,39 +197,44 @@ def _method(document: Document, part: Slice, number: int, here: tuple[int, ...])
         )
 
 
-def _range(source: Source, donor: Donor, letter: str, here: tuple[int, ...], line: int | None) -> Iterator[Finding]:
+def _range(
+    source: Source, donor: Donor | None, letter: str, here: tuple[int, ...], line: int | None
+) -> Iterator[Finding]:
     start, stop = stack.span(source)
-    depth = donor.checkpoint.depth
-    shown = f"[{start}, {stop}) of {letter}"
+    shown = f"[{start}, {stop}] of {letter}"
     if start > stop:
         yield Finding(
             "error",
             "range-backwards",
             f"The layer range {shown} runs backwards",
-            "a range is [first, last + 1)",
-            f"write [{stop}, {start}], or use `reverse` for the opposite order",
+            "a range in a file is half-open, [first, last + 1], and runs upwards",
+            f"write [{stop}, {start}], or use the edit `reverse` for the opposite order",
             here,
             line,
         )
-    elif start == stop:
+    elif start == stop and (donor is not None or source.layer_range is not None) and (start or donor is not None):
         yield Finding(
             "error",
             "range-empty",
             f"The layer range {shown} is empty",
-            "a range is half-open: [3, 3] holds no layer, [3, 4] holds layer 3",
-            "write its end one higher, or set embeddings, final_norm or lm_head if an end's donor was meant",
+            f"a range in a file is half-open: [{start}, {start}] holds no layer, [{start}, {start + 1}] holds layer "
+            f"{start}",
+            "write its end one higher, or set embeddings, final_norm or lm_head if the donor of an end was meant",
             here,
             line,
         )
-    elif start < 0 or stop > depth:
-        outside = tuple(index for index, layer in zip(here, range(start, stop), strict=False) if not 0 <= layer < depth)
+    elif donor is not None and (start < 0 or stop > donor.checkpoint.depth):
+        depth = donor.checkpoint.depth
+        lacking = tuple(index for offset, index in enumerate(here) if not 0 <= start + offset < depth)
+        low, high = max(start, depth) if start >= 0 else start, stop - 1 if stop > depth else -1
         yield Finding(
             "error",
             "layer-range",
-            f"The layer range {shown} is out of range",
-            f"{letter} ({one_line(donor.ref)}) has {plural(depth, 'layer')}: 0-{depth - 1}",
-            f"end it at {depth}" if stop > depth > start else "",
-            outside,
+            f"Layer {low if low == high else f'{low} to {high}'} of {letter} does not exist",
+            f"{letter} ({one_line(donor.ref)}) has {plural(depth, 'layer')}, 0-{depth - 1}, and the range is "
+            f"[{start}, {stop}] (half-open)",
+            f"end it at {depth}" if 0 <= start < depth < stop else f"take layers from 0 to {depth - 1}",
+            lacking,
             line,
         )
 
@@ -212,16 +242,18 @@ def _range(source: Source, donor: Donor, letter: str, here: tuple[int, ...], lin
 def _parameters(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]:
     """Parameters that copying does not have: a typing mistake is an error, another method's a warning."""
     recipe = document.recipe
-    places: list[tuple[Mapping[str, object], int | None]] = []
+    places: list[tuple[Mapping[str, object], tuple[str | int, ...]]] = []
     if recipe.merge_method == "passthrough":
-        places.append((recipe.parameters, document.line("parameters")))
+        places.append((recipe.parameters, ("parameters",)))
     for number, part in enumerate(parts):
         if (part.merge_method or recipe.merge_method) != "passthrough":
             continue
-        places.append((part.parameters, document.line("slices", number, "parameters")))
+        places.append((part.parameters, ("slices", number, "parameters")))
         for index, source in enumerate(part.sources):
-            places.append((source.parameters, document.line("slices", number, "sources", index, "parameters")))
-    for table, line in places:
+            place = ("models", index) if recipe.models is not None else ("slices", number, "sources", index)
+            places.append((source.parameters, (*place, "parameters")))
+    places += [(value.parameters, (end, "parameters")) for end in ENDS if (value := recipe.end(end)) is not None]
+    for table, place in places:
         for name in table:
             if name in PASSTHROUGH_PARAMETERS:
                 continue
@@ -232,14 +264,40 @@ def _parameters(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]
                 "parameter",
                 f"passthrough has no parameter `{one_line(name)}`",
                 "it has no effect" if known else "it is not known",
-                f"did you mean `{guess}`" if guess else "take it out",
-                line=line,
+                f"did you mean `{guess}`?" if guess else "take it out",
+                line=document.line(*place, name),
             )
 
 
-def base(document: Document, template: Donor, all_donors: Iterable[Donor]) -> Iterator[Finding]:
+def _ends(document: Document) -> Iterator[Finding]:
+    recipe = document.recipe
+    for end in ENDS:
+        value = recipe.end(end)
+        if value is None or not value.tie:
+            continue
+        if end != "lm_head":
+            yield Finding(
+                "error",
+                "tie",
+                f"`{end}` cannot be tied",
+                "only the output head can be the embedding",
+                "name a donor: `model: ...`",
+                line=document.line(end),
+            )
+        elif value.model:
+            yield Finding(
+                "error",
+                "head-both",
+                "lm_head has a donor and tie: true",
+                "a tied head is the embedding and has no donor",
+                "keep one of the two",
+                line=document.line(end),
+            )
+
+
+def base(document: Document, template: Donor, used: Sequence[Donor]) -> Iterator[Finding]:
     """Whose config and tokenizer the output gets, when the recipe leaves it open."""
-    if document.recipe.base_model is None and len(list(all_donors)) > 1:
+    if document.recipe.base_model is None and len(used) > 1:
         yield Finding(
             "note",
             "base",
@@ -249,39 +307,8 @@ def base(document: Document, template: Donor, all_donors: Iterable[Donor]) -> It
         )
 
 
-def outside(template: Donor, all_donors: Iterable[Donor]) -> Iterator[Finding]:
-    """Tensors outside layers and ends, and what donors warn of."""
-    if template.checkpoint.other:
-        names = list(template.checkpoint.other)
-        yield Finding(
-            "note",
-            "other-tensors",
-            f"{plural(len(names), 'tensor')} outside the layers {'comes' if len(names) == 1 else 'come'} "
-            f"unchanged from {template.letter}",
-            f"for instance {one_line(names[0])}",
-        )
-    for donor in all_donors:
+def warnings(used: Iterable[Donor]) -> Iterator[Finding]:
+    """What donors warn of themselves."""
+    for donor in used:
         for warning in donor.checkpoint.warnings:
             yield Finding("warning", "donor-warning", f"{donor.letter} ({one_line(donor.ref)}): {warning}")
-
-
-def scale(document: Document, tensors: Sequence[PlannedTensor], parts: Sequence[Slice]) -> Iterator[Finding]:
-    """Filters of a scale that match no tensor's name at all."""
-    names = [tensor.source.entry.name for tensor in tensors]
-    known = sorted({piece for name in names for piece in name.split(".") if not piece.isdigit()})
-    for table in [document.recipe.parameters] + [t for p in parts for t in (p.parameters, p.sources[0].parameters)]:
-        rules = table.get("scale")
-        for rule in rules if isinstance(rules, list) else [rules]:
-            wanted = rule.get("filter") if isinstance(rule, dict) else None
-            ends = ("embed", "norm", "head")
-            if wanted and wanted != "*" and not any(str(wanted) in name for name in names):
-                if any(part in str(wanted) for part in ends):
-                    continue
-                guess = nearest(str(wanted), known)
-                yield Finding(
-                    "warning",
-                    "filter",
-                    f"The filter {one_line(wanted)!r} matches no tensor of the output's layers",
-                    "a filter is a part of a tensor's name",
-                    f"did you mean {guess!r}" if guess else "",
-                )

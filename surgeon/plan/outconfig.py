@@ -8,33 +8,20 @@ cannot be represented, and that is an error, never a wrong config.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..text import ranges
+from ..text import one_line, ranges
+from .suspects import LISTS, depth_bound, suspects
 from .types import Finding
 
-LISTS = ("layer_types", "no_rope_layers", "mlp_layer_types")
-"""Config keys with one entry per layer that are gathered as they stand."""
-
-_PERIODS = ("sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval")
-_LAYER_TYPES = {"full": "full_attention", "sliding": "sliding_attention"}
-_DEPTH_MATHS = ("scale_attn_by_inverse_layer_idx", "rescale_every", "scale_depth")
-_SUSPECT = re.compile(r"layer|interval|period|pattern|indices|_idx|first_k|nextn|mtp|sparse_step|share|block_config")
-_HARMLESS = {
-    *DEPTH_KEYS, *LISTS, *_PERIODS, "max_window_layers", "mlp_only_layers", "decoder_sparse_step",
-    "first_k_dense_replace", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "layer_norm_rms_eps",
-    "layerdrop", "use_qk_layernorm", "qk_layernorm", "apply_residual_connection_post_layernorm",
-    "activation_function", "use_layernorm", "layer_norm_elementwise_affine", "num_ln_in_parallel_attn",
-    "moe_layer_freq_unused", "initializer_range", "n_shared_experts", "shared_expert_intermediate_size",
-    "encoder_layers", "encoder_layerdrop", "decoder_layerdrop", "do_layer_norm_before", "_remove_final_layer_norm",
-    "use_sliding_window", "residual_in_fp32", "tie_word_embeddings", "use_parallel_residual", "layernorm_type",
-}  # fmt: skip
+_PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
+_LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
 
 SourceLayer = tuple[Checkpoint, int]
+Row = dict[str, Any]
 
 
 def output_config(
@@ -55,21 +42,27 @@ def output_config(
         vocab_size: rows of the output's embedding; None leaves the template's.
     """
     assert template.config is not None
-    raw = copy.deepcopy(template.config.raw)
-    config = ModelConfig.of(raw)
-    text = config.text
-    depth_key = config.depth_key
-    if depth_key is None:
-        return raw, [_cannot("the number of layers", "the config has no key for it")]
-    text[depth_key] = len(layers)
+    config = ModelConfig.of(copy.deepcopy(template.config.raw))
+    _set_depth(config, template.depth, len(layers))
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
-    _gather_lists(text, layers)
-    wanted = [dict(donor.layers[index].attributes) for donor, index in layers]
+    _gather_lists(config.text, layers)
+    wanted, notes = _wanted(config, template, layers)
+    findings += notes
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
     findings += _differences(config, wanted)
-    return raw, findings
+    return config.raw, findings
+
+
+def _set_depth(config: ModelConfig, old: int, new: int) -> None:
+    # Some configs state the depth under two names, or beside a nested text model too.
+    for level in (config.raw, config.text):
+        for key in DEPTH_KEYS:
+            if type(level.get(key)) is int and level[key] == old:
+                level[key] = new
+    if config.depth != new:
+        config.text[config.depth_key or DEPTH_KEYS[0]] = new
 
 
 def _set_globals(
@@ -84,14 +77,9 @@ def _set_globals(
         if config.nest:
             text["tie_word_embeddings"] = tied
     if dtype is not None:
-        found = False
-        for level in (raw, text):
-            for key in ("dtype", "torch_dtype"):
-                if key in level:
-                    level[key] = dtype
-                    found = True
-        if not found:
-            raw["torch_dtype"] = dtype
+        keys = [(level, key) for level in (raw, text) for key in ("dtype", "torch_dtype") if key in level]
+        for level, key in keys or [(raw, "torch_dtype")]:
+            level[key] = dtype
     if vocab_size is not None and config.vocab_size not in (None, vocab_size):
         text["vocab_size"] = vocab_size
 
@@ -107,39 +95,26 @@ def _cannot(what: str, why: str, layers: tuple[int, ...] = ()) -> Finding:
     )
 
 
-def _in_place(layers: Sequence[SourceLayer]) -> bool:
+def in_place(layers: Sequence[SourceLayer]) -> bool:
     """Whether every layer stays where it was, in a stack of its donor's own depth."""
     return all(index == position and donor.depth == len(layers) for position, (donor, index) in enumerate(layers))
 
 
 def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Keys that seem to count layers and that surgeon has no rule for: refused as soon as layers move."""
+    """What ties a family's layers to their places and surgeon cannot re-index: refused as soon as layers move."""
     assert template.config is not None
-    if _in_place(layers):
+    if in_place(layers):
         return
-    donors = {id(donor): donor for donor, _ in layers}
-    donors[id(template)] = template
+    if why := depth_bound(template.config):
+        yield _cannot(f"layers of {one_line(template.config.model_type)} in other places", why)
+    donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     reported: set[str] = set()
     for donor in donors.values():
         assert donor.config is not None
-        for key, why in _suspects(donor.config, donor.depth):
+        for key, why in suspects(donor.config, donor.depth):
             if key not in reported:
                 reported.add(key)
-                yield _cannot(f"what `{key}` says of each layer", why)
-
-
-def _suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
-    kind = config.model_type or "this model"
-    for key, value in config.text.items():
-        if key in _DEPTH_MATHS and value:
-            yield key, "it makes the computation depend on the depth or on a layer's position"
-        elif key in LISTS or not value or (isinstance(value, (str, bool)) and config.family):
-            continue
-        elif isinstance(value, list) and len(value) == depth and depth > 2 and key not in _HARMLESS:
-            if key not in {"architectures", "eos_token_id", "suppress_tokens", "begin_suppress_tokens"}:
-                yield key, f"it has one entry per layer, and surgeon has no rule for it in {kind}"
-        elif config.family is None and key not in _HARMLESS and _SUSPECT.search(key):
-            yield key, f"it may count layers, and surgeon has no rule for it in {kind}"
+                yield _cannot(f"what `{one_line(key)}` says of each layer", why)
 
 
 def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
@@ -158,28 +133,78 @@ def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
         text.pop(key, None)
 
 
+def _lists_attention(config: ModelConfig) -> bool:
+    """Whether the config can say of each layer by itself how it attends."""
+    return config.family.explicit if config.family else isinstance(config.text.get("layer_types"), list)
+
+
+def _wanted(
+    config: ModelConfig, template: Checkpoint, layers: Sequence[SourceLayer]
+) -> tuple[list[Row], list[Finding]]:
+    """What each output layer shall be, and where the one setting that a family has for all layers decides instead."""
+    rows = [dict(donor.layers[index].attributes) for donor, index in layers]
+    findings: list[Finding] = []
+    own = {row.get("attention") for row in (layer.attributes for layer in template.layers)}
+    if not _lists_attention(config) and len(own) == 1:
+        (kind,) = own
+        other = [index for index, row in enumerate(rows) if row["attention"] != kind]
+        if other and all(_uniform(donor) for donor, _ in layers):
+            findings.append(_one_window(template, tuple(other), str(kind)))
+            rows = [{**row, "attention": kind, "window": template.config and template.config.window} for row in rows]
+            rows = rows if kind == "sliding" else [{k: v for k, v in row.items() if k != "window"} for row in rows]
+    sliding = [index for index, row in enumerate(rows) if row["attention"] == "sliding"]
+    theirs = next((rows[index]["window"] for index in sliding if rows[index].get("window")), None)
+    window = (template.config.window if template.config else None) or theirs
+    other = [index for index in sliding if rows[index].get("window") != window]
+    if other:
+        findings.append(_one_window(template, tuple(other), f"sliding with a window of {window}"))
+    for index in sliding:
+        rows[index]["window"] = window
+    return rows, findings
+
+
+def _uniform(donor: Checkpoint) -> bool:
+    return len({layer.attributes.get("attention") for layer in donor.layers}) == 1
+
+
+def _one_window(template: Checkpoint, layers: tuple[int, ...], said: str) -> Finding:
+    kind = one_line(template.config.model_type if template.config else "")
+    return Finding(
+        "warning",
+        "setting",
+        f"Layer {ranges(layers)} had another sliding window in its donor: in the output its attention is {said}",
+        f"a {kind} config has one window for all layers, and the base model's is written",
+        "set base_model to the donor whose window should win, or use donors that agree",
+        layers,
+    )
+
+
 def _now(config: ModelConfig, depth: int, attribute: str) -> list[Any]:
     return [row.get(attribute) for row in layer_attributes(config, depth)]
 
 
-def _write_attention(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> None:
+def _write_attention(config: ModelConfig, wanted: Sequence[Row]) -> None:
     kinds = [row["attention"] for row in wanted]
-    explicit = isinstance(config.text.get("layer_types"), list)
-    if (explicit or (config.family and config.family.explicit)) and _now(config, len(kinds), "attention") != kinds:
-        back = {**{short: long for long, short in ATTENTION_NAMES.items()}, **_LAYER_TYPES}
-        config.text["layer_types"] = [back.get(kind, kind) for kind in kinds]
-    if "layer_types" in config.text:
-        for key in _PERIODS[:2]:
-            config.text.pop(key, None)
+    text = config.text
+    window = next((row["window"] for row in wanted if row["attention"] == "sliding"), None)
+    if window and _lists_attention(config) and config.window != window:
+        text["sliding_window"] = window
+        if config.family and config.family.switch:
+            text["use_sliding_window"] = True
+    if _lists_attention(config) and _now(config, len(kinds), "attention") != kinds and None not in kinds:
+        text["layer_types"] = [_LONG_NAMES.get(kind, kind) for kind in kinds]
+    if "layer_types" in text:
+        for key in _PERIODS:
+            text.pop(key, None)
 
 
-def _write_rope(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> None:
+def _write_rope(config: ModelConfig, wanted: Sequence[Row]) -> None:
     rope = [row.get("rope") for row in wanted]
     if None not in rope and _now(config, len(rope), "rope") != rope:
         config.text["no_rope_layers"] = [int(bool(value)) for value in rope]
 
 
-def _write_mlp(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> None:
+def _write_mlp(config: ModelConfig, wanted: Sequence[Row]) -> None:
     kinds = [row["mlp"] for row in wanted]
     if _now(config, len(kinds), "mlp") == kinds:
         return
@@ -204,7 +229,7 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> It
             first = wrong[0]
             yield _cannot(
                 f"the {name} of layer {ranges(wrong)}",
-                f"layer {first} should have {wanted[first].get(attribute)}, the config gives "
-                f"{got[first].get(attribute)}",
+                f"layer {first} should have {one_line(wanted[first].get(attribute))}, the config gives "
+                f"{one_line(got[first].get(attribute))}",
                 tuple(wrong),
             )

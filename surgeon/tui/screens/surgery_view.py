@@ -47,6 +47,8 @@ class SurgeryView(ActionScreen):
         self.zoomed_out = False
         self.wants_inspector = True
         self._before: Pane | None = None
+        # The stack where there is one, else the first donor: focused once, before the first frame.
+        self.AUTO_FOCUS = "#stack" if self.session.plan.layers or not self.session.models else "DonorPane"
 
     def compose(self) -> ComposeResult:
         """Header, barcode, donor tabs, panes, detail, status, footer."""
@@ -127,10 +129,9 @@ class SurgeryView(ActionScreen):
             inspector.display = self.inspector_fits
         self.refresh_all()
 
-    async def on_mount(self) -> None:
-        """Open with the stack focused where there is one, else the first donor."""
-        await self.place_panes()
-        (self.stack if self.session.plan.layers or not self.donor_panes else self.donor_panes[0]).focus()
+    def on_mount(self) -> None:
+        """Fill the panes before the first frame."""
+        self.refresh_all()
         self.call_after_refresh(self.surgeon.offer_swap)
 
     async def on_resize(self, event: events.Resize) -> None:

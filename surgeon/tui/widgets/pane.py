@@ -19,7 +19,6 @@ from .. import theme
 from ..rows import Row
 from .line import Piece, strip_of
 
-
 HEAD_WIDTH = 6
 """Cells at the start of a line that cursor and selection change: two marks and the index."""
 
@@ -182,13 +181,6 @@ class Pane(Widget, can_focus=True):
     def pieces_of(self, row: Row) -> list[Piece]:
         """The line of a row behind its head."""
         return [(" " + row.text, theme.DIM)]
-
-    def on_focus(self) -> None:
-        """The cursor becomes visible."""
-        self._redraw_line(0)
-        self._redraw_heads({self.cursor})
-
-    on_blur = on_focus
 
     def on_resize(self) -> None:
         """Keep the cursor in view."""
