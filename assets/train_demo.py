@@ -62,9 +62,9 @@ class Stage:
 
 BASE = Stage("base", {"reverse": 0.5, "sort": 0.15, "add3": 0.35}, steps=260, lr=2e-3, seed=1)
 FINE_TUNES = (
-    Stage("reverse", {"reverse": 0.94, "sort": 0.03, "add3": 0.03}, 450, 1.5e-3, 2, range(0, 4)),
-    Stage("sort", {"reverse": 0.03, "sort": 0.94, "add3": 0.03}, 300, 1e-3, 3),
-    Stage("add3", {"reverse": 0.03, "sort": 0.03, "add3": 0.94}, 450, 2e-3, 4, range(4, 8)),
+    Stage("reverse", {"reverse": 0.92, "sort": 0.04, "add3": 0.04}, 550, 1.5e-3, 2, range(4)),
+    Stage("sort", {"reverse": 0.04, "sort": 0.92, "add3": 0.04}, 300, 1e-3, 3),
+    Stage("add3", {"reverse": 0.04, "sort": 0.04, "add3": 0.92}, 550, 2e-3, 4, range(4, 8)),
 )
 
 

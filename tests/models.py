@@ -5,6 +5,8 @@ torch and transformers are imported in the functions: collecting tests must not 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,16 @@ def tiny_tokenizer(folder: Path) -> Path:
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: more of them cost such small models more than they bring."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

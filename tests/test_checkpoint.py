@@ -149,12 +149,16 @@ def test_a_revision_by_branch_commit_or_pull_request(cache: Path) -> None:
     assert open_checkpoint("org/tiny.model@refs/pr/1").depth == 3
 
 
-@pytest.mark.parametrize(
-    "ref", ["org/other", "org/tiny.model@dev", "org/tiny.model@../../x", "org/tiny.model@..", "org/tiny.model@/etc"]
-)
+@pytest.mark.parametrize("ref", ["org/other", "org/tiny.model@dev", "org/tiny.model@/etc", "org/tiny.model@a/b"])
 def test_what_is_not_in_the_cache_says_how_to_fetch_it(cache: Path, ref: str) -> None:
     sentence = refusal(ref)
     assert "neither a folder here nor in the Hub cache" in sentence and f"surgeon inspect --download {ref}" in sentence
+
+
+@pytest.mark.parametrize("ref", ["org/tiny.model@../../x", "org/tiny.model@..", "../tiny.model", "org/.."])
+def test_a_revision_cannot_climb_out_of_the_cache(cache: Path, ref: str) -> None:
+    assert locate.cached_snapshot("org/tiny.model@..") is None
+    assert "there is no checkpoint at" in refusal(ref) or "the folder holds no safetensors" in refusal(ref)
 
 
 def test_a_folder_wins_over_the_cache(cache: Path, tmp_path: Path) -> None:
@@ -254,8 +258,13 @@ def test_neither_folder_nor_file() -> None:
     assert "neither a folder nor a file" in refusal("/dev/null")
 
 
-@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/x.safetensors", "a/../../x.safetensors", "", "..", None,
-                                   ["x.safetensors"], 7, "x.bin", "a\\..\\x.safetensors", "a\0.safetensors"])  # fmt: skip
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../x.safetensors", "/etc/x.safetensors", "a/../../x.safetensors", "", "..", None, ["x.safetensors"], 7,
+        "x.bin", "a\\..\\x.safetensors", "a\0.safetensors",
+    ],
+)  # fmt: skip
 def test_an_index_may_not_point_outside_its_folder(tmp_path: Path, shard: Any) -> None:
     folder = sparse_llama(tmp_path / "in", shards=2)
     sparse_file(tmp_path / "x.safetensors", {"stolen": ("F32", (1,))})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from models import FAMILIES, tiny_model, tiny_tokenizer
+from models import FAMILIES, one_thread, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from surgeon.checkpoint import open_checkpoint
@@ -21,6 +22,12 @@ from surgeon.probe.session import Request, run
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
 
 PROMPT = "reverse 123 ="
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def subject_of(folder: Path, **config: object) -> Subject:

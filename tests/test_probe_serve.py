@@ -95,6 +95,15 @@ def test_a_request_is_answered_and_the_model_kept(client: Client, folder: Path) 
     assert first[1]["seconds"] == second[1]["seconds"] == done["load_seconds"]
 
 
+def test_a_recipe_may_lie_elsewhere_than_its_donors(client: Client, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text((folder / "r.yml").read_text())
+    request = {"target": str(tmp_path / "r.yml"), "kind": "recipe", "prompt": "Hi", "n": 2, "device": "cpu"}
+    client.send(id=3, **request)
+    assert client.until("done", "error")[-1]["event"] == "error"
+    client.send(id=4, **request, root=str(folder))
+    assert client.until("done", "error")[-1]["layers"] == 3
+
+
 def test_a_changed_file_is_loaded_again(client: Client, folder: Path) -> None:
     texts = []
     for seed in (5, 6):

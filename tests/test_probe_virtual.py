@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from models import FAMILIES, tiny_model
+from models import FAMILIES, one_thread, tiny_model
 from safetensors.torch import load_file, save_file
 
 from surgeon.assemble import assemble
@@ -30,6 +31,12 @@ EXTRA: dict[str, dict[str, Any]] = {
     "gemma3_text": {"layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]},
     "qwen3_moe": {"mlp_only_layers": [1]},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def plan_of(folder: Path, order: tuple[int, ...] = ORDER, more: str = "") -> Plan:

@@ -184,11 +184,12 @@ def layer_attributes(config: ModelConfig, depth: int) -> list[dict[str, Any]]:
     mlp = list(_mlp(config, depth))
     rows: list[dict[str, Any]] = []
     for index in range(depth):
-        row: dict[str, Any] = {"attention": attention[index], "mlp": mlp[index]}
+        row: dict[str, Any] = {"attention": attention[index]}
         if attention[index] == "sliding":
             row["window"] = config.window
         if rope is not None:
             row["rope"] = rope[index]
+        row["mlp"] = mlp[index]
         rows.append(row)
     return rows
 

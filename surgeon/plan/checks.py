@@ -139,7 +139,7 @@ def slices(
         count = stack.length(part)
         here = tuple(range(first, min(first + count, stack.MAX_LAYERS)))
         line = document.line("slices", number)
-        yield from _method(document, part, number, here)
+        yield from _one_source(document, part, number, here)
         for index, source in enumerate(part.sources):
             place = document.line("slices", number, "sources", index, "layer_range")
             yield from _range(source, by_ref.get(source.model), names[source.model], here, place)
@@ -155,12 +155,35 @@ def slices(
                 line,
             )
         first += count
+    yield from _methods(document, parts)
     yield from _parameters(document, parts)
     yield from _ends(document)
 
 
-def _method(document: Document, part: Slice, number: int, here: tuple[int, ...]) -> Iterator[Finding]:
-    method = part.merge_method or document.recipe.merge_method
+def _methods(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]:
+    """Methods other than copying, each once for all the layers it is asked for."""
+    asked: dict[tuple[str, int | None], list[int]] = {}
+    first = 0
+    for number, part in enumerate(parts):
+        method = part.merge_method or document.recipe.merge_method
+        own = ("slices", number, "merge_method") if part.merge_method else ("merge_method",)
+        stop = min(first + stack.length(part), stack.MAX_LAYERS)
+        if method != "passthrough":
+            asked.setdefault((method, document.line(*own)), []).extend(range(first, stop))
+        first += stack.length(part)
+    for (method, line), layers in asked.items():
+        yield Finding(
+            "error",
+            "method",
+            f"The method {one_line(method)!r} cannot be carried out",
+            "this version copies layers (passthrough) and does not blend them",
+            "use passthrough with one source a slice",
+            tuple(layers),
+            line,
+        )
+
+
+def _one_source(document: Document, part: Slice, number: int, here: tuple[int, ...]) -> Iterator[Finding]:
     line = document.line("slices", number)
     models = [source.model for source in part.sources]
     twice = sorted({model for model in models if models.count(model) > 1})
@@ -174,22 +197,11 @@ def _method(document: Document, part: Slice, number: int, here: tuple[int, ...])
             here,
             line,
         )
-    if method != "passthrough":
-        own = part.merge_method is not None
-        yield Finding(
-            "error",
-            "method",
-            f"The method {one_line(method)!r} cannot be carried out",
-            "this version copies layers (passthrough) and does not blend them",
-            "use passthrough with one source a slice",
-            here,
-            document.line("slices", number, "merge_method") if own else document.line("merge_method"),
-        )
-    elif len(part.sources) > 1:
+    elif len(models) > 1 and (part.merge_method or document.recipe.merge_method) == "passthrough":
         yield Finding(
             "error",
             "sources",
-            f"A slice of passthrough has {len(part.sources)} sources",
+            f"A slice of passthrough has {len(models)} sources",
             "copying takes each layer from exactly one donor",
             "give each range a slice of its own",
             here,
@@ -212,7 +224,7 @@ def _range(
             here,
             line,
         )
-    elif start == stop and (donor is not None or source.layer_range is not None) and (start or donor is not None):
+    elif start == stop and (donor is not None or start):
         yield Finding(
             "error",
             "range-empty",
@@ -226,7 +238,8 @@ def _range(
     elif donor is not None and (start < 0 or stop > donor.checkpoint.depth):
         depth = donor.checkpoint.depth
         lacking = tuple(index for offset, index in enumerate(here) if not 0 <= start + offset < depth)
-        low, high = max(start, depth) if start >= 0 else start, stop - 1 if stop > depth else -1
+        low = start if start < 0 else max(start, depth)
+        high = stop - 1 if stop > depth else min(stop, 0) - 1
         yield Finding(
             "error",
             "layer-range",
@@ -243,6 +256,7 @@ def _parameters(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]
     """Parameters that copying does not have: a typing mistake is an error, another method's a warning."""
     recipe = document.recipe
     places: list[tuple[Mapping[str, object], tuple[str | int, ...]]] = []
+    where: tuple[str | int, ...]
     if recipe.merge_method == "passthrough":
         places.append((recipe.parameters, ("parameters",)))
     for number, part in enumerate(parts):
@@ -250,8 +264,8 @@ def _parameters(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]
             continue
         places.append((part.parameters, ("slices", number, "parameters")))
         for index, source in enumerate(part.sources):
-            place = ("models", index) if recipe.models is not None else ("slices", number, "sources", index)
-            places.append((source.parameters, (*place, "parameters")))
+            where = ("models", index) if recipe.models is not None else ("slices", number, "sources", index)
+            places.append((source.parameters, (*where, "parameters")))
     places += [(value.parameters, (end, "parameters")) for end in ENDS if (value := recipe.end(end)) is not None]
     for table, place in places:
         for name in table:

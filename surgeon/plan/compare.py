@@ -5,64 +5,77 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..text import one_line, plural
+from .leftovers import weights
 from .types import Donor, Finding, PlannedLayer
 
 _SAME_COMPUTATION = ({"gemma3", "gemma3_text"},)
+_SAME_FUNCTION = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 
-# What a layer computes with, beyond its tensors: (keys, severity when it differs, what it is).
-_SCALARS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("hidden_act", "hidden_activation", "activation_function"), "error", "activation function"),
-    (
-        ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon"),
-        "warning",
-        "norm epsilon",
-    ),
-    (("sliding_window",), "warning", "sliding window"),
+# What a layer computes with, beyond its tensors: (keys that name it, severity when it differs, what it is). Compared
+# only where both configs say it; what only one of them says is most often the default spelt out.
+_SETTINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("hidden_activation", "hidden_act", "activation_function"), "error", "activation function"),
+    (("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon"), "warning", "norm epsilon"),
     (("attn_logit_softcapping",), "error", "attention soft cap"),
-    (("final_logit_softcapping",), "warning", "final logit soft cap"),
+    (("final_logit_softcapping",), "warning", "soft cap of the logits"),
     (("query_pre_attn_scalar",), "error", "attention scale"),
-    (("attention_multiplier", "residual_multiplier"), "error", "multiplier"),
-    (("embedding_multiplier", "logits_scaling", "logit_scale"), "warning", "multiplier"),
-    (("partial_rotary_factor", "rotary_pct"), "error", "rotary share of a head"),
+    (("attention_multiplier",), "error", "attention multiplier"),
+    (("residual_multiplier",), "error", "residual multiplier"),
+    (("embedding_multiplier",), "warning", "embedding multiplier"),
+    (("logits_scaling", "logit_scale"), "warning", "scale of the logits"),
     (("alibi",), "error", "position scheme"),
     (("parallel_attn", "use_parallel_residual"), "error", "residual layout"),
-    (("num_experts_per_tok", "norm_topk_prob"), "warning", "expert routing"),
-)
+    (("new_decoder_architecture",), "error", "decoder layout"),
+    (("clip_qkv",), "warning", "clipping of queries, keys and values"),
+    (("swiglu_limit",), "warning", "limit of the gated activation"),
+    (("num_experts_per_tok", "num_experts_per_token", "experts_per_token"), "warning", "number of experts per token"),
+    (("norm_topk_prob",), "warning", "expert weighting"),
+    (("routed_scaling_factor",), "warning", "expert weighting"),
+)  # fmt: skip
 
 
-def compare(donors: Sequence[Donor], template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """Findings for every donor that gives layers or ends, against the donor of the config."""
-    used = {letter: tuple(layer.index for layer in layers if _uses(layer, letter)) for letter in _letters(donors)}
+def compare(
+    donors: Sequence[Donor],
+    template: Donor,
+    layers: Sequence[PlannedLayer],
+    *,
+    lines: Mapping[str, int | None],
+    dtype: str | None,
+) -> Iterator[Finding]:
+    """Findings for every donor that gives layers or ends, against the donor of the config.
+
+    Args:
+        donors: those that give something.
+        template: the donor of the config.
+        layers: the output's.
+        lines: where the recipe names a donor first, by letter.
+        dtype: the dtype the recipe asks for.
+    """
+    used = {d.letter: tuple(layer.index for layer in layers if _uses(layer, d.letter)) for d in donors}
     for donor in donors:
-        config = donor.checkpoint.config
-        if donor.letter == template.letter or config is None or template.checkpoint.config is None:
+        config, base = donor.checkpoint.config, template.checkpoint.config
+        if donor.letter == template.letter or config is None or base is None:
             continue
-        base = template.checkpoint.config
+        here = (used[donor.letter], lines.get(donor.letter))
         if not _same_architecture(config, base):
             yield Finding(
                 "error",
                 "architecture",
-                f"{donor.letter} is {config.model_type or 'unknown'} and {template.letter} is "
-                f"{base.model_type or 'unknown'}",
+                f"{donor.letter} is {one_line(config.model_type) or 'unknown'} and {template.letter} is "
+                f"{one_line(base.model_type) or 'unknown'}",
                 "layers of one architecture do not compute the same inside another",
                 "use donors of one architecture",
-                used[donor.letter],
+                *here,
             )
             continue
-        widths = list(_widths(donor, template, used[donor.letter]))
-        yield from widths
+        yield from _widths(donor, template, *here)
         if used[donor.letter]:
-            yield from _rope(donor, template, used[donor.letter])
-            yield from _scalars(donor, template, used[donor.letter])
-    yield from _tensor_sets(donors, template, layers)
-    yield from _dtypes(donors, used)
-
-
-def _letters(donors: Sequence[Donor]) -> list[str]:
-    return [donor.letter for donor in donors]
+            yield from _rope(donor, template, *here)
+            yield from _settings(donor, template, *here)
+    yield from _tensor_sets(donors, template, layers, lines)
+    yield from _dtypes(donors, used, dtype)
 
 
 def _uses(layer: PlannedLayer, letter: str) -> bool:
@@ -73,7 +86,7 @@ def _same_architecture(one: ModelConfig, other: ModelConfig) -> bool:
     return one.model_type == other.model_type or any({one.model_type, other.model_type} <= s for s in _SAME_COMPUTATION)
 
 
-def _widths(donor: Donor, template: Donor, layers: tuple[int, ...]) -> Iterator[Finding]:
+def _widths(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
     one, other = donor.checkpoint.config, template.checkpoint.config
     assert one and other
     pairs = (
@@ -93,10 +106,11 @@ def _widths(donor: Donor, template: Donor, layers: tuple[int, ...]) -> Iterator[
                 "a model has one for all its layers",
                 f"use donors with the same {name}",
                 layers,
+                line,
             )
 
 
-def _rope(donor: Donor, template: Donor, layers: tuple[int, ...]) -> Iterator[Finding]:
+def _rope(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
     one, other = donor.checkpoint.config, template.checkpoint.config
     assert one and other
     if one.rope != other.rope:
@@ -109,6 +123,16 @@ def _rope(donor: Donor, template: Donor, layers: tuple[int, ...]) -> Iterator[Fi
             "they were trained with",
             f"set base_model to the donor whose setting should win, or leave {donor.letter} out",
             layers,
+            line,
+        )
+    elif one.context and other.context and one.context != other.context:
+        yield Finding(
+            "note",
+            "context",
+            f"The output's config says a context of {other.context:,} tokens, {template.letter}'s",
+            f"{donor.letter} says {one.context:,}",
+            layers=layers,
+            line=line,
         )
 
 
@@ -116,46 +140,72 @@ def _short(value: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} {item}" for key, item in value.items()) or "none")[:120]
 
 
-def _scalars(donor: Donor, template: Donor, layers: tuple[int, ...]) -> Iterator[Finding]:
+def _stated(config: ModelConfig, keys: Sequence[str]) -> tuple[bool, Any]:
+    """Whether any of the keys is there, and the first value that is not null."""
+    value = config.get(*keys)
+    value = _SAME_FUNCTION.get(value, value) if isinstance(value, str) else value
+    return any(key in config.text for key in keys), value
+
+
+def _settings(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
     one, other = donor.checkpoint.config, template.checkpoint.config
     assert one and other
-    for keys, severity, name in _SCALARS:
-        mine, theirs = one.get(*keys), other.get(*keys)
-        if mine != theirs:
+    for keys, severity, name in _SETTINGS:
+        if keys[0] == "hidden_activation" and one.model_type == "gemma":
+            continue  # Its first configs say gelu and mean the tanh form, which transformers always takes.
+        (said, mine), (base_said, theirs) = _stated(one, keys), _stated(other, keys)
+        if said and base_said and mine != theirs:
             yield Finding(
                 "error" if severity == "error" else "warning",
                 "setting",
                 f"The {name} of {donor.letter} is {one_line(mine)}, that of {template.letter} is {one_line(theirs)}",
                 f"the output has one for all layers: {template.letter}'s",
-                "set base_model to the donor whose value should win, or use donors that agree",
+                "use donors that agree"
+                if severity == "error"
+                else "set base_model to the donor whose value should win, or use donors that agree",
                 layers,
+                line,
             )
 
 
-def _signature(checkpoint: Checkpoint, index: int) -> dict[str, tuple[int, ...]]:
-    return {name: entry.shape for name, entry in checkpoint.layers[index].tensors.items()}
+def _signature(donor: Donor, index: int) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in weights(donor.checkpoint, index).items()}
 
 
-def _tensor_sets(donors: Sequence[Donor], template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
+def _tensor_sets(
+    donors: Sequence[Donor], template: Donor, layers: Sequence[PlannedLayer], lines: Mapping[str, int | None]
+) -> Iterator[Finding]:
     """Layers of one kind must have the same tensors, wherever they come from: biases, norms, shapes."""
     by_letter = {donor.letter: donor for donor in donors}
     reference: dict[tuple[Any, ...], tuple[str, dict[str, tuple[int, ...]]]] = {}
+
+    def kind(donor: Donor, index: int) -> tuple[Any, ...]:
+        attributes = donor.checkpoint.layers[index].attributes
+        return attributes.get("mlp"), str(attributes.get("attention")) == "linear"
+
     for layer in template.checkpoint.layers:
-        kind = (layer.attributes.get("mlp"), layer.attributes.get("attention"))
-        reference.setdefault(kind, (template.letter, _signature(template.checkpoint, layer.index)))
+        place = kind(template, layer.index)
+        if place not in reference:
+            reference[place] = (template.letter, _signature(template, layer.index))
+    done: set[tuple[str, int]] = set()
     reported: set[str] = set()
     for planned in layers:
         for letter, index in planned.sources:
             donor = by_letter.get(letter)
-            if donor is None or letter in reported or not 0 <= index < donor.checkpoint.depth:
+            if (
+                donor is None
+                or letter in reported
+                or not 0 <= index < donor.checkpoint.depth
+                or (letter, index) in done
+            ):
                 continue
-            attributes = donor.checkpoint.layers[index].attributes
-            mine = _signature(donor.checkpoint, index)
-            other, theirs = reference.setdefault((attributes.get("mlp"), attributes.get("attention")), (letter, mine))
+            done.add((letter, index))
+            mine = _signature(donor, index)
+            other, theirs = reference.setdefault(kind(donor, index), (letter, mine))
             if other != letter and mine != theirs:
                 reported.add(letter)
                 where = tuple(layer.index for layer in layers if _uses(layer, letter))
-                yield _tensor_difference(letter, mine, other, theirs, where)
+                yield _tensor_difference(letter, mine, other, theirs, where, lines.get(letter))
 
 
 def _tensor_difference(
@@ -164,22 +214,23 @@ def _tensor_difference(
     other: str,
     theirs: Mapping[str, tuple[int, ...]],
     layers: tuple[int, ...],
+    line: int | None,
 ) -> Finding:
     extra, missing = sorted(set(mine) - set(theirs)), sorted(set(theirs) - set(mine))
     if extra or missing:
-        parts = [f"{letter} has {one_line(', '.join(extra[:3]))}"] if extra else []
-        parts += [f"{letter} lacks {one_line(', '.join(missing[:3]))}"] if missing else []
+        parts = [f"{letter} has {_some(extra)}"] if extra else []
+        parts += [f"{letter} lacks {_some(missing)}"] if missing else []
         kinds = {
-            "bias" if name.endswith("bias") else "norm" if "norm" in name else "tensor" for name in extra + missing
+            "biases" if name.endswith("bias") else "norms" if "norm" in name else "tensors" for name in extra + missing
         }
         return Finding(
             "error",
             "tensor-set",
-            f"The layers of {letter} and {other} do not have the same tensors ({', '.join(sorted(kinds))}): "
-            + ", ".join(parts),
-            "one config describes all layers",
+            f"The layers of {letter} and {other} do not have the same {' and '.join(sorted(kinds))}",
+            "; ".join(parts) + "; one config describes all layers",
             "use donors that agree",
             layers,
+            line,
         )
     name = next(name for name in mine if mine[name] != theirs[name])
     return Finding(
@@ -189,20 +240,30 @@ def _tensor_difference(
         "all layers of a model have the same shapes",
         "use donors of the same size",
         layers,
+        line,
     )
 
 
-def _dtypes(donors: Sequence[Donor], used: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return one_line(", ".join(names[:3])) + more
+
+
+def _dtypes(donors: Sequence[Donor], used: Mapping[str, tuple[int, ...]], dtype: str | None) -> Iterator[Finding]:
     held = {d.letter: next(iter(d.checkpoint.dtypes)) for d in donors if used.get(d.letter)}
-    if len(set(held.values())) > 1:
-        parts = ", ".join(f"{letter} {dtype}" for letter, dtype in held.items())
-        yield Finding(
-            "warning",
-            "dtype-mixed",
-            f"The donors are stored in different dtypes ({parts})",
-            "without dtype the output keeps each tensor's own, and loads in one of them",
-            "set dtype in the recipe",
-        )
+    if len(set(held.values())) < 2:
+        return
+    parts = ", ".join(f"{letter} {code}" for letter, code in held.items())
+    if dtype is not None:
+        yield Finding("note", "dtype-mixed", f"The donors have different dtypes ({parts})", f"all become {dtype}")
+        return
+    yield Finding(
+        "warning",
+        "dtype-mixed",
+        f"The donors have different dtypes ({parts})",
+        "the recipe sets no dtype, so each tensor keeps its own, and a model is loaded in one of them",
+        "set dtype in the recipe",
+    )
 
 
 def compare_tokenizers(embeddings: Donor, others: Sequence[Donor], template: Donor, head: Donor) -> Iterator[Finding]:
@@ -212,26 +273,33 @@ def compare_tokenizers(embeddings: Donor, others: Sequence[Donor], template: Don
         if donor.letter == embeddings.letter:
             continue
         mine = donor.checkpoint
-        rows = (_rows(base), _rows(mine))
-        same = mine.tokenizer.digest == base.tokenizer.digest
-        if same and rows[0] == rows[1]:
-            continue
+        rows = (_rows(embeddings), _rows(donor))
+        known = bool(mine.tokenizer.digest and base.tokenizer.digest)
+        same = known and mine.tokenizer.digest == base.tokenizer.digest
         matters = donor.letter in {template.letter, head.letter}
-        sizes = f" ({rows[0]:,} and {rows[1]:,} rows)" if rows[0] and rows[1] and rows[0] != rows[1] else ""
-        unknown = not (mine.tokenizer.digest and base.tokenizer.digest)
-        if unknown and rows[0] == rows[1]:
-            if matters and (mine.tokenizer.digest or base.tokenizer.digest):
+        if rows[0] == rows[1] and (same or not known):
+            if matters and bool(mine.tokenizer.digest) != bool(base.tokenizer.digest):
                 yield _tokenizer_note(embeddings, donor)
             continue
+        if same and not matters:
+            continue  # Padded to another number of rows, which layers never see.
+        sizes = f" ({rows[0]:,} and {rows[1]:,} rows)" if rows[0] and rows[1] and rows[0] != rows[1] else ""
+        if same:
+            what = f"{embeddings.letter} and {donor.letter} have one tokenizer and embeddings padded differently{sizes}"
+        else:
+            what = f"{embeddings.letter} and {donor.letter} have different " + (
+                f"vocabularies{sizes}" if sizes else "tokenizers"
+            )
         yield Finding(
             "error" if matters else "warning",
             "tokenizer",
-            f"{embeddings.letter} and {donor.letter} have different "
-            + (f"vocabularies{sizes}" if sizes else "tokenizers"),
+            what,
             "the embeddings, the head and the tokenizer must mean the same by every token id"
             if matters
             else f"{donor.letter}'s layers were trained on other tokens than {embeddings.letter}'s embeddings give",
-            "take embeddings, head and base_model from donors with one tokenizer" if matters else "",
+            "take embeddings, head and base_model from donors with one tokenizer"
+            if matters
+            else "expect worse text than from donors with one tokenizer",
         )
 
 
@@ -241,13 +309,33 @@ def _tokenizer_note(embeddings: Donor, donor: Donor) -> Finding:
         "note",
         "tokenizer-unknown",
         f"{bare.letter} has no tokenizer files, so its token ids cannot be compared",
-        f"both have {plural(_rows(bare.checkpoint) or 0, 'row')}",
+        f"both have {plural(_rows(bare) or 0, 'row')}",
     )
 
 
-def _rows(checkpoint: Checkpoint) -> int | None:
+def _rows(donor: Donor) -> int | None:
     """Rows of the token embedding."""
-    for name, entry in checkpoint.ends["embeddings"].items():
-        if name.startswith(("embed_tokens.", "wte.", "embed_in.", "word_embeddings.", "embeddings.", "embedding.")):
-            return entry.shape[0] if entry.shape else None
-    return None
+    table = donor.checkpoint.token_embedding
+    return table.shape[0] if table else None
+
+
+def compare_ends(embeddings: Donor, final_norm: Donor, template: Donor) -> Iterator[Finding]:
+    """Whether the ends fit the config, which is the template's: the same tensors, and of the same shape but for rows of
+    tokens."""
+    for role, donor in (("embeddings", embeddings), ("final_norm", final_norm)):
+        if donor.letter == template.letter:
+            continue
+        table = donor.checkpoint.token_embedding
+        mine = {name: e.shape[1:] if e is table else e.shape for name, e in donor.checkpoint.ends[role].items()}
+        table = template.checkpoint.token_embedding
+        theirs = {name: e.shape[1:] if e is table else e.shape for name, e in template.checkpoint.ends[role].items()}
+        if mine != theirs:
+            name = next(name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name))
+            yield Finding(
+                "error",
+                "end-shape",
+                f"{role} of {donor.letter} do not fit the config of {template.letter}",
+                f"{one_line(name)} is {list(mine.get(name, ())) or 'missing'} in {donor.letter} and "
+                f"{list(theirs.get(name, ())) or 'missing'} in {template.letter}",
+                "take both from one donor, or set base_model to it",
+            )

@@ -65,13 +65,10 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor) -> PlannedEnd:
         if donor.letter == who.embeddings.letter:
             return PlannedEnd("lm_head", donor.letter, "tied")
         assert naming is not None
-        tokens = {
-            suffix: entry
-            for suffix, entry in donor.checkpoint.ends["embeddings"].items()
-            if suffix.startswith(naming.layout.embeddings[0]) or len(donor.checkpoint.ends["embeddings"]) == 1
-        }
+        table = donor.checkpoint.token_embedding
+        tokens = {suffix: entry for suffix, entry in donor.checkpoint.ends["embeddings"].items() if entry is table}
         copies = tuple(make(naming.head_for(suffix), entry, donor, "lm_head") for suffix, entry in tokens.items())
-        return PlannedEnd("lm_head", donor.letter, "materialised", copies)
+        return PlannedEnd("lm_head", donor.letter, "materialised" if copies else "missing", copies)
     tensors = tuple(make(Place("lm_head", -1, suffix), entry, donor, "lm_head") for suffix, entry in own.items())
     return PlannedEnd("lm_head", donor.letter, "copied" if tensors else "missing", tensors)
 
@@ -114,12 +111,4 @@ def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Fi
             "head-ignored",
             f"The head stored in {donor.letter} is left out",
             "its config ties the head to the embedding",
-        )
-    if recipe.lm_head and recipe.lm_head.tie and recipe.lm_head.model:
-        yield Finding(
-            "error",
-            "head-both",
-            "lm_head has a donor and tie: true",
-            "a tied head is the embedding and has no donor",
-            "keep one of the two",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..checkpoint.config import ModelConfig
-from .types import Estimates, PlannedTensor
+from .types import Estimates, PlannedLayer, PlannedTensor
 
 DEFAULT_SHARD = 5_000_000_000
 """Bytes; what transformers writes by default."""
@@ -27,19 +27,27 @@ def split(tensors: Sequence[PlannedTensor], limit: int) -> list[list[PlannedTens
     return filled
 
 
-def kv_per_token(config: ModelConfig, layers: int, width: int) -> int:
-    """Bytes of keys and values one token keeps: 2 x layers x KV heads x head width x bytes per element."""
-    if not config.kv_heads or not config.head_dim:
-        return 0
-    return 2 * layers * config.kv_heads * config.head_dim * width
+def kv_per_token(layers: Sequence[PlannedLayer], config: ModelConfig | None, width: int) -> int:
+    """Bytes of keys and values one token keeps: the rows of the key and value projections x bytes per element, or,
+    where a family names them otherwise, 2 x KV heads x head width by the config. Layers without attention keep none."""
+    stated = 2 * (config.kv_heads or 0) * (config.head_dim or 0) if config else 0
+    total = 0
+    for layer in layers:
+        if layer.attributes.get("attention") == "linear":
+            continue
+        rows = [t.shape[0] for t in layer.tensors if t.place.suffix.endswith((".k_proj.weight", ".v_proj.weight"))]
+        total += sum(rows) if len(rows) == 2 else stated
+    return total * width
 
 
-def estimate(tensors: Sequence[PlannedTensor], config: ModelConfig | None, layers: int, shard_size: int) -> Estimates:
+def estimate(
+    tensors: Sequence[PlannedTensor], layers: Sequence[PlannedLayer], config: ModelConfig | None, shard_size: int
+) -> Estimates:
     """All sizes of an output."""
     nbytes = sum(tensor.nbytes for tensor in tensors)
     shards = len(split(tensors, shard_size))
     largest = max(tensors, key=lambda tensor: tensor.nbytes).dtype if tensors else "BF16"
-    per_token = kv_per_token(config, layers, 4 if largest == "F32" else 2) if config else 0
+    per_token = kv_per_token(layers, config, 4 if largest == "F32" else 2)
     context = min(RUN_CONTEXT, (config.context if config else None) or RUN_CONTEXT)
     return Estimates(
         parameters=sum(tensor.numel for tensor in tensors),

@@ -8,18 +8,17 @@ from pathlib import Path
 
 from ..checkpoint import TensorEntry, dtypes
 from ..checkpoint.families import Naming, Place
-from ..errors import InputError
 from ..recipe import stack
 from ..recipe.document import Document
 from ..recipe.parameters import lookup, position
-from ..recipe.schema import End, Recipe, Slice, Source
+from ..recipe.schema import End, Recipe, Slice
 from ..text import one_line
-from . import checks
-from .compare import compare, compare_tokenizers
+from . import checks, leftovers, scaling
+from .compare import compare, compare_ends, compare_tokenizers
 from .donors import Donors
 from .ends import Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
-from .outconfig import output_config
+from .outconfig import in_place, output_config
 from .types import (
     SEVERITIES,
     Convert,
@@ -34,26 +33,36 @@ from .types import (
     TensorSource,
 )
 
-_COMPANIONS = ("generation_config.json",)
+_COMPANIONS = (
+    "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+)  # fmt: skip
 _MISSING_END = {role: PlannedEnd(role, None, "missing") for role in ("embeddings", "final_norm", "lm_head")}
 
 
 @dataclass(frozen=True)
 class _Context:
-    """What planning a tensor needs: recipe, its explicit slices, donors by reference and letter, output naming."""
+    """What planning needs: the document, its explicit slices, donors by reference, and the donor of the config."""
 
-    recipe: Recipe
+    document: Document
     slices: tuple[Slice, ...]
     by_ref: Mapping[str, Donor]
     template: Donor
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.document.recipe
+
+    @property
+    def wanted(self) -> str | None:
+        """The dtype asked for, as torch names it."""
+        return self.recipe.out_dtype or self.recipe.dtype
+
     def tensor(self, place: Place, entry: TensorEntry, donor: Donor, factor: float | None) -> PlannedTensor:
         """One output tensor: a copy when nothing changes its numbers, else a conversion."""
-        wanted = self.recipe.out_dtype or self.recipe.dtype
         dtype = entry.dtype
         source: TensorSource = Copy(entry)
         if entry.dtype in dtypes.ARITHMETIC:
-            dtype = dtypes.FROM_TORCH[wanted] if wanted else entry.dtype
+            dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else entry.dtype
             if dtype != entry.dtype or factor not in (None, 1.0):
                 source = Convert(entry, 1.0 if factor is None else float(factor))
         return PlannedTensor(_naming(self.template).name(place), dtype, entry.shape, source, place, donor.letter)
@@ -70,44 +79,24 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
     Never raises for anything the recipe or its donors say: that is what the findings are for.
     """
     recipe = document.recipe
-    by_letter, failed, names = donors.lettered(recipe.model_refs())
-    # A session may have more donors open than the recipe names: they keep their letters and decide nothing.
-    named = {ref for ref in recipe.model_refs()}
-    mine = [donor for donor in by_letter.values() if donor.ref in named]
-    failed = {ref: error for ref, error in failed.items() if ref in named}
-    by_ref = {donor.ref: donor for donor in mine}
+    refs = recipe.model_refs()
+    by_letter, failed, names = donors.lettered(refs)
+    by_ref = {donor.ref: donor for donor in by_letter.values() if donor.ref in refs}
     findings = [
         *checks.keys(document),
         *checks.unsupported(document),
-        *checks.donors(document, failed, names),
+        *checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
     ]
-    try:
-        slices = recipe.explicit(lambda ref: by_ref[ref].checkpoint.depth if ref in by_ref else 0)
-    except InputError as error:
-        findings.append(Finding("error", "recipe", error.what, error.why, error.remedy))
-        slices = ()
+    slices = recipe.explicit(lambda ref: by_ref[ref].checkpoint.depth if ref in by_ref else 0)
     findings += checks.slices(document, slices, by_ref, names)
     layers, template = _bare_layers(recipe, slices, names), _template(recipe, slices, by_ref)
-    if template is None or not layers or checks.unspliceable(mine):
-        findings += checks.spliceable(mine)
-        return _finished(document, by_letter, tuple(layers), None, findings)
-    context = _Context(recipe, slices, by_ref, template)
-    layers, problems = _fill(context, layers)
-    findings += problems
-    who = owners(recipe, *_outer_donors(slices, by_ref, template), by_ref)
-    used = [d for d in mine if _is_used(d, layers, who, template)]
-    findings += compare(used, template, layers)
-    findings += compare_tokenizers(who.embeddings, used, template, who.lm_head)
-    ends, problems = plan_ends(recipe, who, _EndMaker(context))
-    findings += problems
-    findings += checks.base(document, template, mine)
-    return _assembled(document, context, by_letter, layers, ends, findings, shard_size)
-
-
-def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template: Donor) -> bool:
-    if donor.letter in {template.letter, who.embeddings.letter, who.final_norm.letter, who.lm_head.letter}:
-        return True
-    return any(letter == donor.letter for layer in layers for letter, _ in layer.sources)
+    problems = list(checks.spliceable(document, by_ref.values()))
+    if template is None or not layers or problems:
+        return _finished(document, by_letter, tuple(layers), None, [*findings, *problems])
+    context = _Context(document, slices, by_ref, template)
+    filled = _Filler(context)
+    layers = [filled.layer(layer, cell) for layer, cell in zip(layers, stack.cells(slices), strict=True)]
+    return _assembled(context, by_letter, layers, [*findings, *filled.findings()], shard_size)
 
 
 def _bare_layers(recipe: Recipe, slices: Sequence[Slice], names: Mapping[str, str]) -> list[PlannedLayer]:
@@ -135,44 +124,50 @@ def _outer_donors(slices: Sequence[Slice], by_ref: Mapping[str, Donor], template
     return by_ref.get(first, template), by_ref.get(last, template)
 
 
-def _factor(recipe: Recipe, part: Slice, source: Source, name: str, t: float) -> float | None:
-    """The passthrough scale of one tensor, by the name it has in its donor."""
-    value = lookup("scale", name, t, source.parameters, part.parameters, recipe.parameters)
-    return None if value is None else float(value)
+class _Filler:
+    """Puts tensors into layers; a layer whose source does not exist stays bare."""
 
+    def __init__(self, context: _Context) -> None:
+        self.context = context
+        self.unreadable: dict[str, list[int]] = {}
+        self.frozen: dict[str, list[int]] = {}
 
-def _fill(context: _Context, layers: Sequence[PlannedLayer]) -> tuple[list[PlannedLayer], list[Finding]]:
-    """The layers with their tensors; a layer whose source does not exist stays bare."""
-    filled: list[PlannedLayer] = []
-    findings: list[Finding] = []
-    for layer, cell in zip(layers, stack.cells(context.slices), strict=True):
-        part = context.slices[cell.slice_index]
+    def layer(self, layer: PlannedLayer, cell: stack.Cell) -> PlannedLayer:
+        part = self.context.slices[cell.slice_index]
         ref, index = cell.sources[0]
-        donor = context.by_ref.get(ref)
+        donor = self.context.by_ref.get(ref)
         if donor is None or not 0 <= index < donor.checkpoint.depth or len(cell.sources) > 1:
-            filled.append(layer)
-            continue
-        source = donor.checkpoint.layers[index]
+            return layer
         t = position(cell.offset, stack.length(part))
-        try:
-            tensors = tuple(
-                context.tensor(
-                    Place("layer", layer.index, suffix),
-                    entry,
-                    donor,
-                    _factor(context.recipe, part, part.sources[0], entry.name, t),
-                )
-                for suffix, entry in source.tensors.items()
+        tensors = []
+        for suffix, entry in leftovers.weights(donor.checkpoint, index).items():
+            try:
+                factor = scaling.factor(self.context.recipe, part, part.sources[0], entry.name, t)
+            except ValueError as error:
+                self.unreadable.setdefault(str(error), []).append(layer.index)
+                factor = None
+            if factor not in (None, 1.0) and entry.dtype not in dtypes.ARITHMETIC:
+                self.frozen.setdefault(suffix, []).append(layer.index)
+            tensors.append(self.context.tensor(Place("layer", layer.index, suffix), entry, donor, factor))
+        attributes = dict(donor.checkpoint.layers[index].attributes)
+        return PlannedLayer(layer.index, layer.sources, layer.method, layer.slice_index, tuple(tensors), attributes)
+
+    def findings(self) -> Iterator[Finding]:
+        """What was wrong with factors on the way."""
+        for why, indices in self.unreadable.items():
+            yield Finding(
+                "error",
+                "parameter",
+                "A value of scale cannot be read",
+                one_line(why),
+                "give a number, a list of numbers, or a list of {filter, value}",
+                tuple(dict.fromkeys(indices)),
+                self.context.document.line("slices", self._slice(indices[0])),
             )
-        except ValueError as error:
-            findings.append(
-                Finding("error", "parameter", "A value of scale cannot be read", str(error), "", (layer.index,))
-            )
-            tensors = ()
-        filled.append(
-            PlannedLayer(layer.index, layer.sources, layer.method, layer.slice_index, tensors, dict(source.attributes))
-        )
-    return filled, findings
+        yield from scaling.frozen({name: tuple(indices) for name, indices in self.frozen.items()})
+
+    def _slice(self, index: int) -> int:
+        return stack.cells(self.context.slices)[index].slice_index
 
 
 class _EndMaker:
@@ -188,13 +183,12 @@ class _EndMaker:
         name = entry.name if place.role == "embeddings" else _naming(donor).name(place)
         try:
             if own is not None:
-                value = lookup("scale", name, 0.0, own.parameters)
-                factor = None if value is None else float(value)
+                factor = scaling.finite(lookup("scale", name, 0.0, own.parameters))
             else:
                 part = slices[0] if end == "embeddings" else slices[-1]
-                factor = _factor(recipe, part, part.sources[0], name, 0.0)
+                factor = scaling.factor(recipe, part, part.sources[0], name, 0.0)
         except ValueError:
-            factor = None
+            factor = None  # The layers' tensors have told.
         return self.context.tensor(place, entry, donor, factor)
 
 
@@ -204,44 +198,67 @@ def _naming(donor: Donor) -> Naming:
 
 
 def _assembled(
-    document: Document,
     context: _Context,
     by_letter: Mapping[str, Donor],
     layers: Sequence[PlannedLayer],
-    ends: Mapping[str, PlannedEnd],
     findings: list[Finding],
     shard_size: int,
 ) -> Plan:
-    template = context.template
+    """The plan around filled layers: ends, what else comes along, config, estimates, and how all of it fits."""
+    document, recipe, template = context.document, context.recipe, context.template
+    who = owners(recipe, *_outer_donors(context.slices, context.by_ref, template), context.by_ref)
+    ends, problems = plan_ends(recipe, who, _EndMaker(context))
+    used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
+    lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
+    pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
+    moved = len(pairs) < len(layers) or not in_place(pairs)
     extra = tuple(
         context.tensor(Place("other", -1, name), entry, template, None)
-        for name, entry in template.checkpoint.other.items()
+        for name, entry in leftovers.others(template.checkpoint, moved).items()
     )
-    findings += checks.outside(template, context.by_ref.values())
+    findings = [
+        *findings,
+        *compare(used, template, layers, lines=lines, dtype=context.wanted),
+        *compare_tokenizers(who.embeddings, used, template, who.lm_head),
+        *compare_ends(who.embeddings, who.final_norm, template),
+        *problems,
+        *checks.base(document, template, used),
+        *checks.warnings(used),
+        *leftovers.findings(template, used, moved),
+    ]
     config = None
-    if all(layer.tensors for layer in layers):
-        pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers]
-        embeddings = by_letter[ends["embeddings"].donor or template.letter].checkpoint
-        tensors = [tensor for layer in layers for tensor in layer.tensors]
+    if len(pairs) == len(layers):
+        embeddings = who.embeddings.checkpoint.config
         config, problems = output_config(
             template.checkpoint,
             pairs,
             tied=ends["lm_head"].how == "tied",
-            dtype=_main_dtype(tensors) if context.recipe.out_dtype or context.recipe.dtype else None,
-            vocab_size=embeddings.config.vocab_size if embeddings.config else None,
+            dtype=_dtype(context, layers),
+            vocab_size=embeddings.vocab_size if embeddings else None,
         )
-        findings += problems
-        findings += checks.scale(document, tensors, context.slices)
+        findings += [*problems, *scaling.filters(document, context.slices, layers, ends)]
+        findings += scaling.without_effect(layers)
     plan = _finished(document, by_letter, tuple(layers), template, findings, ends, extra, config)
-    sizes = estimate(plan.tensors, template.checkpoint.config, len(layers), shard_size)
+    sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
 
 
-def _main_dtype(tensors: Sequence[PlannedTensor]) -> str | None:
+def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template: Donor) -> bool:
+    if donor.letter in {template.letter, who.embeddings.letter, who.final_norm.letter, who.lm_head.letter}:
+        return True
+    return any(letter == donor.letter for layer in layers for letter, _ in layer.sources)
+
+
+def _dtype(context: _Context, layers: Sequence[PlannedLayer]) -> str | None:
+    """torch's name of the dtype most of the output has, where it is not what most of the config's donor has."""
     held: dict[str, int] = {}
-    for tensor in tensors:
-        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.nbytes
-    return dtypes.TORCH_NAMES.get(max(held, key=lambda code: held[code])) if held else None
+    for layer in layers:
+        for tensor in layer.tensors:
+            held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.nbytes
+    most = max(held, key=lambda code: held[code])
+    if context.wanted is None and most == next(iter(context.template.checkpoint.dtypes)):
+        return None
+    return dtypes.TORCH_NAMES.get(most)
 
 
 def _finished(
@@ -270,10 +287,10 @@ def _finished(
 
 
 def _files(template: Donor) -> Iterator[tuple[str, Path]]:
-    """Files that come along with the config: tokenizer, chat template, generation config."""
+    """Files that come along with the config: tokenizer, chat template, generation config, processors."""
     for path in template.checkpoint.tokenizer.files:
         yield path.name, path
     for name in _COMPANIONS:
         path = template.checkpoint.folder / name
         if path.is_file():
-            yield one_line(name), path
+            yield name, path

@@ -97,7 +97,7 @@ def without_effect(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
         )
 
 
-def frozen(layers: Sequence[PlannedLayer], asked: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
+def frozen(asked: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
     """Tensors whose type cannot be multiplied, by name, with the layers that ask for it."""
     for name, indices in asked.items():
         yield Finding(

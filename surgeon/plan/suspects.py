@@ -21,7 +21,9 @@ _REWRITTEN = frozenset({
 """Keys that the output's config is made to say the right thing by."""
 
 _DEPTH_MATHS = ("scale_attn_by_inverse_layer_idx", "rescale_every", "scale_depth", "rescale_layer", "use_depth_scaled")
-_COUNTS = re.compile(r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage")
+_COUNTS = re.compile(
+    r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage"
+)
 _HARMLESS = re.compile(r"layer_?norm|layer_?drop|layer_scale|encoder_|initializer|block_(size|length|multiple)")
 _NEUTRAL = {"moe_layer_freq": 1, "decoder_sparse_step": 1, "interleave_moe_layer_step": 1, "expert_layer_period": 1}
 _NOT_BY_LAYER = frozenset({

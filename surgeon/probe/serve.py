@@ -3,9 +3,11 @@
     {"id": 1, "target": "recipe.yml", "kind": "recipe", "prompt": "The", "n": 64, "probe": null, "perplexity": null,
      "device": "auto"}
 
-`kind` is `recipe` or `path`; `probe` is a file or a list of files. Every event carries the request's id: `loading`,
-`loaded`, `token`, `probe`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the request at
-work (a cancel also one that waits); the end of stdin ends the child once what it has been given is done.
+`kind` is `recipe` or `path`; `probe` is a file or a list of files; `root`, where given, is the folder that a recipe's
+relative model paths are meant from (for a recipe that is not saved where it belongs yet). Every event carries the
+request's id: `loading`, `loaded`, `token`, `probe`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT
+stops the request at work (a cancel also one that waits); the end of stdin ends the child once what it has been given
+is done.
 Run with `python -m surgeon.probe.serve`.
 """
 
@@ -28,7 +30,7 @@ from ..errors import InputError, SurgeonError
 from ..plan import Donors, Plan, resolve
 from ..recipe import document as documents
 from . import session
-from .environment import pick_device
+from .environment import pick_device, transformers
 from .score import read_probes
 from .subject import Subject, from_checkpoint, from_plan
 
@@ -51,6 +53,7 @@ class Child:
         self._open: set[Any] = set()
         self._cancelled: set[Any] = set()
         self._stop = threading.Event()
+        self._writing = threading.Lock()
         self._current: Any = None
         self._interruptible = False
         self._models: dict[Any, Subject] = {}
@@ -59,6 +62,8 @@ class Child:
         """Answer until stdin ends."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._read, daemon=True).start()
+        # Now, while nothing can interrupt it: torch does not survive an import that breaks off.
+        transformers()
         while (request := self._waiting.get()) is not None:
             self._answer(request)
 
@@ -114,8 +119,8 @@ class Child:
             if name in self._cancelled:
                 raise Stopped
             for event in self._events(request):
-                self._emit(name, event)
                 self._check()
+                self._emit(name, event)
         except Stopped:
             self._emit(name, {"event": "cancelled"})
         except SurgeonError as error:
@@ -149,7 +154,8 @@ class Child:
         target, kind = _text(request, "target"), request.get("kind")
         plan = None
         if kind == "recipe":
-            plan = _plan(Path(target))
+            root = request.get("root")
+            plan = _plan(Path(target), Path(root) if isinstance(root, str) else None)
             key: Any = (device, _plan_key(plan))
         elif kind == "path":
             checkpoint = open_checkpoint(target)
@@ -178,16 +184,17 @@ class Child:
 
     def _emit(self, name: Any, event: session.Event) -> None:
         try:
-            self._out.write(json.dumps({"id": name, **event}) + "\n")
-            self._out.flush()
+            with self._writing:
+                self._out.write(json.dumps({"id": name, **event}) + "\n")
+                self._out.flush()
         except (BrokenPipeError, ValueError):
             # Nobody listens any more.
             os._exit(0)
 
 
-def _plan(recipe: Path) -> Plan:
+def _plan(recipe: Path, root: Path | None) -> Plan:
     document = documents.load(recipe)
-    return resolve(document, Donors(document.roots))
+    return resolve(document, Donors((root,) if root else document.roots))
 
 
 def _plan_key(plan: Plan) -> Any:

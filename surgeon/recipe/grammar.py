@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
@@ -232,3 +233,17 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
         case edits.SetBase():
             return f"base {donor(edit.model) if edit.model else 'auto'}"
     raise AssertionError(f"no text for {edit!r}")
+
+
+def renamed(edit: Edit, name: Callable[[str], str]) -> Edit:
+    """The same edit with its donors under other references."""
+    match edit:
+        case edits.InsertRuns():
+            return replace(edit, runs=tuple((name(model), start, stop) for model, start, stop in edit.runs))
+        case edits.Interleave():
+            return replace(edit, models=tuple(map(name, edit.models)))
+        case edits.Insert() | edits.Replace() | edits.Upscale() | edits.SelfStack():
+            return replace(edit, model=name(edit.model))
+        case edits.SetEnd() | edits.SetBase() if edit.model is not None:
+            return replace(edit, model=name(edit.model))
+    return edit

@@ -46,6 +46,8 @@ class ActionScreen(Screen[int | None]):
                 event.stop()
                 event.prevent_default()
                 self.leave_input()
+            elif event.key in {"up", "down"}:
+                self.recall(-1 if event.key == "up" else 1)
             return
         press = self.keys.feed(event.key)
         if press is not None:
@@ -64,6 +66,9 @@ class ActionScreen(Screen[int | None]):
 
     def leave_input(self) -> None:
         """Escape was pressed in an input line."""
+
+    def recall(self, step: int) -> None:
+        """Up or down was pressed in an input line."""
 
     def do_help(self, count: int | None) -> None:
         """All keys of this screen."""

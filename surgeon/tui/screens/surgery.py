@@ -35,8 +35,9 @@ class Surgery(Editing):
             return
         if prompt == "/":
             self.search(text)
-        else:
-            self.obey(text)
+            return
+        self.past = [*(line for line in self.past if line != text), text]
+        self.obey(text)
 
     def obey(self, text: str) -> None:
         """A command: an edit, or one of COMMANDS."""

@@ -13,10 +13,12 @@ from ...errors import InputError, SurgeonError
 from ...text import number, one_line, plural, size
 from .. import rows, theme
 from ..actions import ScreenName
+from ..suggest import CommandSuggester
 from ..widgets.line import Line, Piece
 from ..widgets.pane import DonorPane, Pane, StackPane
 from ..widgets.text import TextPane, wrapped
 from .base import ActionScreen
+from .dialogs import COMMANDS
 
 NARROW, WIDE = 110, 170
 
@@ -47,8 +49,10 @@ class SurgeryView(ActionScreen):
         self.zoomed_out = False
         self.wants_inspector = True
         self._before: Pane | None = None
-        # The stack where there is one, else the first donor: focused once, before the first frame.
-        self.AUTO_FOCUS = "#stack" if self.session.plan.layers or not self.session.models else "DonorPane"
+        # The stack where there is one, else the first donor: chosen here, so that it costs no second frame.
+        self.AUTO_FOCUS = "#stack" if self.session.plan.layers or not self.session.models else "DonorPane"  # type: ignore[misc]
+        self.past: list[str] = []
+        self._recalled = 0
 
     def compose(self) -> ComposeResult:
         """Header, barcode, donor tabs, panes, detail, status, footer."""
@@ -65,7 +69,7 @@ class SurgeryView(ActionScreen):
         yield Line(id="status")
         with Horizontal(id="command"):
             yield Line(id="prompt")
-            box = Input(compact=True, id="line", select_on_focus=False)
+            box = Input(compact=True, id="line", select_on_focus=False, suggester=CommandSuggester(list(COMMANDS)))
             box.cursor_blink = False
             yield box
         yield Line(id="footer")
@@ -277,6 +281,16 @@ class SurgeryView(ActionScreen):
         box.value = text
         box.cursor_position = len(text)
         box.focus()
+        self._recalled = len(self.past)
+
+    def recall(self, step: int) -> None:
+        """An earlier or later command line."""
+        if not self.past or self.query_one("#prompt", Line).text != ":":
+            return
+        self._recalled = max(0, min(self._recalled + step, len(self.past)))
+        box = self.query_one("#line", Input)
+        box.value = self.past[self._recalled] if self._recalled < len(self.past) else ""
+        box.cursor_position = len(box.value)
 
     def leave_input(self) -> None:
         """Close the line; the pane that was focused is so again."""

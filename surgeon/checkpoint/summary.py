@@ -1,0 +1,294 @@
+"""What a person wants to know of a checkpoint, as plain data: one summary, one layer, every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..text import ranges
+from .header import TensorEntry
+from .model import Checkpoint
+
+_ATTRIBUTES = ("attention", "window", "rope", "mlp")
+_SHOWN_RUNS = 6
+_LONGEST_PERIOD = 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """Adjacent layers, both ends included, that share the value of an attribute."""
+
+    value: Any
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One per-layer attribute (`attention`, `window`, `rope`, `mlp`) as runs over the whole depth."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every layer has the same value."""
+        return len(self.runs) == 1
+
+    def text(self) -> str:
+        """`full`, `5 sliding, 1 full, repeating`, `sliding 0-4, full 5` or `full 3, 11, 12; else sliding`."""
+        pairs = [(index, run.value) for run in self.runs for index in range(run.first, run.last + 1)]
+        values = [value for _, value in pairs]
+        if self.uniform:
+            return _word(values[0])
+        for period in range(2, min(len(values) // 2, _LONGEST_PERIOD) + 1):
+            if all(value == values[index % period] for index, value in enumerate(values)):
+                lead = ", ".join(f"{run.last - run.first + 1} {_word(run.value)}" for run in _runs(pairs[:period]))
+                return f"{lead}, repeating"
+        if len(self.runs) <= _SHOWN_RUNS:
+            return ", ".join(f"{_word(run.value)} {ranges(range(run.first, run.last + 1))}" for run in self.runs)
+        where: dict[str, list[int]] = {}
+        for index, value in pairs:
+            where.setdefault(_word(value), []).append(index)
+        *rare, common = sorted(where, key=lambda word: len(where[word]))
+        return "; ".join([f"{word} {ranges(where[word])}" for word in rare] + [f"else {common}"])
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One tensor: dtype is the safetensors code, `file` the name of its file within the checkpoint."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    file: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name, "dtype": self.dtype, "shape": list(self.shape), "bytes": self.nbytes, "file": self.file,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LayerDetail:
+    """One layer: its tensors by their name within the layer, and its attributes."""
+
+    index: int
+    attributes: Mapping[str, Any]
+    tensors: tuple[TensorRow, ...]
+    parameters: int
+    nbytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "index": self.index,
+            "attributes": dict(self.attributes),
+            "parameters": self.parameters,
+            "bytes": self.nbytes,
+            "tensors": [row.to_dict() for row in self.tensors],
+        }
+
+
+@dataclass(frozen=True)
+class TokenizerSummary:
+    """Who the tokenizer is; `digest` is empty when there is none, and None when its files cannot be read."""
+
+    digest: str | None
+    tokens: int | None
+    special: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A whole checkpoint.
+
+    Attributes:
+        vocabulary: tokens as the config has it; `embedding_rows` as the tensor has it.
+        dtypes: safetensors dtype -> bytes held in it, the largest first.
+        parameters: elements of all tensors; packed elements of quantised formats count as stored.
+        layer_parameters: the fewest and the most that a layer has; None without layers.
+        other: tensors that belong to no layer and to no end.
+        problems: why it cannot be spliced.
+    """
+
+    ref: str
+    path: str
+    architecture: str
+    model_type: str
+    layers: int
+    hidden_size: int | None
+    heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    intermediate_size: int | None
+    experts: int | None
+    vocabulary: int | None
+    embedding_rows: int | None
+    context: int | None
+    rope: Mapping[str, Any]
+    attributes: tuple[Attribute, ...]
+    tied: bool
+    quantisation: str | None
+    dtypes: Mapping[str, int]
+    parameters: int
+    layer_parameters: tuple[int, int] | None
+    embedding_parameters: int
+    head_parameters: int
+    nbytes: int
+    files: int
+    tensors: int
+    other: tuple[str, ...]
+    tokenizer: TokenizerSummary
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; every key is always there."""
+        least, most = self.layer_parameters or (None, None)
+        return {
+            "ref": self.ref,
+            "path": self.path,
+            "architecture": self.architecture,
+            "model_type": self.model_type,
+            "layers": self.layers,
+            "hidden_size": self.hidden_size,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "intermediate_size": self.intermediate_size,
+            "experts": self.experts,
+            "vocabulary": self.vocabulary,
+            "embedding_rows": self.embedding_rows,
+            "context": self.context,
+            "rope": dict(self.rope),
+            "attributes": {
+                attribute.name: [{"value": run.value, "first": run.first, "last": run.last} for run in attribute.runs]
+                for attribute in self.attributes
+            },
+            "tied": self.tied,
+            "quantisation": self.quantisation,
+            "dtypes": dict(self.dtypes),
+            "parameters": {
+                "total": self.parameters,
+                "per_layer": {"min": least, "max": most},
+                "embeddings": self.embedding_parameters,
+                "head": self.head_parameters,
+            },
+            "bytes": self.nbytes,
+            "files": self.files,
+            "tensors": self.tensors,
+            "other_tensors": len(self.other),
+            "tokenizer": {
+                "digest": self.tokenizer.digest,
+                "tokens": self.tokenizer.tokens,
+                "special": dict(self.tokenizer.special),
+            },
+            "problems": list(self.problems),
+            "warnings": list(self.warnings),
+        }
+
+
+def summarise(checkpoint: Checkpoint) -> Summary:
+    """The summary of an open checkpoint; reads the tokenizer, and a broken one becomes a warning."""
+    config = checkpoint.config
+    counts = [layer.numel for layer in checkpoint.layers]
+    tokenizer, complaint = _tokenizer(checkpoint)
+    table = checkpoint.token_embedding
+    return Summary(
+        ref=checkpoint.ref,
+        path=str(checkpoint.path),
+        architecture=config.architecture if config else "",
+        model_type=config.model_type if config else "",
+        layers=checkpoint.depth,
+        hidden_size=config.hidden_size if config else (table.shape[1] if table else None),
+        heads=config.heads if config else None,
+        kv_heads=config.kv_heads if config else None,
+        head_dim=config.head_dim if config else None,
+        intermediate_size=config.intermediate_size if config else None,
+        experts=config.experts if config else None,
+        vocabulary=config.vocab_size if config else None,
+        embedding_rows=table.shape[0] if table else None,
+        context=config.context if config else None,
+        rope=config.rope if config else {},
+        attributes=_attributes(checkpoint),
+        tied=checkpoint.tied,
+        quantisation=checkpoint.quantisation,
+        dtypes=checkpoint.dtypes,
+        parameters=checkpoint.numel,
+        layer_parameters=(min(counts), max(counts)) if counts else None,
+        embedding_parameters=_numel(checkpoint.ends["embeddings"].values()),
+        head_parameters=_numel(checkpoint.ends["lm_head"].values()),
+        nbytes=checkpoint.nbytes,
+        files=len(checkpoint.files),
+        tensors=len(checkpoint.tensors),
+        other=tuple(checkpoint.other),
+        tokenizer=tokenizer,
+        problems=checkpoint.problems,
+        warnings=(*checkpoint.warnings, *complaint),
+    )
+
+
+def layer_detail(checkpoint: Checkpoint, index: int) -> LayerDetail:
+    """One layer; InputError when there is no such layer."""
+    layer = next((layer for layer in checkpoint.layers if layer.index == index), None)
+    if layer is None:
+        have = ranges(layer.index for layer in checkpoint.layers)
+        raise InputError(
+            f"there is no layer {index}",
+            where=checkpoint.ref,
+            remedy=f"its layers are {have}" if have else "it has no layers that surgeon knows",
+        )
+    rows = tuple(_row(checkpoint, name, entry) for name, entry in sorted(layer.tensors.items()))
+    return LayerDetail(index, layer.attributes, rows, layer.numel, layer.nbytes)
+
+
+def tensor_rows(checkpoint: Checkpoint) -> list[TensorRow]:
+    """Every tensor, in the order of files and bytes."""
+    return [_row(checkpoint, name, entry) for name, entry in checkpoint.tensors.items()]
+
+
+def _row(checkpoint: Checkpoint, name: str, entry: TensorEntry) -> TensorRow:
+    file = entry.file
+    inside = file.relative_to(checkpoint.folder) if file.is_relative_to(checkpoint.folder) else file
+    return TensorRow(name, entry.dtype, entry.shape, entry.nbytes, str(inside))
+
+
+def _numel(entries: Iterable[TensorEntry]) -> int:
+    return sum(entry.numel for entry in entries)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> tuple[TokenizerSummary, tuple[str, ...]]:
+    try:
+        found = checkpoint.tokenizer
+    except InputError as error:
+        return TokenizerSummary(None, None, {}), (f"the tokenizer cannot be read ({error.what})",)
+    return TokenizerSummary(found.digest, found.tokens, found.special), ()
+
+
+def _attributes(checkpoint: Checkpoint) -> tuple[Attribute, ...]:
+    present = {name for layer in checkpoint.layers for name in layer.attributes}
+    names = [name for name in _ATTRIBUTES if name in present] + sorted(present - {*_ATTRIBUTES})
+    columns = {name: [(layer.index, layer.attributes.get(name)) for layer in checkpoint.layers] for name in names}
+    return tuple(Attribute(name, tuple(_runs(pairs))) for name, pairs in columns.items())
+
+
+def _runs(pairs: Sequence[tuple[int, Any]]) -> list[Run]:
+    """Runs over (layer, value) pairs in the order of layers; a missing layer ends a run."""
+    runs: list[Run] = []
+    for index, value in pairs:
+        if runs and runs[-1].value == value and runs[-1].last == index - 1:
+            runs[-1] = Run(value, runs[-1].first, index)
+        else:
+            runs.append(Run(value, index, index))
+    return runs
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,135 @@
+"""`surgeon edit RECIPE --op '...'`: the TUI's operations on a recipe, without the TUI."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+from ..files import write_atomic
+from ..text import plural
+from .common import SetOption, load_document
+from .table import say, wrap
+
+if TYPE_CHECKING:
+    from ..plan import Donors
+    from ..recipe.document import Document
+    from ..recipe.schema import Recipe
+
+_STDOUT = Path("-")
+_WIDTH = 80
+_GRAMMAR = (
+    "Ranges are inclusive (8-23), or half-open as in files ([8,24)); both count from 0. A donor is a letter, the name "
+    "of its folder, or a path. Edits are done in their order."
+)
+
+
+def edit(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe; a new one is made of edits.")] = None,
+    ops: Annotated[
+        list[str] | None, typer.Option("--op", metavar="EDIT", help="An edit such as 'delete 4-7'; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Write there instead (- for the terminal).")
+    ] = None,
+    donors: Annotated[
+        list[str] | None, typer.Option("--donor", metavar="PATH", help="A further donor: it gets the next letter.")
+    ] = None,
+    sets: SetOption = None,
+    list_edits: Annotated[bool, typer.Option("--list", help="List all edits.")] = False,
+) -> None:
+    """Change a recipe with named operations. Comments in the file are kept."""
+    if list_edits:
+        _print_edits()
+        return
+    if recipe is None:
+        raise InputError("no recipe is named", remedy="write `surgeon edit RECIPE --op EDIT`, or --list for the edits")
+    if not ops and not sets:
+        raise InputError("no edit is given", remedy="give some with --op; --list shows them")
+    document = _open(recipe, sets)
+    before = _depth(document.recipe, document)
+    changed = document.with_recipe(_edited(document, ops or (), donors or ()))
+    _write(changed, recipe, out)
+    after = _depth(changed.recipe, changed)
+    was = f" (was {before})" if before is not None and before != after else ""
+    count = "" if after is None else f"{plural(after, 'layer')}{was}, "
+    print(f"{count}{plural(len(ops or ()), 'edit')}", file=sys.stderr)
+
+
+def _print_edits() -> None:
+    from ..recipe.edits import EDITS
+
+    for kind in EDITS:
+        say(kind.usage)
+        for line in wrap(kind.help, _WIDTH - 4):
+            say(f"    {line}")
+    say("")
+    for line in wrap(_GRAMMAR, _WIDTH):
+        say(line)
+
+
+def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
+    from ..recipe.document import fresh
+    from ..recipe.schema import Recipe
+
+    if recipe.exists() or sets:
+        return load_document(recipe, sets)
+    return replace(fresh(Recipe()), path=recipe)
+
+
+def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Recipe:
+    """The recipe after all edits; donors keep the letters they have at the start, new ones get the next."""
+    from ..plan import Donors
+    from ..plan.donors import located
+    from ..recipe import grammar
+
+    assert document.path is not None
+    folder = document.path.absolute().parent
+    known = Donors(document.roots)
+    # What is typed here is meant from the working directory; the recipe names it from its own folder.
+    models = [*document.recipe.model_refs(), *(located(path, (), folder) for path in donors)]
+    recipe = document.recipe
+    for text in ops:
+        typed = grammar.parse(text, models)
+        change = grammar.renamed(typed, partial(_localised, models, folder))
+        try:
+            recipe = change.apply(recipe, known.depth)
+        except InputError as error:
+            where = f"edit {text!r}" + (f", {error.where}" if error.where else "")
+            raise InputError(error.what, where=where, why=error.why, remedy=error.remedy) from error
+        models = list(dict.fromkeys([*models, *recipe.model_refs()]))
+    return recipe
+
+
+def _localised(models: Sequence[str], folder: Path, ref: str) -> str:
+    from ..plan.donors import located
+
+    return ref if ref in models else located(ref, (), folder)
+
+
+def _depth(recipe: Recipe, document: Document) -> int | None:
+    """Layers of the stack; None when a donor that must be asked cannot be opened."""
+    from ..plan import Donors
+    from ..recipe import stack
+
+    donors: Donors = Donors(document.roots)
+    try:
+        return stack.depth(recipe.explicit(donors.depth))
+    except InputError:
+        return None
+
+
+def _write(document: Document, recipe: Path, out: Path | None) -> None:
+    from ..plan.donors import rebased
+
+    if out == _STDOUT:
+        sys.stdout.write(document.text)
+        return
+    target = recipe if out is None else out
+    write_atomic(target, rebased(document, document.roots, target).text)

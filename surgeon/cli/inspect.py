@@ -1,0 +1,111 @@
+"""`surgeon inspect`: what checkpoints hold, for one or side by side for several."""
+
+from __future__ import annotations
+
+import json as json_format
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError, SurgeonError
+from .common import JsonOption, fail
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..checkpoint.summary import LayerDetail
+
+Paths = Annotated[
+    list[str], typer.Argument(metavar="PATH...", help="Folders, .safetensors files or Hub ids (org/name[@revision]).")
+]
+LayerOption = Annotated[int | None, typer.Option("--layer", metavar="N", help="Show the tensors of layer N.")]
+TensorsOption = Annotated[bool, typer.Option("--tensors", help="List every tensor.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch Hub ids that are not in the local cache.")]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One argument of the command that could be opened, and the layer of it that was asked for."""
+
+    letter: str
+    ref: str
+    checkpoint: Checkpoint
+    layer: LayerDetail | None
+
+
+def inspect(
+    paths: Paths,
+    json: JsonOption = False,
+    layer: LayerOption = None,
+    tensors: TensorsOption = False,
+    download: DownloadOption = False,
+) -> None:
+    """What checkpoints hold, for one or side by side for several."""
+    found: list[Opened | tuple[str, SurgeonError]] = []
+    for index, ref in enumerate(paths):
+        try:
+            found.append(_open(index, ref, layer, download))
+        except SurgeonError as error:
+            found.append((ref, error))
+    opened = [one for one in found if isinstance(one, Opened)]
+    if json:
+        print(json_format.dumps(_finite([_as_dict(one, tensors) for one in found]), indent=2))
+    else:
+        from . import inspect_text
+        from .table import Style, say
+
+        for line in inspect_text.lines(opened, len(paths), layer, tensors, Style.of(sys.stdout)):
+            say(line)
+    sys.stdout.flush()
+    codes = [fail(one[1]) for one in found if not isinstance(one, Opened)]
+    if codes:
+        raise typer.Exit(max(codes))
+
+
+def _open(index: int, ref: str, layer: int | None, download: bool) -> Opened:
+    from ..checkpoint.summary import layer_detail
+    from ..recipe.letters import letter
+
+    checkpoint = _checkpoint(ref, download)
+    return Opened(letter(index), ref, checkpoint, None if layer is None else layer_detail(checkpoint, layer))
+
+
+def _checkpoint(ref: str, download: bool) -> Checkpoint:
+    from ..checkpoint import open_checkpoint
+    from ..checkpoint.locate import looks_like_hub_id
+
+    try:
+        return open_checkpoint(ref)
+    except InputError:
+        # A snapshot that is there but not whole is completed as well.
+        if not download or not looks_like_hub_id(ref) or Path(ref).exists():
+            raise
+    from ..checkpoint.download import fetch
+
+    fetch(ref)
+    return open_checkpoint(ref)
+
+
+def _as_dict(one: Opened | tuple[str, SurgeonError], tensors: bool) -> dict[str, Any]:
+    from ..checkpoint.summary import summarise, tensor_rows
+
+    if not isinstance(one, Opened):
+        return {"ref": one[0], "error": one[1].sentence()}
+    out = summarise(one.checkpoint).to_dict()
+    if one.layer is not None:
+        out["layer"] = one.layer.to_dict()
+    if tensors:
+        out["tensor_list"] = [row.to_dict() for row in tensor_rows(one.checkpoint)]
+    return out
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have and configs sometimes do."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
