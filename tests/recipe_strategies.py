@@ -91,7 +91,9 @@ def edits_for(draw: st.DrawFn, depth: int) -> edits.Edit:
         st.just(edits.Upscale(model, draw(st.integers(0, DEPTHS[model] - 1)))),
         st.just(edits.SelfStack(model, 4, draw(st.integers(1, 4)))),
         st.just(edits.Interleave((model, "b"), 2, draw(st.integers(1, 2)))),
-        st.builds(edits.SetEnd, st.sampled_from(["embeddings", "final_norm", "lm_head"]), st.sampled_from([model, None])),
+        st.builds(
+            edits.SetEnd, st.sampled_from(["embeddings", "final_norm", "lm_head"]), st.sampled_from([model, None])
+        ),
         st.just(edits.SetEnd("lm_head", tie=True)),
         st.builds(edits.SetDtype, st.sampled_from(["float16", "bfloat16", None])),
         st.builds(edits.SetBase, st.sampled_from([model, None])),

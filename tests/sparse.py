@@ -111,7 +111,8 @@ def llama_tensors(
             "mlp.down_proj.weight": (hidden, intermediate),
         }
         if bias:
-            layer |= {f"self_attn.{key}_proj.bias": (size,) for key, size in zip("qkv", (query, value, value), strict=True)}
+            rows = {"q": query, "k": value, "v": value}
+            layer |= {f"self_attn.{key}_proj.bias": (size,) for key, size in rows.items()}
         if qk_norm:
             layer |= {"self_attn.q_norm.weight": (width,), "self_attn.k_norm.weight": (width,)}
         out |= {f"{prefix}layers.{index}.{name}": (dtype, shape) for name, shape in layer.items()}

@@ -45,7 +45,8 @@ def test_an_overridden_architecture_is_refused_rather_than_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("bfloat16", "bfloat16"), ("torch.float16", "float16"), ("bf16", "bfloat16"), ("float", "float32")]
+    ("written", "meant"),
+    [("bfloat16", "bfloat16"), ("torch.float16", "float16"), ("bf16", "bfloat16"), ("float", "float32")],
 )
 def test_dtypes_have_one_spelling(written: str, meant: str) -> None:
     assert parse(f"dtype: {written}\nout_dtype: {written}\n").recipe.dtype == meant
@@ -62,7 +63,9 @@ def test_layer_ranges_are_whole_numbers_however_written(written: str) -> None:
     assert recipe.slices[0].sources[0].layer_range == (0, 16)
 
 
-@pytest.mark.parametrize("written", ["[0]", "[0, 1, 2]", "[0.5, 2]", "[a, b]", "[true, 2]", "16", "[0, 1e30]", "{a: 1}"])
+@pytest.mark.parametrize(
+    "written", ["[0]", "[0, 1, 2]", "[0.5, 2]", "[a, b]", "[true, 2]", "16", "[0, 1e30]", "{a: 1}"]
+)
 def test_other_layer_ranges_are_refused_at_their_line(written: str) -> None:
     sentence = refusal(f"merge_method: passthrough\nslices:\n- sources:\n  - model: a\n    layer_range: {written}\n")
     assert "line 5" in sentence

@@ -37,7 +37,8 @@ def fetch(ref: str) -> Path:
     name, _, revision = ref.partition("@")
     chosen = revision or None
     try:
-        files = huggingface_hub.HfApi().list_repo_files(name, revision=chosen)
+        siblings = huggingface_hub.HfApi().model_info(name, revision=chosen).siblings
+        files = [sibling.rfilename for sibling in siblings or ()]
         patterns = wanted(files)
         if not any(file.endswith(".safetensors") for file in patterns):
             raise _no_weights(ref, files)

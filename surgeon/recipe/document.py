@@ -150,7 +150,8 @@ def parse(text: str, path: Path | None = None) -> Document:
         data = _data(tree)
     except TextError as error:
         place = f"{where}, line {error.line}" if error.line else where
-        raise InputError("this is not valid YAML", where=place, why=one_line(error)) from error
+        remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
+        raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
     places = dict(lines(tree)) if tree else {}
     problems = tuple(_key_problems(data, places))
     try:

@@ -73,9 +73,9 @@ def _with_slices(recipe: Recipe, slices: tuple[Slice, ...]) -> Recipe:
 def check_range(start: int, stop: int, depth: int, what: str = "the stack") -> None:
     """Refuse layers `[start, stop)` that are not all there, or none at all."""
     if start < 0 or stop > depth:
-        shown = f"layer {start}" if stop == start + 1 else f"layers {start}-{stop - 1}"
+        shown = f"is no layer {start}" if stop == start + 1 else f"are no layers {start}-{stop - 1}"
         has = f"0-{depth - 1}" if depth else "none"
-        raise InputError(f"there is no {shown} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
+        raise InputError(f"there {shown} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
     if start >= stop:
         raise InputError("the range is empty", remedy="write it first-last, such as 8-23")
 

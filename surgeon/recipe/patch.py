@@ -359,8 +359,7 @@ def _matched(old: list[Any], new: list[Any]) -> list[int | None]:
     keys_old, keys_new = [json.dumps(item) for item in old], [json.dumps(item) for item in new]
     if len(old) == len(new) and not any(isinstance(item, (dict, list)) for item in (*old, *new)):
         return list(range(len(old)))
-    matcher = SequenceMatcher(None, keys_old, keys_new, autojunk=False)
-    found: dict[int, int] = {b + k: a + k for a, b, n in matcher.get_matching_blocks() for k in range(n)}
+    found = _aligned(keys_old, keys_new)
     free = [index for index in range(len(old)) if index not in found.values()]
 
     def take(test: Callable[[int, int], bool]) -> None:
@@ -374,6 +373,19 @@ def _matched(old: list[Any], new: list[Any]) -> list[int | None]:
     if len(old) == len(new):
         take(lambda i, position: i == position and type(old[i]) is type(new[position]))
     return [found.get(position) for position in range(len(new))]
+
+
+def _aligned(old: list[str], new: list[str]) -> dict[int, int]:
+    """Positions in `new` of items that stayed where they were among their neighbours: what an edit left alone at both
+    ends, then the longest runs in between."""
+    head = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    rest = min(len(old), len(new)) - head
+    tail = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+    found = {i: i for i in range(head)} | {len(new) - i: len(old) - i for i in range(1, tail + 1)}
+    matcher = SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
+    for a, b, count in matcher.get_matching_blocks():
+        found |= {head + b + k: head + a + k for k in range(count)}
+    return found
 
 
 def _kin(old: Any, new: Any) -> bool:

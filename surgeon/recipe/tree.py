@@ -28,6 +28,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
+_INNER_TABS = re.compile(r"(?<=[^\s])[ \t]*\t[ \t]*")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -140,6 +141,8 @@ def build(text: str) -> Node | None:
     try:
         return _Builder(text).build()
     except MarkedYAMLError as error:
+        if (spaced := _INNER_TABS.sub(lambda found: " " * len(found[0]), text)) != text:
+            return build(spaced)  # The scanner knows no tabs between words; as spaces, every character keeps its place.
         mark = error.problem_mark or error.context_mark
         reason = " ".join(part for part in (error.context, error.problem) if part)
         raise TextError(reason.replace("\n", " "), mark.line + 1 if mark else None) from error

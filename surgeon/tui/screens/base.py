@@ -85,10 +85,9 @@ class ActionScreen(Screen[int | None]):
         pieces: list[Piece] = []
         room = self.size.width - 1
         for action in footer(self.kind):
-            text = f" {action.show.split()[0]} "
-            need = len(text) + len(action.short) + 1
-            if need > room:
-                break
-            room -= need
-            pieces += [(text, theme.BOLD), (action.short + " ", theme.DIM)]
+            key = f" {action.show.split()[0]} "
+            need = len(key) + len(action.short)
+            if need <= room:
+                room -= need
+                pieces += [(key, theme.BOLD), (action.short, theme.DIM)]
         line.show(*pieces)

@@ -102,7 +102,8 @@ class Help(Reader):
         lines: list[str | tuple[str, Style]] = []
         group = ""
         names = {"move": "Moving", "select": "Selecting", "edit": "Editing", "go": "Looking and going", "file": "Files"}
-        actions = sorted(of_screen(screen), key=lambda a: list({x.group: 0 for x in of_screen(screen)}).index(a.group))
+        order = [*names, *{action.group: 0 for action in of_screen(screen)}]
+        actions = sorted(of_screen(screen), key=lambda action: order.index(action.group))
         for action in actions:
             if action.group != group:
                 group = action.group
@@ -117,6 +118,7 @@ class Help(Reader):
             lines += [f"  :{usage:<40} {meaning}" for usage, meaning in COMMANDS.values()]
             lines += [
                 "",
+                "  In a donor's column: · in the stack once, x2 twice. In the stack: + new, x a repeat, ! a finding.",
                 "  Ranges are inclusive on screen (8-23) and half-open in files ([8, 24]).",
                 "  Digits before a key are a count: 15j, 8G, 3D. Shift (or Option) with the mouse selects text.",
             ]

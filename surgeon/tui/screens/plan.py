@@ -61,8 +61,7 @@ class PlanScreen(ActionScreen):
         )
         line: list[Piece] = [(" PLAN", theme.TITLE)]
         if self.has_class("-narrow"):
-            wanted = {"layers", "parameters", "on disk", "KV cache", "to run"}
-            line += [(f"  {name} {text}", theme.PLAIN) for name, text in facts if name in wanted]
+            line.append((f" {self.short_facts()}", theme.PLAIN))
         self.query_one("#header", Line).show(*line)
         body = self.query_one("#body", TextPane)
         body.pointed = self.view == "findings"
@@ -70,6 +69,15 @@ class PlanScreen(ActionScreen):
         body.show(lines)
         body.refresh()
         self.show_footer(self.query_one("#footer", Line))
+
+    def short_facts(self) -> str:
+        """The sizes in one line of a narrow terminal."""
+        plan = self.session.plan
+        sizes = plan.estimates
+        return (
+            f"{len(plan.layers)}L {number(sizes.parameters)} | {size(sizes.nbytes)} in {plural(sizes.shards, 'shard')}"
+            f" | KV {size(sizes.kv_per_token)}/token | runs in {size(sizes.run_bytes)}"
+        )
 
     def facts(self) -> list[tuple[str, str]]:
         """Names and values of the plan's sizes and sources."""

@@ -33,7 +33,7 @@ class SurgeryView(ActionScreen):
     SurgeryView #panes { height: 1fr; }
     SurgeryView DonorPane { width: 22; border-right: vkey $panel; }
     SurgeryView StackPane { width: 1fr; min-width: 36; }
-    SurgeryView #inspector { width: 36; border-left: vkey $panel; }
+    SurgeryView #inspector { border-left: vkey $panel; }
     SurgeryView #header { background: $panel; }
     SurgeryView #footer { background: $panel; }
     SurgeryView #command { height: 1; display: none; }
@@ -64,6 +64,7 @@ class SurgeryView(ActionScreen):
             yield StackPane(id="stack")
             inspector = TextPane(id="inspector")
             inspector.display = self.inspector_fits
+            inspector.styles.width = self.inspector_width
             yield inspector
         yield Line(id="detail")
         yield Line(id="status")
@@ -97,7 +98,12 @@ class SurgeryView(ActionScreen):
         width = self.app.size.width
         if width < NARROW:
             return 1
-        return max(1, min(6, (width - 38 - (36 if self.inspector_fits else 0)) // 22))
+        return max(1, min(6, (width - 38 - (self.inspector_width if self.inspector_fits else 0)) // 22))
+
+    @property
+    def inspector_width(self) -> int:
+        """Cells of the inspector: on a wide terminal a tensor fits on one line."""
+        return 36 if self.app.size.width < WIDE else 64
 
     @property
     def inspector_fits(self) -> bool:
@@ -129,6 +135,7 @@ class SurgeryView(ActionScreen):
             if focused and focused not in wanted and self.donor_panes:
                 self.donor_panes[0].focus()
         inspector = self.query_one("#inspector")
+        inspector.styles.width = self.inspector_width
         if inspector.display != self.inspector_fits:
             inspector.display = self.inspector_fits
         self.refresh_all()
@@ -223,7 +230,8 @@ class SurgeryView(ActionScreen):
             width = max(20, box.size.width - 1)
             text = [[(f" {part}", theme.BOLD)] for part in wrapped(title, width)]
             for line in lines:
-                text += [[(f" {part}", theme.PLAIN)] for part in wrapped(_short(line), width, indent="  ")]
+                fits = line if len(line) <= width else _short(line)
+                text += [[(f" {part}", theme.PLAIN)] for part in wrapped(fits, width, indent="  ")]
             box.show(text)
 
     def detail_of(self, pane: Pane) -> tuple[str, list[str]]:

@@ -98,5 +98,5 @@ def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
     return [
         line
         for part in text.splitlines() or [""]
-        for line in (textwrap.wrap(part, width, subsequent_indent=indent, break_long_words=True) or [""])
+        for line in (textwrap.wrap(part, width, subsequent_indent=indent) if len(part) > width else [part])
     ]
