@@ -478,7 +478,9 @@ def test_a_hostile_config_opens_without_a_crash(tmp_path: Path) -> None:
         ({"model_type": "gemma"}, False, True),
         ({"model_type": "gemma", "tie_word_embeddings": False}, True, False),
         ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, False, True),
-        ({"model_type": "x", "text_config": {"tie_word_embeddings": True}}, True, True),
+        ({"model_type": "x", "text_config": {"tie_word_embeddings": True}}, True, False),
+        ({"model_type": "x", "text_config": {"tie_word_embeddings": False}}, False, True),
+        ({"model_type": "x", "tie_word_embeddings": True, "text_config": {"tie_word_embeddings": False}}, True, True),
         ({"model_type": "x", "tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}}, True, False),
         ({"model_type": "never-heard"}, False, True),
         ({"model_type": "never-heard"}, True, False),
@@ -488,6 +490,27 @@ def test_a_hostile_config_opens_without_a_crash(tmp_path: Path) -> None:
 def test_tied_or_not(tmp_path: Path, config: dict[str, Any], head: bool, tied: bool) -> None:
     sparse_checkpoint(tmp_path, llama_tensors(**TINY, tied=not head), {"num_hidden_layers": 4, **config})
     assert open_checkpoint(str(tmp_path)).tied is tied
+
+
+@pytest.mark.parametrize(("layers", "tied"), [(3, False), (4, True)])
+def test_a_stored_head_that_is_not_the_embedding_is_used_as_transformers_does(
+    tmp_path: Path, layers: int, tied: bool
+) -> None:
+    import torch
+    from models import tiny_model
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny_model(tmp_path, "llama", layers=layers, tie_word_embeddings=True)
+    tensors = load_file(folder / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].clone()
+    if not tied:
+        head[-1, -1] += 1
+    save_file({**tensors, "lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+    found = open_checkpoint(str(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert found.tied == tied == torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+    assert any("the stored head is another" in text for text in found.warnings) != tied
 
 
 def test_a_language_tower_under_its_prefix(tmp_path: Path) -> None:

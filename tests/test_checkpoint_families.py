@@ -362,3 +362,14 @@ def test_the_tiny_configs_say_what_they_are_meant_to() -> None:
     """The tests above need real variety: a family with several kinds of layers, and one with experts."""
     assert len(set(tiny_config("gemma2").layer_types)) == 2
     assert tiny_config("qwen3_moe").num_experts == 4
+
+
+def test_shards_as_transformers_writes_them(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(tiny_config("llama"))
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    found = open_checkpoint(str(tmp_path))
+    assert len(found.files) > 2 and found.depth == 4
+    assert found.problems == () and found.warnings == () and not found.other
+    assert found.numel == sum(parameter.numel() for parameter in model.parameters())

@@ -157,7 +157,10 @@ def test_unknown_keys_are_found_at_every_level_with_what_was_meant() -> None:
 
 
 def test_aliases_and_merge_keys_are_carried_out() -> None:
-    text = "x: &p {scale: 2}\nslices:\n- sources: &s [{model: a}]\n  parameters: *p\n- sources: *s\n  parameters: {<<: *p}\n"
+    text = (
+        "x: &p {scale: 2}\nslices:\n- sources: &s [{model: a}]\n  parameters: *p\n"
+        "- sources: *s\n  parameters: {<<: *p}\n"
+    )
     recipe = parse(text).recipe
     assert recipe.slices is not None
     assert recipe.slices[0] == recipe.slices[1]

@@ -144,9 +144,11 @@ class ModelConfig:
 
     @property
     def says_tied(self) -> bool:
-        """Whether tying is known at all: stated by the config, or a known family."""
-        stated = any(isinstance(level.get("tie_word_embeddings"), bool) for level in (self.raw, self.text))
-        return stated or self.family is not None
+        """Whether tying is known at all: stated by the config, or a known family.
+
+        Of a nested config only the outer level counts, as for transformers, and its class has a default of its own.
+        """
+        return isinstance(self.raw.get("tie_word_embeddings"), bool) or (not self.nest and self.family is not None)
 
     @property
     def rope(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from .locate import Files, find, read_json_object, weight_files
 from .tokenizer import Tokenizer, read_tokenizer
 
 _MAX_DEPTH = 100_000
+_SAMPLES = 64
+_PAGE = 4096
 _QUANTISED = (
     (("qweight", "qzeros"), "GPTQ or AWQ"),
     (("weight_scale_inv",), "fp8"),
@@ -62,6 +64,7 @@ class Checkpoint:
         layers: the layer table, in order.
         ends: tensors of embeddings, final norm and head, by role and name within the role.
         other: tensors that belong to no layer and to no end.
+        head_differs: the config ties the head to the embedding, but a head is stored that is not the embedding.
         problems: why it cannot be spliced, as clauses; empty when it can.
         warnings: what a user should know about it.
     """
@@ -79,6 +82,7 @@ class Checkpoint:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    head_differs: bool = False
 
     @property
     def depth(self) -> int:
@@ -98,10 +102,7 @@ class Checkpoint:
     @cached_property
     def token_embedding(self) -> TensorEntry | None:
         """The table with one row per token, or None where no such tensor was found."""
-        tables = (
-            entry for name, entry in self.ends["embeddings"].items() if name.startswith(families.TOKEN_EMBEDDINGS)
-        )
-        return next((entry for entry in tables if len(entry.shape) == 2), None)
+        return _token_embedding(self.ends)
 
     @cached_property
     def quantisation(self) -> str | None:
@@ -110,10 +111,13 @@ class Checkpoint:
 
     @cached_property
     def tied(self) -> bool:
-        """Whether the head is the embedding: by config, or, where it and the family are silent, by the files."""
+        """Whether the head is the embedding: by config, or, where it and the family are silent, by the files.
+
+        A stored head with other values is used even if the config ties it, as transformers 5 does.
+        """
         if self.config is None or not self.config.says_tied:
             return bool(self.ends.get("embeddings")) and not self.ends.get("lm_head")
-        return self.config.tied
+        return self.config.tied and not self.head_differs
 
     @cached_property
     def dtypes(self) -> dict[str, int]:
@@ -163,6 +167,9 @@ def _open(ref: str, path: Path) -> Checkpoint:
         other.update((entry.name, entry) for entry in layers[index].values())
     if beyond:
         warnings.append(f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} that config.json counts")
+    head_differs = bool(config and config.tied and config.says_tied) and _head_differs(ends)
+    if head_differs:
+        warnings.append("config.json ties the head to the embedding, but the stored head is another; it is used")
     return Checkpoint(
         ref=ref,
         path=path,
@@ -177,6 +184,7 @@ def _open(ref: str, path: Path) -> Checkpoint:
         problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors))),
         warnings=(*files.warnings, *warnings),
         metadata=metadata,
+        head_differs=head_differs,
     )
 
 
@@ -227,6 +235,30 @@ def _sort_tensors(
         else:
             ends[place.role][place.suffix] = entry
     return dict(sorted(layers.items())), ends, other
+
+
+def _head_differs(ends: Mapping[str, Mapping[str, TensorEntry]]) -> bool:
+    """Whether a head is stored whose values are not the embedding's, told by some pages of both."""
+    head = next((entry for name, entry in ends["lm_head"].items() if name.endswith("weight")), None)
+    table = _token_embedding(ends)
+    if head is None or table is None:
+        return False
+    if (head.dtype, head.shape) != (table.dtype, table.shape):
+        return True
+    step = max(1, head.nbytes // _SAMPLES)
+    with head.file.open("rb") as one, table.file.open("rb") as other:
+        for start in [*range(0, head.nbytes, step), max(0, head.nbytes - _PAGE)]:
+            count = min(_PAGE, head.nbytes - start)
+            one.seek(head.offset + start)
+            other.seek(table.offset + start)
+            if one.read(count) != other.read(count):
+                return True
+    return False
+
+
+def _token_embedding(ends: Mapping[str, Mapping[str, TensorEntry]]) -> TensorEntry | None:
+    tables = (entry for name, entry in ends["embeddings"].items() if name.startswith(families.TOKEN_EMBEDDINGS))
+    return next((entry for entry in tables if len(entry.shape) == 2), None)
 
 
 def _problems(

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError, SurgeonError
 from ..text import number, plural, size
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..probe.score import ProbeSet
-    from ..probe.subject import Subject
 
 EXAMPLE = "demo-splice.yml"
 
@@ -84,11 +80,16 @@ def probe_files(folder: Path) -> list[Path]:
     return sorted((folder / "probes").glob("*.jsonl"))
 
 
+def last(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The final event of a request."""
+    return deque(events, maxlen=1)[0]
+
+
 def _run(folder: Path) -> None:
     """Assemble the example and print what donors and result score."""
     from ..assemble import assemble
     from ..checkpoint import open_checkpoint
-    from ..probe.generate import Run, pieces
+    from ..probe import session
     from ..probe.score import read_probes
     from ..probe.subject import from_checkpoint
     from .common import load_plan, refuse
@@ -102,20 +103,14 @@ def _run(folder: Path) -> None:
         f"assembled {recipe.name}: {plural(result.layers, 'layer')}, {number(result.parameters)} parameters, "
         f"{size(result.nbytes)}, written to {out}"
     )
-    sets = [read_probes(path) for path in probe_files(folder)]
-    subjects = {path.name: from_checkpoint(open_checkpoint(str(path)), "cpu") for path in [*checkpoints(folder), out]}
+    sets = tuple(read_probes(path) for path in probe_files(folder))
+    models = [*checkpoints(folder), out]
+    subjects = {path.name: from_checkpoint(open_checkpoint(str(path)), "cpu") for path in models}
     prompt = sets[0].probes[0].prompt
-    text = "".join(pieces(subjects[out.name], subjects[out.name].encode(prompt), 16, Run()))
-    print(f"prompt: {prompt}\nanswer: {text.strip()}\n")
-    _print_scores(subjects, sets)
-
-
-def _print_scores(subjects: dict[str, Subject], sets: Sequence[ProbeSet]) -> None:
-    """A table of exact-match shares, a row a model."""
-    from ..probe.score import score
-
+    done = last(session.run(subjects[out.name], session.Request(prompt=prompt, n=16)))
+    print(f"prompt: {prompt}\nanswer: {done['text'].strip()}\n")
     width = max(map(len, subjects)) + 2
     print(" " * width + "".join(f"{probes.name:>10}" for probes in sets))
     for name, subject in subjects.items():
-        shares = [sum(outcome.right for outcome in score(subject, probes)) / len(probes.probes) for probes in sets]
-        print(f"{name:<{width}}" + "".join(f"{share:>10.2f}" for share in shares), flush=True)
+        done = last(session.run(subject, session.Request(probes=sets)))
+        print(f"{name:<{width}}" + "".join(f"{probe['score']:>10.2f}" for probe in done["probes"]), flush=True)

@@ -243,7 +243,9 @@ def _range(
         yield Finding(
             "error",
             "layer-range",
-            f"Layer {low if low == high else f'{low} to {high}'} of {letter} does not exist",
+            f"Layer {low} of {letter} does not exist"
+            if low == high
+            else f"Layers {low} to {high} of {letter} do not exist",
             f"{letter} ({one_line(donor.ref)}) has {plural(depth, 'layer')}, 0-{depth - 1}, and the range is "
             f"[{start}, {stop}] (half-open)",
             f"end it at {depth}" if 0 <= start < depth < stop else f"take layers from 0 to {depth - 1}",

@@ -51,6 +51,9 @@ def output_config(
     findings += notes
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
+    if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
+        for key in _PERIODS:
+            config.text.pop(key, None)
     findings += _differences(config, wanted)
     return config.raw, findings
 
@@ -101,18 +104,19 @@ def in_place(layers: Sequence[SourceLayer]) -> bool:
 
 
 def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """What ties a family's layers to their places and surgeon cannot re-index: refused as soon as layers move."""
+    """What ties layers to their places and surgeon cannot re-index: refused once layers move, or donors differ in it."""
     assert template.config is not None
-    if in_place(layers):
-        return
-    if why := depth_bound(template.config):
-        yield _cannot(f"layers of {one_line(template.config.model_type)} in other places", why)
+    still, base = in_place(layers), template.config
+    if not still and (why := depth_bound(base)):
+        yield _cannot(f"layers of {one_line(base.model_type)} in other places", why)
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     reported: set[str] = set()
     for donor in donors.values():
         assert donor.config is not None
-        for key, why in suspects(donor.config, donor.depth):
-            if key not in reported:
+        own, theirs = donor.config.text, base.text
+        for key, why in [*suspects(donor.config, donor.depth), *suspects(base, template.depth)]:
+            # A key that every donor has alike goes on saying the right thing while no layer moves.
+            if key not in reported and not (still and own.get(key) == theirs.get(key)):
                 reported.add(key)
                 yield _cannot(f"what `{one_line(key)}` says of each layer", why)
 
@@ -193,9 +197,6 @@ def _write_attention(config: ModelConfig, wanted: Sequence[Row]) -> None:
             text["use_sliding_window"] = True
     if _lists_attention(config) and _now(config, len(kinds), "attention") != kinds and None not in kinds:
         text["layer_types"] = [_LONG_NAMES.get(kind, kind) for kind in kinds]
-    if "layer_types" in text:
-        for key in _PERIODS:
-            text.pop(key, None)
 
 
 def _write_rope(config: ModelConfig, wanted: Sequence[Row]) -> None:

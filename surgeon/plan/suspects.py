@@ -67,7 +67,7 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     if isinstance(vision, dict) and vision.get("deepstack_visual_indexes"):
         yield "deepstack_visual_indexes", "the features of images enter the first layers by their position"
     for key, value in config.text.items():
-        if key in _DEPTH_MATHS and value and value != 1:
+        if key in _DEPTH_MATHS and value:
             yield key, "it makes the computation depend on the depth or on a layer's position"
         elif key in LISTS or not value:
             continue

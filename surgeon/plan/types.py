@@ -43,7 +43,10 @@ class Finding:
     def sentence(self) -> str:
         """All of it as text, safe for a terminal."""
         text = f"{self.what}: {self.why}." if self.why else f"{self.what}."
-        return one_line(f"{text} {self.remedy[0].upper()}{self.remedy[1:]}." if self.remedy else text)
+        if self.remedy:
+            end = "" if self.remedy.endswith("?") else "."
+            text += f" {self.remedy[0].upper()}{self.remedy[1:]}{end}"
+        return one_line(text)
 
 
 @dataclass(frozen=True)
