@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from planning import codes, found, plan_of, stack_of
 from sparse import LLAMA2_70B, llama_tensors, sparse_checkpoint, sparse_llama, write_tokenizer
 
@@ -481,6 +483,73 @@ def test_the_cache_of_a_float32_model_is_float32(tmp_path: Path) -> None:
 def test_the_cache_follows_the_tensors_where_the_config_is_silent(tmp_path: Path) -> None:
     sparse_llama(tmp_path / "a", head_dim=8, model_type="llama", extra_config={"num_key_value_heads": None})
     assert plan_of(tmp_path, stack_of(("a", 0, 4))).estimates.kv_per_token == 2 * 4 * 2 * 8 * 2
+
+
+# Nothing that a recipe or a config says makes resolving fail.
+
+_odd = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 9), st.floats(allow_nan=False), st.text(max_size=3),
+    st.lists(st.integers(-1, 5), max_size=5), st.dictionaries(st.sampled_from("ab"), st.integers(), max_size=2),
+    st.lists(st.sampled_from(["full_attention", "sliding_attention", None, 1]), min_size=3, max_size=5),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from([
+            "num_hidden_layers", "layer_types", "no_rope_layers", "mlp_layer_types", "sliding_window", "rope_theta",
+            "rope_parameters", "rope_scaling", "text_config", "tie_word_embeddings", "mlp_only_layers", "vision_config",
+            "decoder_sparse_step", "first_k_dense_replace", "num_experts", "model_type", "vocab_size", "hidden_act",
+            "sliding_window_pattern", "use_sliding_window", "max_window_layers", "dtype", "torch_dtype", "head_dim",
+            "architectures", "quantization_config", "max_position_embeddings", "intermediate_size", "layerwise",
+        ]),
+        _odd, max_size=4,
+    ),
+    st.sampled_from(["llama", "qwen3", "gemma3_text", "smollm3", "novel", "gpt2"]), st.booleans(),
+)  # fmt: skip
+def test_configs_full_of_nonsense_are_planned_or_refused(
+    tmp_path: Path, junk: dict[str, Any], model_type: str, base: bool
+) -> None:
+    sparse_llama(tmp_path / "a", model_type=model_type, extra_config={k: v for k, v in junk.items() if v is not None})
+    sparse_llama(tmp_path / "b", model_type=model_type)
+    text = stack_of(("b", 0, 2), ("a", 1, 4), ("b", 2, 3), **({"base_model": "a"} if base else {}))
+    plan = plan_of(tmp_path, text)
+    assert plan.ok or all(finding.sentence() for finding in plan.errors)
+    assert len({tensor.name for tensor in plan.tensors}) == len(plan.tensors)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_recipe_has_a_plan(pair: Path, data: st.DataObject) -> None:
+    refs = st.sampled_from(["a", "b", "gone"])
+    bounds = st.one_of(st.integers(-2, 6), st.sampled_from([10**12, -(10**12)]))
+    setting = st.sampled_from([1, "x", [0, 1], [], {"filter": "mlp", "value": 2}, {"a": 1}, [{"value": [1, "2"]}]])
+    source = st.fixed_dictionaries(
+        {"model": refs},
+        optional={"layer_range": st.tuples(bounds, bounds), "parameters": st.builds(dict, scale=setting)},
+    )
+    part = st.fixed_dictionaries(
+        {"sources": st.lists(source, min_size=1, max_size=2)},
+        optional={
+            "merge_method": st.sampled_from(["passthrough", "slerp"]),
+            "parameters": st.builds(dict, scale=setting),
+        },
+    )
+    end = st.fixed_dictionaries(
+        {}, optional={"model": refs, "tie": st.booleans(), "parameters": st.builds(dict, t=setting)}
+    )
+    recipe = st.fixed_dictionaries({}, optional={
+        "slices": st.lists(part, max_size=3), "base_model": refs, "embeddings": end, "lm_head": end, "final_norm": end,
+        "merge_method": st.sampled_from(["passthrough", "ties"]), "dtype": st.sampled_from(["float32", "bfloat16"]),
+        "parameters": st.builds(dict, scale=setting),
+    })  # fmt: skip
+    plan = plan_of(pair, json.dumps(data.draw(recipe)))
+    assert all(finding.sentence() for finding in plan.findings)
+    if plan.ok:
+        assert plan.config is not None
+        assert plan.config["num_hidden_layers"] == len(plan.layers)
+        assert len({tensor.name for tensor in plan.tensors}) == len(plan.tensors)
 
 
 # Known models, by their shapes alone.

@@ -108,7 +108,7 @@ async def test_try_generates_scores_and_compares(in_tmp: Path) -> None:
         await until(pilot, lambda: not screen.prober.busy and screen.right is not None and bool(screen.right.answers))
         assert screen.right is not None
         beside = list(screen.right.answers.values())[-1]
-        assert beside.text and not beside.bad or "DEGENERATE" in beside.state
+        assert beside.text and (not beside.bad or "DEGENERATE" in beside.state)
         await until(pilot, lambda: "beside" in line(pilot, "header"))
         await keys(pilot, "escape escape")
         assert application.screen is application.surgery

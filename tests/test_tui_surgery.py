@@ -122,7 +122,7 @@ async def test_what_cannot_be_done_says_why(in_tmp: Path) -> None:
         await keys(pilot, "R")
         assert "cannot be written yet" in line(pilot, "status")
         await command(pilot, "insert A:0-99")
-        assert "there is no layer" in line(pilot, "status")
+        assert "there are no layers 0-99" in line(pilot, "status")
         await command(pilot, "insret A:0-1")
         assert "did you mean insert" in line(pilot, "status")
         await command(pilot, "open ./nowhere")

@@ -17,6 +17,7 @@ from ..plan.types import Plan
 from ..recipe.document import fresh
 from . import companions, destination, verify
 from .layout import Layout, lay_out
+from .loadback import LoadBack, expectation, summary
 from .shard import write_shard
 from .tracker import INTERVAL, Event, OnEvent, Reporter, Tracker, places
 
@@ -64,6 +65,7 @@ def assemble(
     force: bool = False,
     workers: int | None = None,
     fsync: bool = True,
+    check: bool = False,
     keep: Iterable[Path] = (),
     on_event: OnEvent | None = None,
     cancelled: Cancel = None,
@@ -78,20 +80,22 @@ def assemble(
         force: replace what is in `out`.
         workers: threads, each writing one file at a time; by default one per core. The bytes do not depend on it.
         fsync: return only when everything is on the disk.
+        check: let transformers, in a child process, resolve the config and match every name and shape with the model
+            it makes of it; what it makes different is an error. Costs its start, about four seconds, beside the copying.
         keep: files that replacing `out` must not remove, such as the recipe's own.
-        on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, done,
-            and error or cancelled before this raises.
+        on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
+            (only waiting for it is left), done, and error or cancelled before this raises.
         cancelled: asked four times a second, and a last time before the model gets its name.
 
     Raises:
         InputError: the plan has errors, or `out` is refused.
-        SurgeonError: reading or writing failed.
+        SurgeonError: reading or writing failed, or what was written is not what was planned.
         Cancelled: `cancelled` said so.
     """
     emit = on_event or (lambda event: None)
     try:
         return _assemble(
-            _Job(plan, out, recipe or fresh(plan.recipe).text, shard_size, force, workers, fsync, tuple(keep)),
+            _Job(plan, out, recipe or fresh(plan.recipe).text, shard_size, force, workers, fsync, check, tuple(keep)),
             emit,
             _asker(cancelled),
         )
@@ -112,6 +116,7 @@ class _Job:
     force: bool
     workers: int | None
     fsync: bool
+    check: bool
     keep: tuple[Path, ...]
 
 
@@ -174,18 +179,46 @@ def _write(
     job: _Job, final: Path, layout: Layout, tracker: Tracker, emit: OnEvent, cancelled: Callable[[], bool]
 ) -> list[str]:
     try:
-        with destination.Workspace(final) as workspace:
+        with destination.Workspace(final) as workspace, _loading_back(job) as child:
             workers = max(1, min(job.workers or _cores(), len(layout.shards)))
             with _own_arithmetic(job.plan):
                 _fill(layout, workspace.folder, workers, job.fsync, tracker, emit, cancelled)
             names = companions.write_companions(job.plan, layout, workspace.folder, final.name, job.recipe, job.fsync)
             verify.check_written(workspace.folder, job.plan)
+            if child:
+                emit({"event": "check"})
+                _await(child, final, tracker, cancelled)
             if cancelled():
                 raise Cancelled
             workspace.publish(replace=job.force, flush=job.fsync)
     except OSError as error:
         raise destination.failed(error, final) from error
     return list(dict.fromkeys([*layout.file_names(), *names]))
+
+
+def _loading_back(job: _Job) -> contextlib.AbstractContextManager[LoadBack | None]:
+    """The load-back check, started before the copying that it works beside."""
+    if not job.check or job.plan.config is None:
+        return contextlib.nullcontext()
+    return LoadBack(job.plan.config, expectation(job.plan))
+
+
+def _await(child: LoadBack, final: Path, tracker: Tracker, cancelled: Callable[[], bool]) -> None:
+    """Take the check's outcome; SurgeonError when the output would not be the model that was planned."""
+
+    def pause() -> None:
+        if cancelled():
+            raise Cancelled
+
+    outcome = child.outcome(pause)
+    for warning in outcome.warnings:
+        tracker.warn(warning)
+    if outcome.errors:
+        raise SurgeonError(
+            f"the written model is not what was planned: {summary(outcome.errors)}",
+            where=str(final),
+            remedy="this is a mistake in surgeon; nothing was written, please report it (--no-check writes it anyway)",
+        )
 
 
 def _fill(

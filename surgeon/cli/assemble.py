@@ -39,6 +39,9 @@ def assemble(
     as_json: JsonOption = False,
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
     no_fsync: Annotated[bool, typer.Option("--no-fsync", help="Do not wait until all is on the disk.")] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not hold the config against what transformers makes of it.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files written at a time; by default one per core.")
     ] = None,
@@ -67,6 +70,7 @@ def assemble(
             force=force,
             workers=workers,
             fsync=not no_fsync,
+            check=not no_check,
             keep=(recipe,),
             on_event=_stopping(on_event, stop),
             cancelled=stop,
@@ -178,6 +182,8 @@ def _bar(layers: int) -> Iterator[Show]:
             progress.update(
                 task, completed=event["bytes"], total=event["total"], description=where, text=amount, refresh=True
             )
+        elif event["event"] == "check":
+            progress.update(task, description="checking the config", text="", refresh=True)
 
     with progress:
         task = progress.add_task("starting", total=None, text="")

@@ -98,7 +98,7 @@ def _run(folder: Path) -> None:
     document, plan = load_plan(recipe)
     refuse(plan, str(recipe))
     out = folder / "out" / recipe.stem
-    result = assemble(plan, out, recipe=document.text, force=True)
+    result = assemble(plan, out, recipe=document.text, force=True, check=True)
     print(
         f"assembled {recipe.name}: {plural(result.layers, 'layer')}, {number(result.parameters)} parameters, "
         f"{size(result.nbytes)}, written to {out}"
@@ -109,6 +109,7 @@ def _run(folder: Path) -> None:
     prompt = sets[0].probes[0].prompt
     done = last(session.run(subjects[out.name], session.Request(prompt=prompt, n=16)))
     print(f"prompt: {prompt}\nanswer: {done['text'].strip()}\n")
+    print(f"share of {len(sets[0].probes)} held-out prompts a skill that are answered exactly:")
     width = max(map(len, subjects)) + 2
     print(" " * width + "".join(f"{probes.name:>10}" for probes in sets))
     for name, subject in subjects.items():

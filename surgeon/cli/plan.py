@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from ..text import number, one_line, plural, ranges, size
 from .common import JsonOption, SetOption, bytes_option, load_plan
-from .table import pad, say, wrap
+from .table import pad, say
 
 if TYPE_CHECKING:
     from ..plan import Donor, Finding, Plan, PlannedLayer
@@ -70,7 +71,7 @@ def _donors(made: Plan) -> Iterator[str]:
 
 def _hanging(lead: str, text: str) -> list[str]:
     """Text behind a lead, its further lines standing in as far."""
-    first, *rest = wrap(text, WIDTH - len(lead))
+    first, *rest = textwrap.wrap(text, WIDTH - len(lead), break_on_hyphens=False) or [""]
     return [lead + first, *(" " * len(lead) + line for line in rest)]
 
 

@@ -138,8 +138,8 @@ def slices(
     for number, part in enumerate(parts):
         count = stack.length(part)
         here = tuple(range(first, min(first + count, stack.MAX_LAYERS)))
-        line = document.line("slices", number)
-        yield from _one_source(document, part, number, here)
+        line = document.line("slices", number) or document.line("models")
+        yield from _one_source(document, part, here, line)
         for index, source in enumerate(part.sources):
             place = document.line("slices", number, "sources", index, "layer_range")
             yield from _range(source, by_ref.get(source.model), names[source.model], here, place)
@@ -183,8 +183,7 @@ def _methods(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]:
         )
 
 
-def _one_source(document: Document, part: Slice, number: int, here: tuple[int, ...]) -> Iterator[Finding]:
-    line = document.line("slices", number)
+def _one_source(document: Document, part: Slice, here: tuple[int, ...], line: int | None) -> Iterator[Finding]:
     models = [source.model for source in part.sources]
     twice = sorted({model for model in models if models.count(model) > 1})
     if twice:

@@ -16,6 +16,8 @@ _WITH_MASKS = frozenset({"gpt2", "gpt_neox", "gptj", "gpt_neo", "codegen", "imag
 
 def is_buffer(donor: Checkpoint, suffix: str, entry: TensorEntry) -> bool:
     """Whether a layer's tensor is one that old checkpoints hold and transformers makes itself."""
+    if not suffix.endswith(("inv_freq", "bias")):
+        return False
     if _ROTARY.fullmatch(suffix):
         return True
     family = donor.config.model_type if donor.config else ""

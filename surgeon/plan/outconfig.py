@@ -104,7 +104,7 @@ def in_place(layers: Sequence[SourceLayer]) -> bool:
 
 
 def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """What ties layers to their places and surgeon cannot re-index: refused once layers move, or donors differ in it."""
+    """What ties layers to their places and cannot be re-indexed: refused once layers move, or donors differ in it."""
     assert template.config is not None
     still, base = in_place(layers), template.config
     if not still and (why := depth_bound(base)):

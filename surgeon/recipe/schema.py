@@ -46,9 +46,8 @@ def _model_text(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     """Whole numbers as mergekit takes them: 16, 16.0 and "16"."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    elif isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value):
+    integral = isinstance(value, float) and value.is_integer()
+    if integral or (isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value)):
         value = int(value)
     if type(value) is not int:
         raise ValueError("a layer is a whole number, counted from 0")

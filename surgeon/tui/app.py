@@ -32,7 +32,6 @@ class SurgeonApp(App[None]):
     TITLE = "surgeon"
     CSS = """
     Screen { background: $background; color: $foreground; }
-    Line { width: 1fr; }
     """
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar = []

@@ -103,7 +103,7 @@ class Surgery(Editing):
     def do_save_as(self, count: int | None) -> None:
         """Save under another name."""
         path = self.session.document.path
-        self.open_line(":", f"write {path.name if path else 'recipe.yaml'}")
+        self.open_line(":", f"write {path or 'recipe.yaml'}")
 
     def write(self, name: str) -> None:
         """Save to a name (the file's own without one); another existing file is asked about first."""
@@ -144,7 +144,7 @@ class Surgery(Editing):
             return
         self.surgeon.saved()
         self.run_worker(self.place_panes())
-        self.say(f"saved {path}")
+        self.say(f"saved {path.absolute()}")
 
     # -- other screens
 
@@ -168,7 +168,7 @@ class Surgery(Editing):
             self.refuse(f"it cannot be written yet: {self.session.plan.errors[0].sentence()} (f lists all)")
             return
         path = self.session.document.path
-        self.open_line(":", f"run ./{path.stem if path else 'model'}-out")
+        self.open_line(":", f"run {path.with_suffix('') if path else './model'}-out")
 
     def do_try_it(self, count: int | None) -> None:
         """Generate from the unwritten model."""

@@ -102,12 +102,12 @@ class TryScreen(ActionScreen):
         box.cursor_position = len(box.value)
         box.focus()
         self.set_interval(REDRAW, self._redraw)
-        self.say("enter generates; esc leaves the prompt: then s scores, b puts a donor beside, ? shows all keys")
+        self.say("enter generates; esc leaves the prompt, then s scores and b adds a donor")
         self.dirty = True
         if self.output is None and not self.session.plan.ok:
             self.say(f"it cannot be tried yet: {self.session.plan.errors[0].sentence()}", "error")
             return
-        self.run_worker(self.ask(self.left, {"prompt": None, "n": 0}, "loading"))
+        self.run_worker(self.ask(self.left, {"prompt": None}, "loading"))
 
     def on_unmount(self) -> None:
         """The child goes with the screen."""
