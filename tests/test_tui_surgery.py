@@ -179,7 +179,7 @@ async def test_a_finding_leads_to_its_layer(in_tmp: Path) -> None:
     async with application.run_test(size=(80, 24)) as pilot:
         await keys(pilot, "f")
         text = application.screen.query_one("#body").text
-        assert "does not exist" in text and "line 4" in text
+        assert "[5, 10]" in text and "line 4" in text
         await keys(pilot, "enter")
         stack = application.surgery.stack
         assert application.screen is application.surgery
