@@ -81,7 +81,7 @@ def assemble(
         workers: threads, each writing one file at a time; by default one per core. The bytes do not depend on it.
         fsync: return only when everything is on the disk.
         check: let transformers, in a child process, resolve the config and match every name and shape with the model
-            it makes of it; what it makes different is an error. Costs its start, about four seconds, beside the copying.
+            it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
         keep: files that replacing `out` must not remove, such as the recipe's own.
         on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
             (only waiting for it is left), done, and error or cancelled before this raises.

@@ -35,8 +35,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _NOT_MADE = "the written config was not checked with transformers"
 
 Expectation = dict[str, Any]
-"""JSON: `tensors` name -> [dtype, shape]; `layers`, each {attributes, donor, layer}; `donors` letter -> config.json;
-`base` the letter of the config's donor; `tied`, or null where nobody knows."""
+"""JSON: `tensors` name -> [dtype, shape]; `layers`, each {attributes, donor, layer}, or null where they are
+not known; `donors` letter -> config.json; `base` the letter of the config's donor; `tied`."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,23 @@ def expectation(plan: Plan) -> Expectation:
 
 def expectation_of(checkpoint: Checkpoint) -> Expectation:
     """What transformers should make of a checkpoint that nothing but itself is known of."""
+    config = checkpoint.config
+    rows: list[dict[str, Any]] | None = None
     # Of a family that surgeon does not know, its reading of the layers is a guess and proves nothing.
-    known = checkpoint.config is not None and checkpoint.config.family is not None
+    if config is not None and config.family is not None and checkpoint.naming is not None:
+        rows = [{"attributes": dict(layer.attributes)} for layer in checkpoint.layers]
     return {
-        "tensors": {name: [entry.dtype, list(entry.shape)] for name, entry in checkpoint.tensors.items()},
-        "layers": [{"attributes": dict(layer.attributes) if known else {}} for layer in checkpoint.layers],
+        "tensors": tensors_of(checkpoint),
+        "layers": rows,
         "donors": {},
         "base": None,
         "tied": checkpoint.tied,
     }
+
+
+def tensors_of(checkpoint: Checkpoint) -> dict[str, list[Any]]:
+    """The `tensors` of an expectation: what is on disk."""
+    return {name: [entry.dtype, list(entry.shape)] for name, entry in checkpoint.tensors.items()}
 
 
 class LoadBack:

@@ -160,14 +160,15 @@ def _progress(show: Show | None, silent: bool, layers: int) -> Iterator[Show]:
     elif silent:
         yield lambda event: None
     elif sys.stderr.isatty():
-        with _bar(layers) as bar:
-            yield bar
+        with bar(layers) as shown:
+            yield shown
     else:
         yield _lines(layers)
 
 
 @contextlib.contextmanager
-def _bar(layers: int) -> Iterator[Show]:
+def bar(layers: int) -> Iterator[Show]:
+    """A bar on stderr that shows progress events; gives what shows one."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 

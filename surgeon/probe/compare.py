@@ -14,7 +14,7 @@ from .resolved import CLASS, Resolved
 
 @dataclass(frozen=True)
 class _Named:
-    """An attribute with a name of its own: how it is said, and the config keys it comes from, the most telling first."""
+    """An attribute with a name: how it is said, and the config keys it comes from, the most telling first."""
 
     said: str
     keys: tuple[str, ...]
@@ -117,9 +117,7 @@ def _columns(out: Resolved, donor: Resolved) -> Iterator[_Column]:
         yield _Column(name, theirs, ours, "error" if _DECISIVE.search(name) else "warning")
 
 
-def _differs(
-    column: _Column, mine: Sequence[tuple[int, int]], letter: str, *, foreign: bool
-) -> Iterator[Mismatch]:
+def _differs(column: _Column, mine: Sequence[tuple[int, int]], letter: str, *, foreign: bool) -> Iterator[Mismatch]:
     """Where the output's layers are not what those of one donor were.
 
     What is the same in all layers of the donor, and in all of the output, is a setting of the whole model: the plan
@@ -136,9 +134,7 @@ def _differs(
         return
     index, entry = wrong[0]
     more = f"; layer {ranges(other for other, _ in wrong[1:])} too" if len(wrong) > 1 else ""
-    what = (
-        f"layer {entry} of {letter} has {_word(theirs[entry])}, and transformers makes it {_word(ours[index])}{more}"
-    )
+    what = f"layer {entry} of {letter} has {_word(theirs[entry])}, and transformers makes it {_word(ours[index])}{more}"
     yield Mismatch(index, name, theirs[entry], ours[index], what, column.severity)
 
 

@@ -140,4 +140,5 @@ def _explained(what: str, where: str, kind: type[SurgeonError]) -> Iterator[None
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise kind(what, where=where, why=one_line(lines[0]).rstrip(".")) from error
+        first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        raise kind(what, where=where, why=one_line(first).rstrip(".")) from error

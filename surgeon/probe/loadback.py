@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,11 +45,9 @@ def check(folder: Path, expected: Expectation) -> Outcome:
         return _checked(raw, expected, version)
     except SurgeonError as error:
         why = error.why or error.what
-        # What transformers cannot do with the donor as it is either says nothing about the output.
-        if ModelConfig.of(raw).quantisation or not _donor_loads(expected):
+        if _says_nothing(error) or ModelConfig.of(raw).quantisation or not _donor_loads(expected):
             return Outcome(False, f"transformers cannot build the model here ({why})", transformers=version)
-        key = next((key for key in ModelConfig.of(raw).text if key in why), CONFIG)
-        refused = Mismatch(None, key, None, None, f"transformers refuses the config ({why})")
+        refused = Mismatch(None, _key_in(why, raw), None, None, f"transformers refuses the config ({why})")
         return Outcome(True, "", "", version, (*_depth(raw, None, expected), refused))
 
 
@@ -60,13 +59,25 @@ def _unknown(raw: Mapping[str, Any]) -> str:
     return f"this transformers does not know the model type {one_line(kind)!r}{code}"
 
 
+def _says_nothing(error: SurgeonError) -> bool:
+    """Whether a failure is due to what is installed here: no class for the model, or a library that it needs."""
+    return error.__cause__ is None or isinstance(error.__cause__, ImportError)
+
+
+def _key_in(why: str, raw: Mapping[str, Any]) -> str:
+    """The config key that a message of transformers names, most of the time between backticks."""
+    keys = ModelConfig.of(dict(raw)).text
+    quoted = [word for word in re.findall(r"`(\w+)`", why) if word in keys]
+    return next(iter([*quoted, *(key for key in keys if re.search(rf"\b{re.escape(key)}\b", why))]), CONFIG)
+
+
 def _checked(raw: Mapping[str, Any], expected: Expectation, version: str) -> Outcome:
-    where = CONFIG
-    config = read_config(raw, where)
-    loaded = load_on_meta(config, {name: (code, tuple(shape)) for name, (code, shape) in _tensors(expected)}, where)
+    config = read_config(raw, CONFIG)
+    tensors = {name: (code, tuple(shape)) for name, (code, shape) in expected["tensors"].items()}
+    loaded = load_on_meta(config, tensors, CONFIG)
     model = loaded.model
     found = list(_depth(raw, depth_of(config), expected))
-    if not found:
+    if not found and expected["layers"] is not None:
         out = resolve(config, model)
         if out.depth is not None:
             text = ModelConfig.of(dict(raw)).text
@@ -76,12 +87,9 @@ def _checked(raw: Mapping[str, Any], expected: Expectation, version: str) -> Out
     return Outcome(True, "", type(model).__name__, version, tuple(found))
 
 
-def _tensors(expected: Expectation) -> Iterator[tuple[str, tuple[str, list[int]]]]:
-    for name, (code, shape) in expected["tensors"].items():
-        yield name, (code, shape)
-
-
 def _depth(raw: Mapping[str, Any], found: int | None, expected: Expectation) -> Iterator[Mismatch]:
+    if expected["layers"] is None:
+        return
     config = ModelConfig.of(dict(raw))
     wanted, key = len(expected["layers"]), config.depth_key or DEPTH_KEYS[0]
     found = config.depth if found is None else found
@@ -100,7 +108,10 @@ def _donors(expected: Expectation) -> dict[str, Resolved]:
 
 
 def _donor_loads(expected: Expectation) -> bool:
-    """Whether transformers can build the donor of the config; True where there is none to ask."""
+    """Whether transformers can build the donor of the config: if not, then failing on the output says nothing of it.
+
+    True where there is no donor to ask.
+    """
     raw = expected["donors"].get(expected["base"])
     if raw is None:
         return True

@@ -207,10 +207,11 @@ def _rows(text: Any, depth: int, layers: list[Any]) -> Iterator[Row]:
 
 def _lists(text: Any, depth: int) -> Iterator[tuple[str, list[Any]]]:
     for name, value in text.to_dict().items():
-        if isinstance(value, (list, tuple)) and len(value) == depth and _PER_LAYER.search(name):
-            # A list of layer indices that happens to name all of them is no list of values.
-            if list(value) != list(range(depth)):
-                yield name, list(value)
+        if not isinstance(value, (list, tuple)) or len(value) != depth or not _PER_LAYER.search(name):
+            continue
+        # A list of layer indices that happens to name all of them is no list of values.
+        if list(value) != list(range(depth)):
+            yield name, list(value)
 
 
 def _facts(layer: Any) -> Iterator[tuple[str, Any]]:

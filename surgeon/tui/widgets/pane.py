@@ -161,7 +161,7 @@ class Pane(Widget, can_focus=True):
         base = self.rich_style
         if y == 0:
             style = theme.BOLD if self.has_focus else theme.DIM
-            return strip_of([(text, piece + style) for text, piece in self.title], self.size.width, base)
+            return strip_of([(text, style + piece) for text, piece in self.title], self.size.width, base)
         index = self.top + y - 1
         if index >= len(self.rows):
             return strip_of([], self.size.width, base)

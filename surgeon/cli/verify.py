@@ -1,0 +1,177 @@
+"""`surgeon verify OUT`: is a checkpoint what its config, its recipe and its donors say?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError, SurgeonError
+from ..text import one_line, plural, size
+from .common import JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from ..assemble.audit import Audit
+    from ..assemble.tracker import OnEvent
+    from ..checkpoint import Checkpoint
+    from ..plan import Plan
+
+SHOWN = 20
+"""Problems that are printed; `--json` lists all."""
+
+
+def verify(
+    out: Annotated[str, typer.Argument(help="A checkpoint, such as an assembled one.", metavar="OUT")],
+    smoke: Annotated[bool, typer.Option("--smoke", help="Load it as well and run a forward pass.")] = False,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether a checkpoint is what its config, its recipe and its donors say."""
+    from ..assemble.audit import Audit
+
+    audit = Audit()
+    checkpoint = _open(out, audit)
+    if checkpoint is not None:
+        _verify(checkpoint, audit, sets)
+        if smoke:
+            _smoke(checkpoint, audit)
+    if as_json:
+        print(json.dumps({"out": out, "ok": not audit.problems, **asdict(audit)}, indent=2))
+    else:
+        _print(out, checkpoint, audit)
+    if audit.problems:
+        raise SurgeonError(f"{plural(len(audit.problems), 'thing')} wrong", where=out)
+
+
+def _open(out: str, audit: Audit) -> Checkpoint | None:
+    """The checkpoint; what cannot be opened for what is in it is a problem, not a mistake of the user.
+
+    Raises:
+        InputError: there is no checkpoint of that name.
+    """
+    from ..assemble.audit import Problem
+    from ..checkpoint import open_checkpoint
+    from ..checkpoint.locate import find
+
+    path = find(out)
+    if path.is_dir() and not any(path.glob("*.safetensors*")):
+        raise InputError("the folder holds no safetensors", where=out, remedy="give the folder of a checkpoint")
+    try:
+        return open_checkpoint(out)
+    except InputError as error:
+        where = error.where.removeprefix(f"{path}/") if error.where != str(path) else ""
+        audit.problems.append(Problem(f"{error.what}, because {error.why}" if error.why else error.what, where))
+        return None
+
+
+def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> None:
+    """Everything but the forward pass. transformers looks at the config while the bytes are compared."""
+    from ..assemble import audit as audits
+    from ..assemble.loadback import LoadBack, Outcome, expectation, expectation_of, tensors_of
+
+    audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
+    plan = _plan(checkpoint, audit, sets)
+    if checkpoint.config is None:
+        audit.unchecked.append("the config: there is no config.json")
+        return
+    audit.take(audits.table_problems(checkpoint), "the layer table: as config.json says")
+    expected = {**expectation(plan), "tensors": tensors_of(checkpoint)} if plan else expectation_of(checkpoint)
+    # A config that counts other layers than there are is told of, and not built: it may count a billion.
+    whole = checkpoint.config.depth in (None, checkpoint.depth)
+    with LoadBack(checkpoint.config.raw, expected) if whole else nullcontext() as child:
+        if plan:
+            _compare(checkpoint, plan, audit)
+        outcome = child.outcome() if child else Outcome(False, "not all layers of its config are there")
+    if not outcome.checked:
+        audit.unchecked.append(f"what transformers makes of it: {outcome.why}")
+        return
+    audit.take(
+        audits.load_problems(outcome.errors, list(audit.problems), checkpoint.naming),
+        f"transformers {outcome.transformers} makes a {outcome.model} of it, every tensor in its place",
+    )
+    audit.unchecked += outcome.warnings
+
+
+def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan | None:
+    """The plan of the recipe that lies beside the weights; None, and why, where there is none to compare with."""
+    from ..assemble.companions import RECIPE
+    from .common import load_plan
+
+    path = checkpoint.folder / RECIPE
+    if not path.is_file():
+        audit.unchecked.append(f"recipe and donors: there is no {RECIPE}")
+        return None
+    try:
+        _, plan = load_plan(path, sets)
+    except SurgeonError as error:
+        if sets:
+            raise
+        audit.unchecked.append(f"recipe and donors: {error.sentence().rstrip('.')}")
+        return None
+    if not plan.ok:
+        audit.unchecked.append(f"recipe and donors: {plan.errors[0].sentence().rstrip('.')} (--set names a donor anew)")
+        return None
+    return plan
+
+
+def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit) -> None:
+    from ..assemble import audit as audits
+
+    audit.take(
+        audits.plan_problems(checkpoint, plan), "names, shapes, dtypes, config and tokenizer: as the recipe has them"
+    )
+    pairs = audits.copied(checkpoint, plan)
+    total = sum(entry.nbytes for _, entry in pairs)
+    with _progress(plan) as show:
+        audit.take(
+            audits.byte_problems(pairs, plan, show),
+            f"{plural(len(pairs), 'tensor')}, {size(total)}: their donors' to the bit",
+        )
+    if note := audits.computed(plan):
+        audit.unchecked.append(note)
+
+
+def _progress(plan: Plan) -> AbstractContextManager[OnEvent]:
+    """A bar on a terminal, else nothing."""
+    from .assemble import bar
+
+    return bar(len(plan.layers)) if sys.stderr.isatty() else nullcontext(lambda event: None)
+
+
+def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:
+    """A forward pass."""
+    from ..assemble.audit import Problem
+    from ..probe.measure import finite_on_ids
+    from ..probe.subject import from_checkpoint
+
+    try:
+        subject = from_checkpoint(checkpoint)
+        if not finite_on_ids(subject):
+            audit.problems.append(Problem("a forward pass gives logits that are not finite"))
+            return
+    except InputError as error:
+        audit.unchecked.append(f"a forward pass: {error.sentence().rstrip('.')}")
+    except SurgeonError as error:
+        audit.problems.append(Problem(f"a forward pass fails: {error.sentence().rstrip('.')}"))
+    else:
+        audit.checked.append(f"a forward pass on {subject.device}: finite logits")
+
+
+def _print(out: str, checkpoint: Checkpoint | None, audit: Audit) -> None:
+    from ..assemble.audit import summary
+
+    if checkpoint is not None:
+        print(f"{one_line(out)}: {summary(checkpoint)}")
+    for line in audit.checked:
+        print(f"  ok           {one_line(line)}")
+    for line in audit.unchecked:
+        print(f"  not checked  {one_line(line)}")
+    for problem in audit.problems[:SHOWN]:
+        print(f"  WRONG        {problem.sentence()}")
+    if len(audit.problems) > SHOWN:
+        print(f"  and {len(audit.problems) - SHOWN} more (--json lists all)")
+    sys.stdout.flush()
