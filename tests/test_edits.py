@@ -103,7 +103,7 @@ def _at(old: Cells, edit: Any) -> int:
     return len(old) if edit.at is None else int(edit.at)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(recipes, st.data())
 def test_every_edit_does_to_the_stack_what_a_list_would(start: Recipe, data: st.DataObject) -> None:
     old = cells(start)
@@ -111,7 +111,7 @@ def test_every_edit_does_to_the_stack_what_a_list_would(start: Recipe, data: st.
     assert cells(edit.apply(start, depth_of)) == ORACLE[type(edit)](old, edit)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(recipes, st.data())
 def test_layers_keep_their_factors_wherever_they_go(start: Recipe, data: st.DataObject) -> None:
     old = factors(start)
@@ -121,7 +121,7 @@ def test_layers_keep_their_factors_wherever_they_go(start: Recipe, data: st.Data
     assert factors(edit.apply(start, depth_of)) == ORACLE[type(edit)](old, edit)  # type: ignore[arg-type]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(recipes, st.data())
 def test_a_scale_is_what_was_asked_for_and_nothing_else(start: Recipe, data: st.DataObject) -> None:
     old = factors(start)

@@ -183,6 +183,8 @@ def test_donors_of_another_shape_or_kind(tmp_path: Path, b: dict[str, Any], code
     assert finding.remedy
     assert finding.layers == (2, 3)
     assert finding.line == 4
+    if code == "architecture":
+        assert "tensor-set" not in [other.code for other in plan.findings]
 
 
 @pytest.mark.parametrize(
@@ -366,6 +368,7 @@ def test_filters_that_match_nothing(pair: Path) -> None:
     finding = found(plan_of(pair, text), "filter")
     assert "'o_porj'" in finding.what
     assert finding.remedy == "did you mean 'o_proj'?"
+    assert finding.line == 4
     beyond = stack_of(("a", 0, 2), ("a", 2, 4)) + "  parameters: {scale: [{filter: layers.0., value: 2}]}\n"
     assert "'layers.0.'" in found(plan_of(pair, beyond), "filter").what
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from tui import SIZES, app, command, donors, keys, line
 
 from surgeon.checkpoint import open_checkpoint
+from surgeon.jobs import job as jobs
 from surgeon.tui.screens.dialogs import Ask
 from surgeon.tui.screens.run import RunScreen
 from surgeon.tui.screens.try_it import TryScreen
@@ -26,6 +27,17 @@ async def until(pilot: Pilot[None], ready: Callable[[], bool], seconds: float = 
             return
         await asyncio.sleep(0.1)
     raise AssertionError("it never happened")
+
+
+@pytest.fixture(autouse=True)
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs leave out the load-back check, which takes seconds and is tested elsewhere."""
+    start = jobs.start
+
+    def quick(verb: str, arguments: Sequence[str], recipe: str) -> jobs.Job:
+        return start(verb, [*arguments, "--no-check"] if verb == "assemble" else arguments, recipe)
+
+    monkeypatch.setattr(jobs, "start", quick)
 
 
 @pytest.mark.parametrize("size", SIZES)

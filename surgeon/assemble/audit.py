@@ -14,8 +14,11 @@ from ..plan.types import Copy, Donor, Plan, PlannedTensor
 from ..text import one_line, plural, ranges, size
 from .companions import CONFIG
 from .copy import BUFFER, Sources, read_exactly
-from .loadback import Mismatch
+from .loadback import Mismatch, key_of
 from .tracker import OnEvent, Reporter, Tracker, places
+
+_MISSING = 100
+"""Missing layers that are named."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,17 @@ def table_problems(checkpoint: Checkpoint) -> Iterator[Problem]:
     config = checkpoint.config
     if config is None or checkpoint.naming is None:
         return
-    here = {layer.index for layer in checkpoint.layers}
-    missing = sorted(set(range(config.depth or 0)) - here)
+    here, depth = {layer.index for layer in checkpoint.layers}, config.depth or 0
+    # A config is untrusted and may count a billion layers: the first that are missing are enough.
+    missing = [index for index in range(min(depth, len(here) + _MISSING)) if index not in here]
     if missing:
-        what = f"config.json counts {plural(config.depth or 0, 'layer')}, and the files lack layer {ranges(missing)}"
+        what = f"config.json counts {plural(depth, 'layer')}, and the files lack layer {ranges(missing)}"
         yield Problem(what, CONFIG, layer=missing[0], key=config.depth_key or "")
     for layer in checkpoint.layers:
-        for key, value in layer.attributes.items():
+        for attribute, value in layer.attributes.items():
             if value is None:
-                yield Problem(
-                    f"config.json does not say its {key}, because a list in it is too short", CONFIG, layer=layer.index
-                )
+                what = f"the config does not say the layer's {attribute} (is a list too short?)"
+                yield Problem(what, CONFIG, layer=layer.index, key=key_of(attribute, config.text))
 
 
 def plan_problems(checkpoint: Checkpoint, plan: Plan) -> Iterator[Problem]:
@@ -84,11 +87,11 @@ def plan_problems(checkpoint: Checkpoint, plan: Plan) -> Iterator[Problem]:
         yield Problem(what, CONFIG, layer=index, key=key)
     if checkpoint.depth == len(plan.layers):
         for have, want in zip(checkpoint.layers, plan.layers, strict=True):
-            for key in have.attributes.keys() | want.attributes.keys():
-                mine, theirs = have.attributes.get(key), want.attributes.get(key)
-                if mine != theirs:
-                    what = f"it is {one_line(mine)}, and {want.label} has {one_line(theirs)}"
-                    yield Problem(what, CONFIG, layer=want.index, key=key)
+            for name in sorted(have.attributes.keys() | want.attributes.keys()):
+                mine, theirs = have.attributes.get(name), want.attributes.get(name)
+                if mine != theirs and checkpoint.config:
+                    what = f"its {name} is {one_line(mine)}, and {want.label} has {one_line(theirs)}"
+                    yield Problem(what, CONFIG, layer=want.index, key=key_of(name, checkpoint.config.text))
     for name, path in plan.files.items():
         if why := _file_differs(checkpoint.folder / name, path):
             yield Problem(why, name)
@@ -172,6 +175,7 @@ def byte_problems(
                 donor = _named(plan.donors[tensor.donor], theirs)
                 what = f"byte {at:,} of {entry.nbytes:,} is not that of {donor}"
                 yield Problem(what, entry.file.name, tensor.name, layer)
+        reporter.tick(last=True)
     finally:
         compare.close()
 

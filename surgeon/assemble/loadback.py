@@ -39,6 +39,27 @@ Expectation = dict[str, Any]
 not known; `donors` letter -> config.json; `base` the letter of the config's donor; `tied`."""
 
 
+_KEYS = {
+    "attention": (
+        "layer_types", "layers_block_type", "attention_types", "sliding_window_pattern", "_sliding_window_pattern",
+        "max_window_layers", "use_sliding_window", "sliding_window",
+    ),
+    "window": ("sliding_window",),
+    "rope": ("no_rope_layers", "no_rope_layer_interval"),
+    "mlp": (
+        "mlp_layer_types", "mlp_only_layers", "decoder_sparse_step", "first_k_dense_replace", "num_experts",
+        "num_local_experts",
+    ),
+}  # fmt: skip
+"""For each attribute of a layer the config keys it may come from, the most telling first."""
+
+
+def key_of(attribute: str, text: Mapping[str, Any]) -> str:
+    """The config key that an attribute of the layers comes from, in the text model's part of a config.json."""
+    keys = _KEYS.get(attribute, (attribute,))
+    return next((key for key in keys if key in text), keys[0])
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """One thing that transformers would make different from what was wanted.

@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .families import FAMILIES, UNKNOWN, Family
+from .layerrules import ATTENTION_NAMES, WINDOW_KEYS, ruled
 from .rope import resolved_rope
+
+__all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]
 
 NESTED = ("text_config", "llm_config", "language_config")
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
+"""Where nemotron_h says its depth, by their length."""
 _MAX_WINDOW_LAYERS = 28
-
-ATTENTION_NAMES = {
-    "attention": "full",
-    "mamba": "linear",
-    "full_attention": "full",
-    "sliding_attention": "sliding",
-    "chunked_attention": "chunked",
-    "linear_attention": "linear",
-}
-"""What a `layer_types` list says, in one word; older spellings before the ones they became."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,11 @@ class ModelConfig:
     @property
     def depth(self) -> int | None:
         """The number of layers the config states."""
-        return self.natural(*DEPTH_KEYS)
+        stated = self.natural(*DEPTH_KEYS)
+        if stated is None and self.model_type == "nemotron_h":
+            given = self.get(*_DEPTH_BY)
+            return len(given) if isinstance(given, (list, str)) else None
+        return stated
 
     @property
     def hidden_size(self) -> int | None:
@@ -132,6 +131,9 @@ class ModelConfig:
         family = self.family or UNKNOWN
         if family.switch and self.text.get("use_sliding_window") is not True:
             return None
+        if self.model_type in WINDOW_KEYS:
+            key, absent = WINDOW_KEYS[self.model_type]
+            return absent if (stated := self.natural(key)) is None else stated
         return self.natural("sliding_window") if "sliding_window" in self.text else family.window
 
     @property
@@ -181,9 +183,10 @@ def layer_attributes(config: ModelConfig, depth: int) -> list[dict[str, Any]]:
     Keys: `attention` (full, sliding, ...), `window` (tokens, only where it slides), `rope` (False where a layer has
     none), `mlp` (dense or experts). Lists in the config that are too short leave the attribute `None`.
     """
-    rope = _rope_layers(config, depth)
-    attention = list(_attention(config, depth, rope))
-    mlp = list(_mlp(config, depth))
+    said = ruled(config.model_type, config.text, depth)
+    rope = said.get("rope") or _rope_layers(config, depth)
+    attention = said.get("attention") or list(_attention(config, depth, rope))
+    mlp = said.get("mlp") or list(_mlp(config, depth))
     rows: list[dict[str, Any]] = []
     for index in range(depth):
         row: dict[str, Any] = {"attention": attention[index]}

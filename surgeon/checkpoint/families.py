@@ -21,6 +21,8 @@ TOKEN_EMBEDDINGS = (
     "word_embeddings.",
     "embeddings.",
     "embedding.",
+    "tokens_embed.",
+    "w.",
 )
 """Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
 
@@ -52,12 +54,14 @@ LAYOUTS = (
         ("embed_tokens.",),
         ("norm.", "final_layernorm."),
     ),
-    Layout(("gpt_neox.",), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),
+    Layout(("gpt_neox.", "gpt_neox_japanese."), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),
+    Layout(("biogpt.",), "layers.", ("embed_tokens.", "embed_positions."), ("layer_norm.",), ("output_projection.",)),
+    Layout(("model.", ""), "layers.", ("embeddings.",), ("final_norm.",), ("decoder.", "lm_head.")),
     Layout(
         ("transformer.", ""),
         "h.",
-        ("wte.", "wpe.", "word_embeddings.", "word_embeddings_layernorm."),
-        ("ln_f.",),
+        ("wte.", "wpe.", "word_embeddings.", "word_embeddings_layernorm.", "tokens_embed.", "positions_embed.", "w."),
+        ("ln_f.", "layernorm."),
     ),
     Layout(("transformer.", ""), "blocks.", ("wte.", "wpe.", "emb_norm."), ("norm_f.",)),
     Layout(

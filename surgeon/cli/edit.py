@@ -87,6 +87,7 @@ def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Re
     """The recipe after all edits; donors keep the letters they have at the start, new ones get the next."""
     from ..plan import Donors
     from ..plan.donors import located
+    from ..plan.expansion import completed
     from ..recipe import grammar
 
     assert document.path is not None
@@ -99,7 +100,7 @@ def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Re
         typed = grammar.parse(text, models)
         change = grammar.renamed(typed, partial(_localised, models, folder))
         try:
-            recipe = change.apply(recipe, known.depth)
+            recipe = completed(change, recipe, known).apply(recipe, known.depth)
         except InputError as error:
             where = f"edit {text!r}" + (f", {error.where}" if error.where else "")
             raise InputError(error.what, where=where, why=error.why, remedy=error.remedy) from error

@@ -58,8 +58,8 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
     from ..checkpoint.locate import find
 
     path = find(out)
-    if path.is_dir() and not any(path.glob("*.safetensors*")):
-        raise InputError("the folder holds no safetensors", where=out, remedy="give the folder of a checkpoint")
+    if not any(path.glob("*.safetensors*")) if path.is_dir() else path.suffix != ".safetensors":
+        raise InputError("this holds no safetensors", where=out, remedy="give the folder of a checkpoint")
     try:
         return open_checkpoint(out)
     except InputError as error:

@@ -74,12 +74,18 @@ def compare(
         if used[donor.letter]:
             yield from _rope(donor, template, *here)
             yield from _settings(donor, template, *here)
-    yield from _tensor_sets(donors, template, layers, lines)
+    kin = [donor for donor in donors if _same_family(donor, template)]
+    yield from _tensor_sets(kin, template, layers, lines)
     yield from _dtypes(donors, used, dtype)
 
 
 def _uses(layer: PlannedLayer, letter: str) -> bool:
     return any(source == letter for source, _ in layer.sources)
+
+
+def _same_family(donor: Donor, template: Donor) -> bool:
+    one, other = donor.checkpoint.config, template.checkpoint.config
+    return one is not None and other is not None and _same_architecture(one, other)
 
 
 def _same_architecture(one: ModelConfig, other: ModelConfig) -> bool:

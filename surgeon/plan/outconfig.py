@@ -8,17 +8,21 @@ cannot be represented, and that is an error, never a wrong config.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
+from ..checkpoint.layerrules import NEEDED, VALUE_LISTS, rules, write_rules
 from ..text import one_line, ranges
-from .suspects import LISTS, depth_bound, suspects
+from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, depth_bound, end_bound, suspects
 from .types import Finding
 
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
 _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
+
+_NAMES = {"attention": "attention kind", "window": "sliding window", "rope": "rope", "mlp": "kind of MLP"}
 
 SourceLayer = tuple[Checkpoint, int]
 Row = dict[str, Any]
@@ -47,8 +51,13 @@ def output_config(
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
     _gather_lists(config.text, layers)
+    findings += _gather_values(config.text, layers)
     wanted, notes = _wanted(config, template, layers)
     findings += notes
+    if not in_place(layers):
+        findings += _drop_predictors(config.text)
+        findings += _rescale(config, layers)
+        write_rules(config.model_type, config.text, {key: [row.get(key) for row in wanted] for key in _NAMES})
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
     if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
@@ -107,7 +116,8 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
     """What ties layers to their places and cannot be re-indexed: refused once layers move, or donors differ in it."""
     assert template.config is not None
     still, base = in_place(layers), template.config
-    if not still and (why := depth_bound(base)):
+    why = depth_bound(base) or end_bound(base, template.depth, [index for _, index in layers])
+    if not still and why:
         yield _cannot(f"layers of {one_line(base.model_type)} in other places", why)
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     reported: set[str] = set()
@@ -123,7 +133,7 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
 
 def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
     for key in LISTS:
-        gathered = []
+        gathered: list[Any] = []
         for donor, index in layers:
             assert donor.config is not None
             values = donor.config.text.get(key)
@@ -137,8 +147,60 @@ def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
         text.pop(key, None)
 
 
+def _gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """Lists of plain values, of which every donor has one or none has."""
+    for key in VALUE_LISTS:
+        values = [donor.config.text.get(key) if donor.config else None for donor, _ in layers]
+        listed = [value for value in values if isinstance(value, list)]
+        if not listed and not isinstance(text.get(key), list):
+            continue
+        if len(listed) == len(layers) and all(
+            index < len(value) for value, (_, index) in zip(listed, layers, strict=True)
+        ):
+            text[key] = [value[index] for value, (_, index) in zip(listed, layers, strict=True)]
+        else:
+            yield _cannot(f"what `{key}` says of each layer", "not every layer has an entry in its donor's list")
+
+
+def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
+    """Layers that predict several tokens at once stay behind, and the config says so."""
+    counted = [key for key in MTP_COUNTS if type(text.get(key)) is int and text[key] > 0]
+    for key in counted:
+        text[key] = 0
+    for key in MTP_LISTS:
+        text.pop(key, None)
+    if counted:
+        yield Finding(
+            "note",
+            "mtp",
+            f"Layers for predicting several tokens at once stay behind, and {counted[0]} becomes 0",
+            "they stand after the last layer and were trained for the donor's own stack",
+        )
+
+
+def _rescale(config: ModelConfig, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """minicpm3 scales what a layer adds by scale_depth / sqrt(depth): another depth needs another scale_depth."""
+    if config.model_type != "minicpm3":
+        return
+    scales = {
+        value / math.sqrt(donor.depth) if isinstance(value := donor.config.text.get("scale_depth"), (int, float)) else 1
+        for donor, _ in layers
+        if donor.config
+    }
+    if len(scales) > 1:
+        yield _cannot("the residual scale of each layer", "scale_depth / sqrt(depth) is not the same in the donors")
+        return
+    (scale,), root = scales, math.sqrt(len(layers))
+    near = scale * root
+    # The neighbours too, so that the division gives back the very same number.
+    choices = (near, math.nextafter(near, 0.0), math.nextafter(near, math.inf))
+    config.text["scale_depth"] = next((choice for choice in choices if choice / root == scale), near)
+
+
 def _lists_attention(config: ModelConfig) -> bool:
     """Whether the config can say of each layer by itself how it attends."""
+    if any(rule.attribute == "attention" for rule in rules(config.model_type)):
+        return True
     return config.family.explicit if config.family else isinstance(config.text.get("layer_types"), list)
 
 
@@ -219,8 +281,10 @@ def _write_mlp(config: ModelConfig, wanted: Sequence[Row]) -> None:
 
 def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     got = layer_attributes(config, len(wanted))
-    names = {"attention": "attention kind", "window": "sliding window", "rope": "rope", "mlp": "kind of MLP"}
-    for attribute, name in names.items():
+    present = {row["attention"] for row in wanted}
+    if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
+        yield _cannot(f"a stack without a layer of {lacking[0]} attention", f"{config.model_type} needs one of each kind")
+    for attribute, name in _NAMES.items():
         wrong = [
             index
             for index, (have, want) in enumerate(zip(got, wanted, strict=True))

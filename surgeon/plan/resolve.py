@@ -13,7 +13,7 @@ from ..recipe.document import Document
 from ..recipe.parameters import lookup, position
 from ..recipe.schema import End, Recipe, Slice
 from ..text import one_line
-from . import checks, leftovers, scaling
+from . import checks, leftovers, lints, scaling
 from .compare import compare, compare_ends, compare_tokenizers
 from .donors import Donors
 from .ends import Owners, owners, plan_ends
@@ -237,7 +237,7 @@ def _assembled(
             vocab_size=embeddings.vocab_size if embeddings else None,
         )
         findings += [*problems, *scaling.filters(document, context.slices, layers, ends)]
-        findings += scaling.without_effect(layers)
+        findings += lints.lints(document, context.slices, template, used, layers)
     plan = _finished(document, by_letter, tuple(layers), template, findings, ends, extra, config)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)

@@ -1,4 +1,4 @@
-"""Factors on tensors: what a recipe's `scale` is worth for each, and where it would do nothing."""
+"""Factors on tensors: what a recipe's `scale` is worth for each, and what it cannot be applied to."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from ..recipe.document import Document
 from ..recipe.parameters import filter_of, lookup, rules
 from ..recipe.schema import Recipe, Slice, Source
 from ..text import nearest, one_line
-from .types import Convert, Finding, PlannedEnd, PlannedLayer, PlannedTensor
-
-_NORMED = {"q_proj.weight": "q_norm", "k_proj.weight": "k_norm"}
-_OUTPUTS = {"o_proj.weight": "self_attn", "down_proj.weight": "mlp"}
+from .types import Finding, PlannedEnd, PlannedLayer, PlannedTensor
 
 
 def factor(recipe: Recipe, part: Slice, source: Source, name: str, t: float) -> float | None:
@@ -43,9 +40,10 @@ def filters(
     everything = set().union(*by_slice.values())
     yield from _unmatched(document.recipe.parameters, everything, document.line("parameters", "scale"))
     for number, part in enumerate(parts):
-        line = document.line("slices", number)
-        for table in (part.parameters, *(source.parameters for source in part.sources)):
-            yield from _unmatched(table, by_slice[number], line)
+        yield from _unmatched(part.parameters, by_slice[number], document.line("slices", number, "parameters"))
+        for index, source in enumerate(part.sources):
+            line = document.line("slices", number, "sources", index, "parameters")
+            yield from _unmatched(source.parameters, by_slice[number], line)
 
 
 def _names(tensors: Sequence[PlannedTensor]) -> set[str]:
@@ -67,34 +65,6 @@ def _unmatched(table: Mapping[str, Any], names: set[str], line: int | None) -> I
                 f"did you mean {one_line(guess)!r}?" if guess else "see the names with `surgeon inspect --tensors`",
                 line=line,
             )
-
-
-def without_effect(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """Factors on what a norm makes the same again right after."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for layer in layers:
-        suffixes = {tensor.place.suffix for tensor in layer.tensors}
-        sandwich = any(suffix.startswith("post_feedforward_layernorm.") for suffix in suffixes)
-        for tensor in layer.tensors:
-            source = tensor.source
-            if not isinstance(source, Convert) or source.factor in (1.0, 0.0):
-                continue
-            kind = ".".join(tensor.place.suffix.rsplit(".", 2)[-2:])
-            norm = _NORMED.get(kind)
-            if norm and any(f".{norm}." in suffix for suffix in suffixes):
-                found.setdefault((kind, norm), []).append(layer.index)
-            elif kind in _OUTPUTS and sandwich:
-                after = "post_attention_layernorm" if kind == "o_proj.weight" else "post_feedforward_layernorm"
-                found.setdefault((kind, after), []).append(layer.index)
-    for (kind, norm), indices in found.items():
-        yield Finding(
-            "warning",
-            "scale-no-effect",
-            f"The scale of {kind} has no effect",
-            f"{norm} follows it in this family and gives its output the same size again",
-            f"scale {norm} instead",
-            tuple(indices),
-        )
 
 
 def frozen(asked: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:

@@ -7,20 +7,26 @@ count layers is, because a config that goes on counting the old layers loads and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
+from ..checkpoint.layerrules import FILLED, VALUE_LISTS, rule_keys
 
-LISTS = ("layer_types", "no_rope_layers", "mlp_layer_types")
+LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
 
+MTP_COUNTS = ("num_nextn_predict_layers", "num_mtp_layers")
+MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern")
+"""What a config says of layers for predicting several tokens at once, which come after the others."""
+
 _REWRITTEN = frozenset({
-    *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval",
+    *MTP_COUNTS, *MTP_LISTS, *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval",
     "max_window_layers", "use_sliding_window", "mlp_only_layers", "decoder_sparse_step", "first_k_dense_replace",
 })  # fmt: skip
 """Keys that the output's config is made to say the right thing by."""
 
 _DEPTH_MATHS = ("scale_attn_by_inverse_layer_idx", "rescale_every", "scale_depth", "rescale_layer", "use_depth_scaled")
+_COMPENSATED = {("scale_depth", "minicpm3")}
 _COUNTS = re.compile(
     r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage"
 )
@@ -43,16 +49,25 @@ _DEPTH_BOUND = {
     "gemma4_text": _SHARING,
     "gemma4_unified": _SHARING,
     "gemma4_unified_text": _SHARING,
-    "gpt_neox_japanese": "only its last layer has a bias",
-    "minicpm3": "its residual scale depends on the depth",
     "minimax": "its decay depends on a layer's index and the depth",
-    "modernbert-decoder": "its first layer lacks a norm that the others have",
-    "recurrent_gemma": "its block types repeat from the first layer on",
     "rwkv": "its weights are rescaled by the layer's index",
     "zamba": _ZAMBA,
     "zamba2": _ZAMBA,
 }
 """Model types whose computation depends on where a layer stands, whatever their config says."""
+
+
+_FIRST_BOUND = {"modernbert-decoder": "its first layer lacks a norm that the others have"}
+_LAST_BOUND = {"gpt_neox_japanese": "only its last layer has a bias"}
+"""Model types whose first or last layer is unlike the others."""
+
+
+def end_bound(config: ModelConfig, depth: int, indices: Sequence[int]) -> str | None:
+    """Why layers of this model type cannot come in the order of `indices`, where one of its ends is special."""
+    first, last = _FIRST_BOUND.get(config.model_type), _LAST_BOUND.get(config.model_type)
+    if first and (indices[0] != 0 or 0 in indices[1:]):
+        return first
+    return last if last and (indices[-1] != depth - 1 or depth - 1 in indices[:-1]) else None
 
 
 def depth_bound(config: ModelConfig) -> str | None:
@@ -66,10 +81,14 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     vision = config.raw.get("vision_config")
     if isinstance(vision, dict) and vision.get("deepstack_visual_indexes"):
         yield "deepstack_visual_indexes", "the features of images enter the first layers by their position"
+    for key, kinds in FILLED.items():
+        if config.model_type in kinds and not isinstance(config.text.get(key), list) and config.family is None:
+            yield key, f"config.json leaves out this list, and surgeon has no rule for what it then is in {kind}"
+    known = rule_keys(config.model_type)
     for key, value in config.text.items():
-        if key in _DEPTH_MATHS and value:
+        if key in _DEPTH_MATHS and value and (key, config.model_type) not in _COMPENSATED:
             yield key, "it makes the computation depend on the depth or on a layer's position"
-        elif key in LISTS or not value:
+        elif key in LISTS or key in known or not value or (key in VALUE_LISTS and isinstance(value, list)):
             continue
         elif isinstance(value, list) and len(value) == depth > 2 and key not in _NOT_BY_LAYER:
             yield key, f"it has one entry per layer, and surgeon has no rule for it in {kind}"

@@ -7,37 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..assemble.loadback import Mismatch
+from ..assemble.loadback import Mismatch, key_of
 from ..text import one_line, ranges
 from .resolved import CLASS, Resolved
 
-
-@dataclass(frozen=True)
-class _Named:
-    """An attribute with a name: how it is said, and the config keys it comes from, the most telling first."""
-
-    said: str
-    keys: tuple[str, ...]
-
-
-_NAMED = {
-    "attention": _Named(
-        "attention",
-        (
-            "layer_types", "layers_block_type", "attention_types", "sliding_window_pattern", "_sliding_window_pattern",
-            "max_window_layers", "use_sliding_window", "sliding_window",
-        ),
-    ),
-    "window": _Named("sliding window", ("sliding_window",)),
-    "rope": _Named("rope", ("no_rope_layers", "no_rope_layer_interval")),
-    "mlp": _Named(
-        "MLP",
-        (
-            "mlp_layer_types", "mlp_only_layers", "decoder_sparse_step", "first_k_dense_replace", "num_experts",
-            "num_local_experts",
-        ),
-    ),
-}  # fmt: skip
+_SAID = {"attention": "attention", "window": "sliding window", "rope": "rope", "mlp": "MLP"}
 
 _DECISIVE = re.compile(rf"(^|\.)({CLASS}|\w*(sliding|window|rope|attention_type|layer_type|block_type|cross)\w*)$")
 """Values in modules that change what a layer computes; of others that differ nobody can say, so they are told."""
@@ -89,14 +63,13 @@ def _named(
     """Attributes that have a name: as surgeon wants them, or as the same reading finds them in the donor."""
     for index, (row, layer) in enumerate(zip(out.rows, layers, strict=True)):
         theirs = _donor_row(layer, donors)
-        for name, named in _NAMED.items():
+        for name, said in _SAID.items():
             wanted, have = layer["attributes"].get(name), row.get(name)
             if wanted is None or name not in row or have in (wanted, theirs.get(name, wanted)):
                 continue
             wanted = theirs.get(name, wanted)
-            key = next((key for key in named.keys if key in text), named.keys[0])
-            message = f"the {named.said} should be {_word(wanted)}, and transformers makes it {_word(have)}"
-            yield Mismatch(index, key, wanted, have, message)
+            message = f"the {said} should be {_word(wanted)}, and transformers makes it {_word(have)}"
+            yield Mismatch(index, key_of(name, text), wanted, have, message)
 
 
 def _donor_row(layer: Mapping[str, Any], donors: Mapping[str, Resolved]) -> Mapping[str, Any]:

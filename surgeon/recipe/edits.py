@@ -322,9 +322,9 @@ class Scale(Edit):
         if not all(math.isfinite(factor) for _, factor in self.factors):
             raise InputError("a factor is not a finite number")
         parts = stack.take(slices, self.start, self.stop)
-        return stack.splice(slices, self.start, self.stop, [self._scaled(part, below) for part in parts])
+        return stack.splice(slices, self.start, self.stop, [self.scaled(part, below) for part in parts])
 
-    def _scaled(self, part: Slice, below: list[dict[str, Any]]) -> Slice:
+    def scaled(self, part: Slice, below: list[dict[str, Any]]) -> Slice:
         """The slice with these factors before those it has: in its source's table if that has any, as that one wins."""
         source = part.sources[0]
         if len(part.sources) == 1 and rules(source.parameters.get("scale")):
@@ -344,6 +344,62 @@ class Scale(Edit):
 
     def touched(self) -> tuple[int, int] | None:
         return self.start, self.stop
+
+    def moved_to(self, start: int, stop: int) -> Edit:
+        return replace(self, start=start, stop=stop)
+
+
+@dataclass(frozen=True)
+class Expand(Edit):
+    """After every `every`-th of output layers `[start, stop)` a copy of it that adds nothing: `zero`, the parts of its
+    output projections' names, are multiplied with 0. Layers left over at the end get none.
+
+    `zero` depends on the donors' family; `plan.expansion.completed` fills it in.
+    Source: LLaMA Pro, arXiv 2401.02415, section 3 (32 layers and groups of 4 give 40).
+    """
+
+    start: int
+    stop: int
+    every: int
+    zero: tuple[str, ...] = ()
+    verb = "expand"
+    usage = "expand 0-31 every=4"
+    help = "LLaMA Pro's block expansion: after each group of 4 layers a copy of its last one, zeroed to the identity"
+
+    def with_zero(self, filters: tuple[str, ...]) -> Expand:
+        """The same edit with other filters."""
+        return replace(self, zero=filters)
+
+    def ends(self, depth: int) -> range:
+        """The layers that are copied, in a stack of that depth; InputError when there is none."""
+        check_range(self.start, self.stop, depth)
+        if not 1 <= self.every <= self.stop - self.start:
+            raise InputError(
+                f"every={self.every} makes no group",
+                why=f"there {'is' if self.stop - self.start == 1 else 'are'} {plural(self.stop - self.start, 'layer')}",
+                remedy=f"give every= from 1 to {self.stop - self.start}",
+            )
+        return range(self.start + self.every - 1, self.stop, self.every)
+
+    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        below = rules(recipe.parameters.get("scale"))
+        return restacked(recipe, depth_of, lambda slices: self._expanded(slices, below))
+
+    def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
+        return self._expanded(slices, [])
+
+    def _expanded(self, slices: Sequence[Slice], below: list[dict[str, Any]]) -> tuple[Slice, ...]:
+        if not self.zero:
+            raise InputError("which tensors must be zero is not known", remedy=f"write for instance: {self.usage}")
+        zero = Scale(0, 1, tuple((name, 0.0) for name in self.zero))
+        slices = tuple(slices)
+        for index in reversed(self.ends(stack.depth(slices))):
+            copy = zero.scaled(stack.take(slices, index, index + 1)[0], below)
+            slices = stack.splice(slices, index + 1, index + 1, [copy])
+        return slices
+
+    def touched(self) -> tuple[int, int] | None:
+        return self.start, self.stop + (self.stop - self.start) // self.every
 
     def moved_to(self, start: int, stop: int) -> Edit:
         return replace(self, start=start, stop=stop)
@@ -393,6 +449,6 @@ def _bare(part: _Part) -> _Part:
 
 
 EDITS: tuple[type[Edit], ...] = (
-    Insert, Delete, Move, Duplicate, Replace, Reverse, SetEnd, Upscale, SelfStack, Interleave, Scale, SetDtype,
-    SetBase,
+    Insert, Delete, Move, Duplicate, Replace, Reverse, SetEnd, Upscale, SelfStack, Interleave, Scale, Expand,
+    SetDtype, SetBase,
 )  # fmt: skip

@@ -30,6 +30,7 @@ _END_ALIASES: dict[str, End] = {
 
 _SETTINGS: dict[type[Edit], str] = {
     edits.Upscale: "[mn]", edits.SelfStack: "block|stride", edits.Interleave: "block|stride", edits.Scale: r"[\w.*]+",
+    edits.Expand: "every|zero",
 }  # fmt: skip
 
 
@@ -162,6 +163,10 @@ class _Words:
             return edits.Interleave(models, block, self.setting("stride", block))
         if kind is edits.Scale:
             return self._scale()
+        if kind is edits.Expand:
+            start, stop = self.range(self.next("a range"))
+            zero = tuple(filter(None, self.settings.pop("zero", "").split(",")))
+            return edits.Expand(start, stop, self.setting("every"), zero)
         word = self.next("a value")
         if kind is edits.SetDtype:
             return edits.SetDtype(None if word == "keep" else word)
@@ -228,6 +233,9 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
         case edits.Scale():
             factors = " ".join(f"{name}={factor!r}" for name, factor in edit.factors)
             return f"scale {_span(edit.start, edit.stop)} {factors}"
+        case edits.Expand():
+            zero = f" zero={','.join(edit.zero)}" if edit.zero else ""
+            return f"expand {_span(edit.start, edit.stop)} every={edit.every}{zero}"
         case edits.SetDtype():
             return f"dtype {edit.dtype or 'keep'}"
         case edits.SetBase():

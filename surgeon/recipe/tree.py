@@ -247,7 +247,11 @@ class _Builder:
             parent.key = None
 
     def _below(self, key: Node, node: Node) -> Node:
-        """A block collection under its key owns the lines from the key's on, comments above its first entry too."""
+        """A value in its place: nothing stands behind the colon, and a block collection owns the lines from the key's
+        on, comments above its first entry too."""
+        colon = self.text.find(":", key.stop)
+        if node.kind == "scalar" and node.start == node.stop and not self.text[key.stop : colon].strip():
+            return replace(node, start=colon + 1, stop=colon + 1)  # The scanner places nothing before what comes next.
         line_end = self._line_end(key.stop)
         bare = node.block and node.anchor is None and not self.text[key.stop : line_end].lstrip(" :\t").startswith("!")
         return replace(node, start=line_end + 1) if bare and node.start > line_end else node

@@ -82,6 +82,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("upscale", ("U",), "U", "depth up-scaling of a donor", group="edit", verb="upscale"),
     Action("selfstack", ("S",), "S", "stack a donor upon itself", group="edit", verb="selfstack"),
     Action("interleave", ("I",), "I", "interleave donors", group="edit", verb="interleave"),
+    Action("expand", ("E",), "E", "block expansion: copies that add nothing", group="edit", verb="expand"),
     Action("redo", ("ctrl+r",), "^r", "redo", group="edit"),
     Action("repeat", ("full_stop",), ".", "repeat the last operation here", group="edit"),
     Action("detail", ("enter",), "enter", "the layer in full: tensors, shapes, attributes", group="go"),

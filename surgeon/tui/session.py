@@ -13,6 +13,7 @@ from ..checkpoint import Checkpoint
 from ..errors import InputError
 from ..files import write_atomic
 from ..plan import Donors, Plan, resolve
+from ..plan.expansion import completed
 from ..recipe import grammar, stack
 from ..recipe.document import Document, fresh
 from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace
@@ -139,7 +140,7 @@ class Session:
     def apply(self, edit: Edit) -> bool:
         """Do an edit; False when it changes nothing. Raises InputError with the reason when it makes no sense."""
         before = self.history
-        self.history = before.apply(edit, self.donors.depth)
+        self.history = before.apply(completed(edit, self.recipe, self.donors), self.donors.depth)
         self._changed()
         return self.history is not before
 

@@ -221,3 +221,13 @@ class Editing(Moving):
         """Blocks of donors in turn."""
         names = " ".join(list(self.session.letters.values())[:2])
         self.open_line(":", f"interleave {names} block={count or 1} stride={count or 1}")
+
+    def do_expand(self, count: int | None) -> None:
+        """Copies that add nothing after each n layers of the selection, or of the whole stack."""
+        depth = len(self.session.plan.layers)
+        span = self.stack.layer_span() if self.stack.selection else (0, depth)
+        if not span or not depth:
+            self.refuse("there is no layer to expand")
+            return
+        every = count or min(4, span[1] - span[0])
+        self.open_line(":", f"expand {span[0]}-{span[1] - 1} every={every}")

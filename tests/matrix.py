@@ -1,0 +1,248 @@
+"""The matrix of model families and splices: tiny donors, what becomes of each splice, and a check that holds it.
+
+    python tests/matrix.py            tries every case and tells what came out
+    python tests/matrix.py --table    prints docs/families.md
+
+A splice comes out right when the assembled files load with no name missing and none left over, and their logits are
+bit for bit those of the donor's own layers, run in that order in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from planning import plan_of, stack_of
+
+DEPTH = 6
+SPLICES: dict[str, tuple[tuple[int, int], ...]] = {
+    "grow": ((0, 4), (1, 6)),
+    "shrink": ((0, 2), (4, 6)),
+    "reorder": ((0, 1), (3, 4), (1, 3), (4, 6)),
+}
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 8, "max_position_embeddings": 64, "sliding_window": 4, "num_hidden_layers": DEPTH,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    # experts
+    "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1,
+    "topk_group": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "shared_intermediate_size": 16,
+    "expert_ffn_hidden_size": 16, "intermediate_size_mlp": 48,
+    # other names of widths
+    "ffn_dim": 48, "ffn_hidden_size": 48, "n_inner": 48, "word_embed_proj_dim": 32, "rotary_dim": 4, "kv_channels": 8,
+    "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+    "hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 96, "lru_width": 32, "block_size": 4,
+    # state spaces and linear attention
+    "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_conv": 4,
+    "mamba_expand": 2, "mamba_dt_rank": 4, "num_heads": 8, "n_groups": 1, "expand": 2, "time_step_rank": 4,
+    "mamba_chunk_size": 8, "chunk_size": 8, "conv_kernel": 4, "mamba_num_heads": 8, "mamba_head_dim": 8,
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 2, "mamba_headdim": 8, "mamba_ngroups": 1,
+    "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4,
+}  # fmt: skip
+"""Sizes under all the names that families have for them; each config takes those it knows."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A donor and what is expected of its splices.
+
+    Attributes:
+        kind: model type.
+        config: config keys over `COMMON`; None takes a common one away.
+        refused: splice -> words of the finding that refuses it; the splices not named come out right.
+        note: what the case shows, when it is not the family's plain config.
+    """
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one splice: `right`, `refused` (with the findings' sentences) or `wrong` (with how)."""
+
+    state: str
+    why: str = ""
+
+
+def make_config(case: Case) -> Any:
+    """The transformers config of a case."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    default = CONFIG_MAPPING[case.kind]()
+    common = {key: value for key, value in COMMON.items() if key in case.config or _has(default, key)}
+    merged = {key: value for key, value in {**common, **case.config}.items() if value is not DROP}
+    return AutoConfig.for_model(case.kind, **merged)
+
+
+DROP = object()
+"""Value of a key in `Case.config` that takes the common one away."""
+
+
+def _has(config: Any, key: str) -> bool:
+    try:
+        return hasattr(config, key)
+    except Exception:
+        return False
+
+
+def make_donor(case: Case, folder: Path) -> Path:
+    """Save a checkpoint of random weights, no two layers alike, norms, biases and kept buffers included."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = make_config(case)
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+    assert size < 1_000_000, f"{case.kind} is not tiny: {size:,} parameters"
+    model = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(0)
+    kept = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if name in kept and tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.15 + (tensor.ndim == 1))
+    model.save_pretrained(folder)
+    return folder
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model of a folder in float32 with plain attention, and transformers' loading info."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    return model.eval(), info
+
+
+def logits(model: Any) -> Any:
+    """Logits of a sequence that is longer than every window."""
+    import torch
+
+    ids = torch.tensor([[3, 17, 5, 80, 41, 9, 64, 23, 7, 55, 31, 90]])
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False).logits
+
+
+def rearranged(donor: Any, order: Sequence[int]) -> Any:
+    """A copy of the donor in memory with its layers in that order: the weights, and whatever is listed by layer."""
+    import torch
+
+    model = copy.deepcopy(donor)
+    stacks = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == DEPTH
+    ]
+    path, stack = min(stacks, key=lambda item: item[0].count("."))
+    owner = model.get_submodule(path.rpartition(".")[0])
+    layers = [copy.deepcopy(stack[index]) for index in order]
+    setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
+    for place, layer in enumerate(layers):
+        for module in layer.modules():
+            for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
+                if type(getattr(module, name, None)) is int:
+                    setattr(module, name, place)
+    holders = [model.config, *(module for module in model.modules() if module.__class__.__module__ != "torch.nn")]
+    done: set[int] = set()
+    for holder in [*holders, *(module.config for module in model.modules() if hasattr(module, "config"))]:
+        if id(holder) in done:
+            continue
+        done.add(id(holder))
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, (list, tuple)) and len(value) == DEPTH and not name.startswith("_"):
+                holder.__dict__[name] = [value[index] for index in order]
+            elif name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") and value == DEPTH:
+                holder.__dict__[name] = len(order)
+    return model
+
+
+def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
+    """What becomes of each splice of a case."""
+    make_donor(case, folder / "a")
+    donor, _ = load(folder / "a")
+    plain = logits(donor)
+    assert plain.isfinite().all(), f"{case.kind}: the donor's logits are not finite"
+    for name, ranges in SPLICES.items():
+        yield name, _outcome(donor, plain, folder, name, ranges)
+
+
+def _outcome(donor: Any, plain: Any, folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> Outcome:
+    import torch
+
+    from surgeon.assemble import assemble
+
+    plan = plan_of(folder, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    if not plan.ok:
+        return Outcome("refused", " ".join(f"[{finding.code}] {finding.sentence()}" for finding in plan.errors))
+    assemble(plan, folder / name, fsync=False, workers=1)
+    try:
+        model, info = load(folder / name)
+    except Exception as error:
+        return Outcome("wrong", f"does not load: {type(error).__name__} {error}"[:300])
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[key]:
+            return Outcome("wrong", f"{key}: {sorted(info[key], key=str)[:3]}")
+    wanted = logits(rearranged(donor, [index for start, stop in ranges for index in range(start, stop)]))
+    if torch.equal(wanted, plain):
+        return Outcome("wrong", "the layers in that order compute the same as before, which proves nothing")
+    if not torch.equal(logits(model), wanted):
+        return Outcome("wrong", f"the logits differ by {(logits(model) - wanted).abs().max():.2g}")
+    return Outcome("right")
+
+
+_KINDS = """
+llama mistral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 gpt2 gpt_neo gpt_neox gptj falcon bloom
+opt mpt codegen gpt_bigcode starcoder2 stablelm olmo olmo2 olmo3 olmoe cohere cohere2 granite granitemoe
+granitemoehybrid granitemoeshared smollm3 exaone4 gpt_oss glm glm4 glm4_moe helium nemotron persimmon mixtral phimoe
+jetmoe deepseek_v2 deepseek_v3 minimax llama4_text mamba mamba2 falcon_mamba falcon_h1 jamba bamba zamba zamba2
+recurrent_gemma lfm2 lfm2_moe qwen3_next ernie4_5 ernie4_5_moe hunyuan_v1_dense hunyuan_v1_moe arcee apertus seed_oss
+ministral ministral3 dots1 diffllama minicpm3 gemma3n_text gemma4_text xglm biogpt ctrl modernbert-decoder vaultgemma
+bitnet cwm flex_olmo doge nanochat olmo_hybrid nemotron_h afmoe glm4_moe_lite granite_swa granitemoe_swa minimax_m2
+exaone_moe mimo_v2_flash qwen3_5_text gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 youtu mellum laguna
+""".split()
+
+CASES: dict[str, Case] = {kind: Case(kind) for kind in _KINDS}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try the cases named, or all."""
+    import tempfile
+    import time
+
+    import torch
+    from transformers import logging
+
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    for name in arguments or CASES:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = dict(outcomes(CASES[name], Path(folder)))
+            except Exception as error:
+                print(f"{name}: {type(error).__name__} {str(error)[:300]}", flush=True)
+                continue
+        states = {outcome.state for outcome in found.values()}
+        took = f"{time.monotonic() - started:.1f}s"
+        if states == {"right"}:
+            print(f"{name}: right {took}", flush=True)
+        else:
+            print(f"{name}: {took}", *(f"    {k}: {v.state} {v.why[:400]}" for k, v in found.items()), sep="\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.exit(main(sys.argv[1:]))
