@@ -72,7 +72,6 @@ def test_output_names_and_sources(pair: Path) -> None:
         (4, 5, "layer-range", "Layer 4 of B does not exist", (2,)),
         (90, 99, "layer-range", "Take layers from 0 to 3", tuple(range(2, 11))),
         (-2, 2, "layer-range", "Layers -2 to -1 of B do not exist", (2, 3)),
-        (3, 3, "range-empty", "[3, 3] of B is empty: a range in a file is half-open", ()),
         (3, 1, "range-backwards", "runs backwards", ()),
     ],
 )
@@ -86,6 +85,12 @@ def test_bad_ranges(pair: Path, start: int, stop: int, code: str, said: str, lay
     assert finding.line == 4
     assert finding.layers == layers
     assert plan.config is None or code != "layer-range"
+
+
+def test_an_empty_range_between_others(pair: Path) -> None:
+    finding = found(plan_of(pair, stack_of(("a", 0, 2), ("b", 3, 3), ("a", 2, 4))), "range-empty")
+    assert finding.severity == "error" and finding.remedy and finding.layers == ()
+    assert "[3, 3] of B is empty: a range in a file is half-open" in finding.sentence()
 
 
 def test_a_range_that_ends_too_late_says_where_to_end_it(pair: Path) -> None:

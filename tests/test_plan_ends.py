@@ -157,3 +157,10 @@ def test_scales_of_layers_match_the_name_in_the_donor(tmp_path: Path) -> None:
         "model.layers.1.mlp.down_proj.weight": 2,
     }
     assert "'layers.0'" in found(plan, "filter").what
+
+
+def test_an_empty_outer_slice_chooses_an_end_as_in_mergekit(tmp_path: Path) -> None:
+    plan = plan_of(folder_with(tmp_path, a=False, b=False), stack_of(("b", 0, 0), ("a", 0, 4), ("b", 4, 4)))
+    assert plan.ok and len(plan.layers) == 4
+    assert [code for code in codes(plan) if code.startswith("warning")] == ["warning:range-empty"] * 2
+    assert {donor for donor, _ in ends(plan).values()} == {"A"} and plan.donors["A"].ref.endswith("b")

@@ -31,6 +31,7 @@ def open_tui(
     ] = None,
 ) -> None:
     """Open checkpoints and a recipe."""
+    from ..plan.donors import located
     from ..recipe import document as documents
     from ..recipe.schema import Recipe
     from ..tui.session import Session
@@ -40,9 +41,12 @@ def open_tui(
         from dataclasses import replace
 
         document = documents.load(recipe) if recipe.exists() else replace(documents.fresh(Recipe()), path=recipe)
-    session = Session(paths or (), document)
-    for path in paths or ():
-        session.donors.checkpoint(path)
+    folder = recipe.absolute().parent if recipe is not None else Path.cwd()
+    # A path typed here is meant from the working directory; the recipe will name it from its own folder.
+    refs = [located(path, (), folder) for path in paths or ()]
+    session = Session(refs, document)
+    for ref in refs:
+        session.donors.checkpoint(ref)
     launch(session, mouse=mouse)
 
 

@@ -142,7 +142,8 @@ def slices(
         yield from _one_source(document, part, here, line)
         for index, source in enumerate(part.sources):
             place = document.line("slices", number, "sources", index, "layer_range")
-            yield from _range(source, by_ref.get(source.model), names[source.model], here, place)
+            outer = number in (0, len(parts) - 1) and len(parts) > 1
+            yield from _range(source, by_ref.get(source.model), names[source.model], here, place, outer=outer)
         lengths = {stop - start for start, stop in map(stack.span, part.sources)}
         if len(lengths) > 1 and min(lengths) >= 0:
             yield Finding(
@@ -209,8 +210,9 @@ def _one_source(document: Document, part: Slice, here: tuple[int, ...], line: in
 
 
 def _range(
-    source: Source, donor: Donor | None, letter: str, here: tuple[int, ...], line: int | None
+    source: Source, donor: Donor | None, letter: str, here: tuple[int, ...], line: int | None, *, outer: bool
 ) -> Iterator[Finding]:
+    """`outer`: the slice is the first or the last, whose donor gives the ends."""
     start, stop = stack.span(source)
     shown = f"[{start}, {stop}] of {letter}"
     if start > stop:
@@ -220,6 +222,16 @@ def _range(
             f"The layer range {shown} runs backwards",
             "a range in a file is half-open, [first, last + 1], and runs upwards",
             f"write [{stop}, {start}], or use the edit `reverse` for the opposite order",
+            here,
+            line,
+        )
+    elif start == stop and outer and donor is not None:
+        yield Finding(
+            "warning",
+            "range-empty",
+            f"The layer range {shown} is empty, and decides only which donor gives an end",
+            "a range in a file is half-open; mergekit's recipes use an empty first or last slice for that",
+            "say it plainly with embeddings, final_norm or lm_head",
             here,
             line,
         )

@@ -13,6 +13,7 @@ from ..checkpoint import Checkpoint
 from ..errors import InputError
 from ..files import write_atomic
 from ..plan import Donors, Plan, resolve
+from ..plan.donors import located, rebased
 from ..plan.expansion import completed
 from ..recipe import grammar, stack
 from ..recipe.document import Document, fresh
@@ -126,8 +127,10 @@ class Session:
         return None
 
     def open(self, ref: str) -> str:
-        """Open a donor and give its letter; InputError when that fails."""
+        """Open a donor, named as from the working directory, and give its letter; InputError when that fails."""
         self.donors.forget()
+        if self.document.path is not None:
+            ref = located(ref, (), self.document.path.absolute().parent)
         self.donors.checkpoint(ref)
         if ref not in self.refs:
             self.refs = self.models
@@ -220,8 +223,6 @@ class Session:
 
     def moved(self, path: Path) -> Document:
         """The current document as it would be saved at `path`."""
-        from ..plan.donors import rebased
-
         return rebased(self.current, self.document.roots, path)
 
     def absolute(self) -> Document:

@@ -86,9 +86,10 @@ class Surgery(Editing):
             self.say(error.sentence(), "error")
             return
         self.surgeon.recipe_changed()
-        self.run_worker(self._show_opened(ref, letter))
+        self.run_worker(self._show_opened(letter))
 
-    async def _show_opened(self, ref: str, letter: str) -> None:
+    async def _show_opened(self, letter: str) -> None:
+        ref = next(ref for ref, own in self.session.letters.items() if own == letter)
         await self.place_panes()
         await self.show_donor(ref)
         self.say(f"{letter} is {ref}")
