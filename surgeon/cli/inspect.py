@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_format
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from .common import JsonOption, fail
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
-    from ..checkpoint.summary import LayerDetail
+    from .inspect_text import Opened
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="Folders, .safetensors files or Hub ids (org/name[@revision]).")
@@ -24,16 +23,6 @@ Paths = Annotated[
 LayerOption = Annotated[int | None, typer.Option("--layer", metavar="N", help="Show the tensors of layer N.")]
 TensorsOption = Annotated[bool, typer.Option("--tensors", help="List every tensor.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch Hub ids that are not in the local cache.")]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """One argument of the command that could be opened, and the layer of it that was asked for."""
-
-    letter: str
-    ref: str
-    checkpoint: Checkpoint
-    layer: LayerDetail | None
 
 
 def inspect(
@@ -44,6 +33,9 @@ def inspect(
     download: DownloadOption = False,
 ) -> None:
     """What checkpoints hold, for one or side by side for several."""
+    from .inspect_text import Opened, lines
+    from .table import Style, say
+
     found: list[Opened | tuple[str, SurgeonError]] = []
     for index, ref in enumerate(paths):
         try:
@@ -54,10 +46,7 @@ def inspect(
     if json:
         print(json_format.dumps(_finite([_as_dict(one, tensors) for one in found]), indent=2))
     else:
-        from . import inspect_text
-        from .table import Style, say
-
-        for line in inspect_text.lines(opened, len(paths), layer, tensors, Style.of(sys.stdout)):
+        for line in lines(opened, len(paths), layer, tensors, Style.of(sys.stdout)):
             say(line)
     sys.stdout.flush()
     codes = [fail(one[1]) for one in found if not isinstance(one, Opened)]
@@ -91,6 +80,7 @@ def _checkpoint(ref: str, download: bool) -> Checkpoint:
 
 def _as_dict(one: Opened | tuple[str, SurgeonError], tensors: bool) -> dict[str, Any]:
     from ..checkpoint.summary import summarise, tensor_rows
+    from .inspect_text import Opened
 
     if not isinstance(one, Opened):
         return {"ref": one[0], "error": one[1].sentence()}

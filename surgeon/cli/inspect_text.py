@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..checkpoint.summary import Attribute, Summary, layer_detail, summarise, tensor_rows
+from ..checkpoint import Checkpoint
+from ..checkpoint.summary import Attribute, LayerDetail, Summary, layer_detail, summarise, tensor_rows
 from ..text import number, one_line, plural, size
 from .table import Row, Style, cells, pad, table
-
-if TYPE_CHECKING:
-    from .inspect import Opened
 
 NONE = "-"
 _OTHERS_SHOWN = 3
@@ -25,6 +23,16 @@ class Fact:
     text: str
     key: Any
     worth: bool = True
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One argument of the command that could be opened, and the layer of it that was asked for."""
+
+    letter: str
+    ref: str
+    checkpoint: Checkpoint
+    layer: LayerDetail | None
 
 
 def lines(opened: Sequence[Opened], asked: int, layer: int | None, tensors: bool, style: Style) -> Iterator[str]:

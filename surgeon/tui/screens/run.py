@@ -72,6 +72,7 @@ class RunScreen(ActionScreen):
         super().__init__()
         self.written: set[int] = set()
         self.total = 0
+        self.checking = False
         self.progress: dict[str, Any] = {}
         self.letters: list[str] = []
         self.finished: dict[str, Any] | None = None
@@ -117,6 +118,8 @@ class RunScreen(ActionScreen):
             self.written.add(int(event.get("index", -1)))
         elif kind == "progress":
             self.progress = event
+        elif kind == "check":
+            self.checking = True
         elif kind == "start":
             self.total = int(event.get("bytes", 0))
         elif kind in {"done", "error", "cancelled"}:
@@ -141,7 +144,7 @@ class RunScreen(ActionScreen):
 
     def _state(self) -> tuple[str, Any]:
         if self.finished is None:
-            return "writing", theme.BOLD
+            return "checking that it loads" if self.checking else "writing", theme.BOLD
         if self._is("done"):
             return "done", theme.ADDED
         return (
@@ -155,6 +158,8 @@ class RunScreen(ActionScreen):
             return f"{size(done)} in {duration(seconds)}{rate}"
         if not self.total:
             return "starting"
+        if self.checking:
+            return f"{size(self.total)} written; transformers is asked whether config and tensors fit"
         parts = [f"{size(done)} of {size(self.total)}"]
         if self.progress.get("rate"):
             parts.append(f"{size(float(self.progress['rate']))}/s")
