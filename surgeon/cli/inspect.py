@@ -57,6 +57,7 @@ def inspect(
 def _open(index: int, ref: str, layer: int | None, download: bool) -> Opened:
     from ..checkpoint.summary import layer_detail
     from ..recipe.letters import letter
+    from .inspect_text import Opened
 
     checkpoint = _checkpoint(ref, download)
     return Opened(letter(index), ref, checkpoint, None if layer is None else layer_detail(checkpoint, layer))
