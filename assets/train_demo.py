@@ -221,9 +221,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 
 @torch.inference_mode()
-def exact_match(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: list[dict[str, str]]
-) -> float:
+def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: list[dict[str, str]]) -> float:
     """The share of probes whose greedy answer, as text, is exactly the expected one."""
     right = 0
     for probe in probes:

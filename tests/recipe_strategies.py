@@ -112,5 +112,12 @@ def edits_for(draw: st.DrawFn, depth: int) -> edits.Edit:
             st.just(edits.Replace(start, stop, model, low, high)),
             st.just(edits.Reverse(start, stop)),
             st.just(edits.Scale(start, stop, tuple(factors.items()))),
+            st.builds(
+                edits.Expand,
+                st.just(start),
+                st.just(stop),
+                st.integers(1, stop - start),
+                st.lists(filters, min_size=1, max_size=2, unique=True).map(tuple),
+            ),
         )
     )

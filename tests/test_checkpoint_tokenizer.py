@@ -14,8 +14,8 @@ from models import tiny_tokenizer
 from sparse import sparse_llama, write_tokenizer
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.checkpoint.tokenizer import read_tokenizer, vocabulary_of
-from surgeon.checkpoint.tokenizer_digest import by_lines, by_parsing, merged_vocabulary, vocabulary_digest
+from surgeon.checkpoint.tokenizer import Tokenizer, first_difference, read_tokenizer, tokens_beyond, vocabulary_of
+from surgeon.checkpoint.tokenizer_digest import by_lines, by_parsing, last_token, merged_vocabulary, vocabulary_digest
 from surgeon.errors import InputError
 
 TOKENS = ["<unk>", "a", "b", "é", "\\u", '"', "ab", '","', "a\n", "/", "Ġx", "\x7f", "\\", 'a": 3,']
@@ -210,3 +210,28 @@ def test_strange_files_have_a_digest_or_a_sentence(file: Path, document: Any, in
         assert str(file) in error.sentence()
     else:
         assert len(found) == 12 and count >= 0
+
+
+def test_the_last_token_is_known_from_either_reading(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    model = {"type": "BPE", "vocab": {"a": 0, "é": 1}, "merges": []}
+    added = [{"id": 7, "content": '",\n"x": 9', "special": True}]
+    for options in ({}, {"indent": None}):
+        assert last_token(write(file, {"added_tokens": [], "model": model}, **options)) == ("é", 1)
+        assert last_token(write(file, {"added_tokens": added, "model": model}, **options)) == ('",\n"x": 9', 7)
+    assert last_token(write(file, {"model": {"vocab": {}}})) is None
+    assert last_token(write(file, {"model": {"vocab": {"\ud800": 3}}}, ensure_ascii=True)) == ("\ud800", 3)
+
+
+def test_the_first_id_that_differs(tmp_path: Path) -> None:
+    def tokenizer(name: str, vocab: dict[str, int]) -> Tokenizer:
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "tokenizer.json", {"model": {"type": "BPE", "vocab": vocab, "merges": []}})
+        return read_tokenizer(tmp_path / name, {})
+
+    one = tokenizer("one", {"a": 0, "b": 1, "c": 2})
+    assert first_difference(one, one) is None
+    assert first_difference(one, tokenizer("swapped", {"a": 0, "c": 1, "b": 2})) == (1, "b", "c")
+    assert first_difference(one, tokenizer("more", {"a": 0, "b": 1, "c": 2, "d": 9})) == (9, None, "d")
+    assert tokens_beyond(one, 1) == (("b", 1), ("c", 2))
+    assert tokens_beyond(one, 3) == ()

@@ -16,6 +16,7 @@ from surgeon.recipe.edits import (
     Delete,
     Duplicate,
     Edit,
+    Expand,
     Insert,
     InsertRuns,
     Interleave,
@@ -81,6 +82,15 @@ def interleaved(models: Sequence[str], block: int, stride: int) -> Cells:
     return out
 
 
+def expanded(old: Sequence[Any], edit: Expand) -> list[Any]:
+    out: list[Any] = []
+    for index, item in enumerate(old):
+        out.append(item)
+        if edit.start <= index < edit.stop and (index - edit.start + 1) % edit.every == 0:
+            out.append(item)
+    return out
+
+
 ORACLE: dict[type[Edit], Callable[[Cells, Any], Cells]] = {
     Insert: lambda old, e: [*old[: _at(old, e)], *donor(e.model, e.start, e.stop), *old[_at(old, e) :]],
     InsertRuns: lambda old, e: [*old[: _at(old, e)], *(c for run in e.runs for c in donor(*run)), *old[_at(old, e) :]],
@@ -93,6 +103,7 @@ ORACLE: dict[type[Edit], Callable[[Cells, Any], Cells]] = {
     SelfStack: lambda old, e: interleaved((e.model,), e.block, e.step),
     Interleave: lambda old, e: interleaved(e.models, e.block, e.stride),
     Scale: lambda old, e: old,
+    Expand: expanded,
     SetEnd: lambda old, e: old,
     SetBase: lambda old, e: old,
     SetDtype: lambda old, e: old,
@@ -119,6 +130,21 @@ def test_layers_keep_their_factors_wherever_they_go(start: Recipe, data: st.Data
     if not isinstance(edit, (Delete, Move, Duplicate, Reverse, SetBase, SetDtype, SetEnd)):
         return
     assert factors(edit.apply(start, depth_of)) == ORACLE[type(edit)](old, edit)  # type: ignore[arg-type]
+
+
+@settings(max_examples=150, deadline=None)
+@given(recipes, st.data())
+def test_what_an_expansion_adds_is_zero_there_and_only_there(start: Recipe, data: st.DataObject) -> None:
+    old = factors(start)
+    low = data.draw(st.integers(0, len(old) - 1))
+    high = data.draw(st.integers(low + 1, len(old)))
+    edit = Expand(low, high, data.draw(st.integers(1, high - low)), ("o_proj",))
+    new = edit.apply(start, depth_of)
+    copies = [index + 1 + number for number, index in enumerate(edit.ends(len(old)))]
+    wanted = expanded(old, edit)
+    for index in copies:
+        wanted[index] = (*wanted[index][:2], 0, *wanted[index][3:])
+    assert factors(new) == wanted
 
 
 @settings(max_examples=150, deadline=None)

@@ -223,8 +223,7 @@ def test_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_narrow_terminal_names_each_file_once(tmp_path: Path) -> None:
-    from surgeon.cli.inspect_text import Opened
-    from surgeon.cli.inspect_text import lines
+    from surgeon.cli.inspect_text import Opened, lines
 
     found = open_checkpoint(str(sparse_llama(tmp_path, shards=2)))
     out = list(lines([Opened("A", "x", found, None)], 1, None, True, Style(terminal=True, width=80)))

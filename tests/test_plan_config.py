@@ -270,13 +270,24 @@ def test_attention_scaled_by_the_layers_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key",
     [{"layer_window_sizes": [1, 2, 3, 4]}, {"attn_layer_period": 2}, {"global_attn_every_n_layers": 3},
-     {"hybrid_override_pattern": "M-M*"}, {"per_layer_config": {"0": {}}}, {"num_kv_shared_layers": 2},
-     {"num_nextn_predict_layers": 1}, {"some_list": [0, 0, 1, 1]}, {"full_attn_idxs": [1]}],
+     {"hybrid_override_pattern": "M-M*"}, {"per_layer_config": {"full_attention": {}}}, {"num_kv_shared_layers": 2},
+     {"some_list": [0, 0, 1, 1]}, {"full_attn_idxs": [1]}],
 )  # fmt: skip
 def test_keys_of_unknown_families_that_may_count_layers(tmp_path: Path, key: Config) -> None:
     sparse_llama(tmp_path / "a", model_type="novel", extra_config=key)
     refused(plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4))), next(iter(key)))
     assert codes(plan_of(tmp_path, stack_of(("a", 0, 4)))) == []
+
+
+def test_layers_that_predict_several_tokens_stay_behind(tmp_path: Path) -> None:
+    sparse_llama(tmp_path / "a", model_type="novel", extra_config={"num_nextn_predict_layers": 1})
+    plan = plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4)))
+    assert codes(plan) == ["note:mtp"]
+    assert plan.config is not None
+    assert plan.config["num_nextn_predict_layers"] == 0
+    unmoved = plan_of(tmp_path, stack_of(("a", 0, 4)))
+    assert unmoved.config is not None
+    assert (codes(unmoved), unmoved.config["num_nextn_predict_layers"]) == ([], 1)
 
 
 def test_keys_of_donors_that_give_layers_count_too(tmp_path: Path) -> None:

@@ -146,6 +146,21 @@ async def test_search_and_next(in_tmp: Path) -> None:
         assert "nothing here matches" in line(pilot, "status")
 
 
+async def test_expansion_writes_its_filters_into_the_recipe(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        await keys(pilot, "apostrophe apostrophe 2 E enter")
+        session = application.surgery.session
+        assert [layer.label for layer in session.plan.layers] == ["A00", "A01", "A01", "A02", "A03", "A03"]
+        assert "layer-identity" in [finding.code for finding in session.plan.findings]
+        assert "filter: o_proj" in session.current.text
+        await keys(pilot, "u")
+        assert len(session.plan.layers) == 4
+        await keys(pilot, "ctrl+r")
+        assert len(session.plan.layers) == 6
+
+
 async def test_detail_help_zoom_and_plan(in_tmp: Path) -> None:
     application = app(donors(in_tmp))
     async with application.run_test(size=(80, 24)) as pilot:

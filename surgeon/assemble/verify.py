@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import open_checkpoint, read_header
+from ..checkpoint import TensorEntry, open_checkpoint, read_header
 from ..errors import SurgeonError
 from ..plan.types import Plan
+from ..plan.vocabulary import is_part
 from ..text import one_line
 
 
@@ -19,12 +20,13 @@ def check_sources(plan: Plan) -> None:
         SurgeonError: a donor's file has changed since.
         InputError: it has gone, or is not a safetensors file any more.
     """
-    headers: dict[Path, set[Any]] = {}
+    headers: dict[Path, dict[str, TensorEntry]] = {}
     for tensor in plan.tensors:
         entry = tensor.source.entry
         if entry.file not in headers:
-            headers[entry.file] = set(read_header(entry.file)[0])
-        if entry not in headers[entry.file]:
+            headers[entry.file] = {found.name: found for found in read_header(entry.file)[0]}
+        here = headers[entry.file].get(entry.name)
+        if here is None or not is_part(entry, here):
             raise SurgeonError(
                 f"tensor {one_line(entry.name)!r} is not where it was",
                 where=str(entry.file),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .families import FAMILIES, UNKNOWN, Family
-from .layerrules import ATTENTION_NAMES, WINDOW_KEYS, ruled
+from .familyrules import WINDOW_KEYS, ruled
+from .layerrules import ATTENTION_NAMES
 from .rope import resolved_rope
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]

@@ -56,7 +56,7 @@ LAYOUTS = (
     ),
     Layout(("gpt_neox.", "gpt_neox_japanese."), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),
     Layout(("biogpt.",), "layers.", ("embed_tokens.", "embed_positions."), ("layer_norm.",), ("output_projection.",)),
-    Layout(("model.", ""), "layers.", ("embeddings.",), ("final_norm.",), ("decoder.", "lm_head.")),
+    Layout(("model.", ""), "layers.", ("embeddings.",), ("final_norm.",), ("decoder.",)),
     Layout(
         ("transformer.", ""),
         "h.",
@@ -127,17 +127,23 @@ def _is_index(text: str) -> bool:
 
 
 def find_naming(names: Iterable[str]) -> Naming | None:
-    """The naming whose layers occur among `names`, or None when no known prefix does."""
+    """The naming whose layers occur among `names`, or None when no known prefix does.
+
+    Several layouts share a prefix: the one whose embeddings occur too is preferred.
+    """
     names = list(names)
+    first: Naming | None = None
     for layout in LAYOUTS:
         for base in layout.bases:
-            # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
-            if not base and not any(name.startswith(layout.embeddings) for name in names):
-                continue
             naming = Naming(layout, base)
-            if any(name.startswith(naming.prefix) and naming.place(name).role == "layer" for name in names):
+            if not any(name.startswith(naming.prefix) and naming.place(name).role == "layer" for name in names):
+                continue
+            if any(naming.place(name).role == "embeddings" for name in names):
                 return naming
-    return None
+            # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
+            if base and first is None:
+                first = naming
+    return first
 
 
 @dataclass(frozen=True)

@@ -283,8 +283,8 @@ def _problems(
             found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
         if config.raw.get("is_encoder_decoder"):
             found.append("it is an encoder-decoder, and only single decoder stacks are spliced")
-    if quantised:
-        found.append(f"it is quantised ({one_line(quantised)}), and quantised layers are not spliced yet")
+    if quantised and not (config and config.quantisation):
+        found.append(f"its tensors are quantised ({quantised}), and config.json does not say how")
     if not ends["embeddings"]:
         found.append("no embedding tensor was found")
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .locate import read_json_object
-from .tokenizer_digest import merged_vocabulary, vocabulary_digest
+from .tokenizer_digest import last_token, merged_vocabulary, vocabulary_digest
 
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
@@ -40,12 +40,19 @@ class Tokenizer:
         tokens: number of known tokens, added ones included; None when only a binary file is there.
         special: names of special ids (from the configs) and their values.
         files: the tokenizer files of the folder.
+        last: the token with the highest id, and that id; None where it is not known.
     """
 
     digest: str
     tokens: int | None
     special: Mapping[str, Any]
     files: tuple[Path, ...]
+    last: tuple[str, int] | None = None
+
+    @property
+    def json(self) -> Path | None:
+        """Its tokenizer.json, if there is one."""
+        return next((path for path in self.files if path.name == "tokenizer.json"), None)
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
@@ -55,23 +62,69 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     core = [path for path in files if path.name in _CORE]
     if not core:
         return Tokenizer("", None, special, files)
-    stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in core)
-    digest, tokens = _identity(stamps)
-    return Tokenizer(digest, tokens, special, files)
+    digest, tokens, last = _identity(tuple(map(_stamp, core)))
+    return Tokenizer(digest, tokens, special, files, last)
+
+
+_Stamp = tuple[Path, int, int]
+
+
+def _stamp(path: Path) -> _Stamp:
+    """A file and what changes with it, so that what was read of it can be kept."""
+    found = path.stat()
+    return path, found.st_mtime_ns, found.st_size
 
 
 @lru_cache(maxsize=32)
-def _identity(stamps: tuple[tuple[Path, int, int], ...]) -> tuple[str, int | None]:
-    """Digest and token count of the core files; the time stamps are there for the cache."""
+def _identity(stamps: tuple[_Stamp, ...]) -> tuple[str, int | None, tuple[str, int] | None]:
+    """Digest, token count and last token of the core files."""
     paths = [path for path, _, _ in stamps]
     if paths[0].name == "tokenizer.json":
-        return vocabulary_digest(paths[0])
+        return *vocabulary_digest(paths[0]), last_token(paths[0])
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:12], None
+    return digest.hexdigest()[:12], None, None
 
 
 def vocabulary_of(path: Path) -> dict[str, int]:
     """Token -> id of a tokenizer.json, added tokens included; a Unigram list is numbered in its order."""
     return merged_vocabulary(read_json_object(path))
+
+
+def first_difference(one: Tokenizer, other: Tokenizer) -> tuple[int, str | None, str | None] | None:
+    """The lowest id that two tokenizers mean differently and both texts (None: no such id); None where there is none,
+    or where one has no tokenizer.json.
+
+    Raises:
+        InputError: a file cannot be read or is not JSON.
+    """
+    if one.json is None or other.json is None:
+        return None
+    return _first_difference(_stamp(one.json), _stamp(other.json))
+
+
+@lru_cache(maxsize=32)
+def _first_difference(one: _Stamp, other: _Stamp) -> tuple[int, str | None, str | None] | None:
+    mine, theirs = vocabulary_of(one[0]).items(), vocabulary_of(other[0]).items()
+    index = min((index for _, index in mine ^ theirs), default=None)
+    if index is None:
+        return None
+    here, there = (next((text for text, at in items if at == index), None) for items in (mine - theirs, theirs - mine))
+    return index, here, there
+
+
+@lru_cache(maxsize=32)
+def _beyond(stamp: _Stamp, rows: int) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(((text, at) for text, at in vocabulary_of(stamp[0]).items() if at >= rows), key=lambda t: t[1]))
+
+
+def tokens_beyond(tokenizer: Tokenizer, rows: int) -> tuple[tuple[str, int], ...]:
+    """Tokens whose id is `rows` or more, and the ids, the lowest first.
+
+    Raises:
+        InputError: a file cannot be read or is not JSON.
+    """
+    if tokenizer.json is None or tokenizer.last is None or tokenizer.last[1] < rows:
+        return ()
+    return _beyond(_stamp(tokenizer.json), rows)

@@ -26,7 +26,7 @@ _ID = re.compile(rb'": (\d{1,9})(?:,$|$)', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\(\\*)[u/]")
 
 
-_known: dict[bytes, tuple[str, int]] = {}
+_known: dict[bytes, tuple[str, int, tuple[str, int] | None]] = {}
 
 
 def vocabulary_digest(path: Path) -> tuple[str, int]:
@@ -35,6 +35,19 @@ def vocabulary_digest(path: Path) -> tuple[str, int]:
     Raises:
         InputError: the file cannot be read or is not JSON.
     """
+    return _facts(path)[:2]
+
+
+def last_token(path: Path) -> tuple[str, int] | None:
+    """The token with the highest id of a tokenizer.json, and that id; None where it has no tokens.
+
+    Raises:
+        InputError: the file cannot be read or is not JSON.
+    """
+    return _facts(path)[2]
+
+
+def _facts(path: Path) -> tuple[str, int, tuple[str, int] | None]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -43,8 +56,17 @@ def vocabulary_digest(path: Path) -> tuple[str, int]:
     if content not in _known:  # Donors of one family bring the same file again and again.
         entries, merges, count = by_lines(raw) or by_parsing(read_json_object(path))
         digest = hashlib.sha256(entries + b"\n\n" + merges).hexdigest()[:12]
-        _known[content] = digest, count
+        _known[content] = digest, count, _last(entries)
     return _known[content]
+
+
+def _last(entries: bytes) -> tuple[str, int] | None:
+    """The entry of the last line, which has the highest id."""
+    try:
+        table = json.loads(b"{%s}" % entries[entries.rfind(b",\n") + 1 :])
+    except ValueError:
+        return None
+    return next(iter(table.items()), None)
 
 
 def merged_vocabulary(document: Mapping[str, Any]) -> dict[str, int]:

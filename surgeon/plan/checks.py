@@ -127,6 +127,15 @@ def slices(
 ) -> Iterator[Finding]:
     """Methods, ranges and parameters of every slice."""
     first = 0
+    spans = [(source.model, *stack.span(source)) for part in parts for source in part.sources]
+    if spans and all(model in by_ref and start == stop for model, start, stop in spans):
+        yield Finding(
+            "error",
+            "empty",
+            "The recipe takes no layers",
+            "every layer range in it is empty",
+            "give a range that holds some, such as [0, 4]",
+        )
     if stack.depth(parts) > stack.MAX_LAYERS:
         yield Finding(
             "error",

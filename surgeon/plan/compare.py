@@ -5,35 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..checkpoint.config import ModelConfig
-from ..text import one_line, plural
+from ..text import one_line
+from .kin import Kinship, kinship
 from .leftovers import weights
+from .settings import compare_settings
 from .types import Donor, Finding, PlannedLayer
 
-_SAME_COMPUTATION = ({"gemma3", "gemma3_text"},)
-_SAME_FUNCTION = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
-
-# What a layer computes with, beyond its tensors: (keys that name it, severity when it differs, what it is). Compared
-# only where both configs say it; what only one of them says is most often the default spelt out.
-_SETTINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("hidden_activation", "hidden_act", "activation_function"), "error", "activation function"),
-    (("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon"), "warning", "norm epsilon"),
-    (("attn_logit_softcapping",), "error", "attention soft cap"),
-    (("final_logit_softcapping",), "warning", "soft cap of the logits"),
-    (("query_pre_attn_scalar",), "error", "attention scale"),
-    (("attention_multiplier",), "error", "attention multiplier"),
-    (("residual_multiplier",), "error", "residual multiplier"),
-    (("embedding_multiplier",), "warning", "embedding multiplier"),
-    (("logits_scaling", "logit_scale"), "warning", "scale of the logits"),
-    (("alibi",), "error", "position scheme"),
-    (("parallel_attn", "use_parallel_residual"), "error", "residual layout"),
-    (("new_decoder_architecture",), "error", "decoder layout"),
-    (("clip_qkv",), "warning", "clipping of queries, keys and values"),
-    (("swiglu_limit",), "warning", "limit of the gated activation"),
-    (("num_experts_per_tok", "num_experts_per_token", "experts_per_token"), "warning", "number of experts per token"),
-    (("norm_topk_prob",), "warning", "expert weighting"),
-    (("routed_scaling_factor",), "warning", "expert weighting"),
-)  # fmt: skip
+_UNPACKED = (".weight", ".bias")
+_SAME_TENSORS = frozenset({"full", "sliding", "chunked"})
+"""Kinds of attention whose layers hold the same tensors."""
 
 
 def compare(
@@ -59,23 +39,17 @@ def compare(
         if donor.letter == template.letter or config is None or base is None:
             continue
         here = (used[donor.letter], lines.get(donor.letter))
-        if not _same_architecture(config, base):
-            yield Finding(
-                "error",
-                "architecture",
-                f"{donor.letter} is {one_line(config.model_type) or 'unknown'} and {template.letter} is "
-                f"{one_line(base.model_type) or 'unknown'}",
-                "layers of one architecture do not compute the same inside another",
-                "use donors of one architecture",
-                *here,
-            )
+        kin = kinship(config, base)
+        if kin.classes:
+            yield _classes(donor, template, kin, *here)
+        if not kin.same:
             continue
         yield from _widths(donor, template, *here)
         if used[donor.letter]:
             yield from _rope(donor, template, *here)
-            yield from _settings(donor, template, *here)
-    kin = [donor for donor in donors if _same_family(donor, template)]
-    yield from _tensor_sets(kin, template, layers, lines)
+        yield from compare_settings(donor, template, *here)
+    family = [donor for donor in donors if _same_family(donor, template)]
+    yield from _tensor_sets(family, template, layers, lines)
     yield from _dtypes(donors, used, dtype)
 
 
@@ -85,11 +59,27 @@ def _uses(layer: PlannedLayer, letter: str) -> bool:
 
 def _same_family(donor: Donor, template: Donor) -> bool:
     one, other = donor.checkpoint.config, template.checkpoint.config
-    return one is not None and other is not None and _same_architecture(one, other)
+    return one is not None and other is not None and kinship(one, other).same
 
 
-def _same_architecture(one: ModelConfig, other: ModelConfig) -> bool:
-    return one.model_type == other.model_type or any({one.model_type, other.model_type} <= s for s in _SAME_COMPUTATION)
+def _classes(donor: Donor, template: Donor, kin: Kinship, layers: tuple[int, ...], line: int | None) -> Finding:
+    one, other = donor.checkpoint.config, template.checkpoint.config
+    assert one and other
+    what = f"{donor.letter} is {one_line(one.model_type) or 'unknown'} and {template.letter} is " + (
+        one_line(other.model_type) or "unknown"
+    )
+    if not kin.same:
+        return Finding("error", "architecture", what, kin.why_not, "use donors of one architecture", layers, line)
+    return Finding(
+        "note",
+        "other-class",
+        what,
+        f"with these settings both compute the same; the output is {one_line(other.architecture or other.model_type)}, "
+        f"as {template.letter} is",
+        "set base_model to choose the other class",
+        layers,
+        line,
+    )
 
 
 def _widths(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
@@ -146,36 +136,12 @@ def _short(value: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} {item}" for key, item in value.items()) or "none")[:120]
 
 
-def _stated(config: ModelConfig, keys: Sequence[str]) -> tuple[bool, Any]:
-    """Whether any of the keys is there, and the first value that is not null."""
-    value = config.get(*keys)
-    value = _SAME_FUNCTION.get(value, value) if isinstance(value, str) else value
-    return any(key in config.text for key in keys), value
-
-
-def _settings(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
-    one, other = donor.checkpoint.config, template.checkpoint.config
-    assert one and other
-    for keys, severity, name in _SETTINGS:
-        if keys[0] == "hidden_activation" and one.model_type == "gemma":
-            continue  # Its first configs say gelu and mean the tanh form, which transformers always takes.
-        (said, mine), (base_said, theirs) = _stated(one, keys), _stated(other, keys)
-        if said and base_said and mine != theirs:
-            yield Finding(
-                "error" if severity == "error" else "warning",
-                "setting",
-                f"The {name} of {donor.letter} is {one_line(mine)}, that of {template.letter} is {one_line(theirs)}",
-                f"the output has one for all layers: {template.letter}'s",
-                "use donors that agree"
-                if severity == "error"
-                else "set base_model to the donor whose value should win, or use donors that agree",
-                layers,
-                line,
-            )
-
-
 def _signature(donor: Donor, index: int) -> dict[str, tuple[int, ...]]:
     return {name: entry.shape for name, entry in weights(donor.checkpoint, index).items()}
+
+
+def _type(donor: Donor) -> str:
+    return donor.checkpoint.config.model_type if donor.checkpoint.config else ""
 
 
 def _tensor_sets(
@@ -187,7 +153,13 @@ def _tensor_sets(
 
     def kind(donor: Donor, index: int) -> tuple[Any, ...]:
         attributes = donor.checkpoint.layers[index].attributes
-        return attributes.get("mlp"), str(attributes.get("attention")) == "linear"
+        # A quantised checkpoint leaves some layers as they were, so the same weight may lie there in two forms.
+        packed = frozenset(name for name in donor.checkpoint.layers[index].tensors if not name.endswith(_UNPACKED))
+        form = packed if donor.checkpoint.quantisation else None
+        attention = str(attributes.get("attention"))
+        # Only gemma4 gives heads another width where they slide.
+        alike = attention in _SAME_TENSORS and not _type(donor).startswith("gemma4")
+        return attributes.get("mlp"), "full" if alike else attention, form
 
     for layer in template.checkpoint.layers:
         place = kind(template, layer.index)
@@ -270,59 +242,6 @@ def _dtypes(donors: Sequence[Donor], used: Mapping[str, tuple[int, ...]], dtype:
         "the recipe sets no dtype, so each tensor keeps its own, and a model is loaded in one of them",
         "set dtype in the recipe",
     )
-
-
-def compare_tokenizers(embeddings: Donor, others: Sequence[Donor], template: Donor, head: Donor) -> Iterator[Finding]:
-    """Whether every id means the same to the donor of the embeddings, of the head, of the tokenizer, and of layers."""
-    base = embeddings.checkpoint
-    for donor in others:
-        if donor.letter == embeddings.letter:
-            continue
-        mine = donor.checkpoint
-        rows = (_rows(embeddings), _rows(donor))
-        known = bool(mine.tokenizer.digest and base.tokenizer.digest)
-        same = known and mine.tokenizer.digest == base.tokenizer.digest
-        matters = donor.letter in {template.letter, head.letter}
-        if rows[0] == rows[1] and (same or not known):
-            if matters and bool(mine.tokenizer.digest) != bool(base.tokenizer.digest):
-                yield _tokenizer_note(embeddings, donor)
-            continue
-        if same and not matters:
-            continue  # Padded to another number of rows, which layers never see.
-        sizes = f" ({rows[0]:,} and {rows[1]:,} rows)" if rows[0] and rows[1] and rows[0] != rows[1] else ""
-        if same:
-            what = f"{embeddings.letter} and {donor.letter} have one tokenizer and embeddings padded differently{sizes}"
-        else:
-            what = f"{embeddings.letter} and {donor.letter} have different " + (
-                f"vocabularies{sizes}" if sizes else "tokenizers"
-            )
-        yield Finding(
-            "error" if matters else "warning",
-            "tokenizer",
-            what,
-            "the embeddings, the head and the tokenizer must mean the same by every token id"
-            if matters
-            else f"{donor.letter}'s layers were trained on other tokens than {embeddings.letter}'s embeddings give",
-            "take embeddings, head and base_model from donors with one tokenizer"
-            if matters
-            else "expect worse text than from donors with one tokenizer",
-        )
-
-
-def _tokenizer_note(embeddings: Donor, donor: Donor) -> Finding:
-    bare = donor if not donor.checkpoint.tokenizer.digest else embeddings
-    return Finding(
-        "note",
-        "tokenizer-unknown",
-        f"{bare.letter} has no tokenizer files, so its token ids cannot be compared",
-        f"both have {plural(_rows(bare) or 0, 'row')}",
-    )
-
-
-def _rows(donor: Donor) -> int | None:
-    """Rows of the token embedding."""
-    table = donor.checkpoint.token_embedding
-    return table.shape[0] if table else None
 
 
 def compare_ends(embeddings: Donor, final_norm: Donor, template: Donor) -> Iterator[Finding]:

@@ -63,7 +63,12 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor) -> PlannedEnd:
         return PlannedEnd("lm_head", who.embeddings.letter, "tied")
     if donor.checkpoint.tied:
         if donor.letter == who.embeddings.letter:
-            return PlannedEnd("lm_head", donor.letter, "tied")
+            # The table is the embedding, but a bias of the head is its own.
+            beside = {suffix: entry for suffix, entry in own.items() if not suffix.endswith("weight")}
+            tensors = tuple(
+                make(Place("lm_head", -1, suffix), entry, donor, "lm_head") for suffix, entry in beside.items()
+            )
+            return PlannedEnd("lm_head", donor.letter, "tied", tensors)
         assert naming is not None
         table = donor.checkpoint.token_embedding
         tokens = {suffix: entry for suffix, entry in donor.checkpoint.ends["embeddings"].items() if entry is table}
@@ -105,7 +110,8 @@ def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Fi
             f"The head is {donor.letter}'s own and tie_word_embeddings becomes false",
             f"{who.embeddings.letter}, the donor of the embeddings, ties its head, and {donor.letter} does not",
         )
-    if head.how == "tied" and donor.checkpoint.ends["lm_head"] and donor.checkpoint.tied:
+    stored = any(suffix.endswith("weight") for suffix in donor.checkpoint.ends["lm_head"])
+    if head.how == "tied" and stored and donor.checkpoint.tied:
         yield Finding(
             "note",
             "head-ignored",

@@ -35,7 +35,8 @@ def kv_per_token(layers: Sequence[PlannedLayer], config: ModelConfig | None, wid
     for layer in layers:
         if layer.attributes.get("attention") == "linear":
             continue
-        rows = [t.shape[0] for t in layer.tensors if t.place.suffix.endswith((".k_proj.weight", ".v_proj.weight"))]
+        both = [t for t in layer.tensors if t.place.suffix.endswith((".k_proj.weight", ".v_proj.weight"))]
+        rows = [t.shape[0] for t in both if len(t.shape) == 2 and t.shape[1] > 1]  # One column: packed in 4 bits.
         total += sum(rows) if len(rows) == 2 else stated
     return total * width
 

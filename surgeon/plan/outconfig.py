@@ -14,9 +14,10 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.layerrules import NEEDED, VALUE_LISTS, rules, write_rules
+from ..checkpoint.familyrules import LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
 from ..text import one_line, ranges
-from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, depth_bound, end_bound, suspects
+from . import quantised
+from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, suspects
 from .types import Finding
 
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
@@ -50,8 +51,11 @@ def output_config(
     _set_depth(config, template.depth, len(layers))
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
+    findings += quantised.reindex(config, template, layers, in_place(layers))
     _gather_lists(config.text, layers)
     findings += _gather_values(config.text, layers)
+    if not in_place(layers):
+        findings += _gather_table(config.text, layers)
     wanted, notes = _wanted(config, template, layers)
     findings += notes
     if not in_place(layers):
@@ -92,8 +96,10 @@ def _set_globals(
         keys = [(level, key) for level in (raw, text) for key in ("dtype", "torch_dtype") if key in level]
         for level, key in keys or [(raw, "torch_dtype")]:
             level[key] = dtype
-    if vocab_size is not None and config.vocab_size not in (None, vocab_size):
+    if vocab_size is not None and (old := config.vocab_size) not in (None, vocab_size):
         text["vocab_size"] = vocab_size
+        if raw.get("vocab_size") == old:
+            raw["vocab_size"] = vocab_size
 
 
 def _cannot(what: str, why: str, layers: tuple[int, ...] = ()) -> Finding:
@@ -160,6 +166,22 @@ def _gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Itera
             text[key] = [value[index] for value, (_, index) in zip(listed, layers, strict=True)]
         else:
             yield _cannot(f"what `{key}` says of each layer", "not every layer has an entry in its donor's list")
+
+
+def _gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """Settings by layer index, of which every donor has a table or none has."""
+    tables = [donor.config.text.get(TABLE) if donor.config else None for donor, _ in layers]
+    if not any(tables) and not text.get(TABLE):
+        return
+    gathered = {}
+    for place, (table, (_, index)) in enumerate(zip(tables, layers, strict=True)):
+        if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
+            yield _cannot(f"what `{TABLE}` says of each layer", "not every donor has such a table of layer indices")
+            return
+        own = {int(key): value for key, value in table.items()}
+        if index in own:
+            gathered[str(place)] = own[index]
+    text[TABLE] = gathered
 
 
 def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
@@ -283,7 +305,11 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> It
     got = layer_attributes(config, len(wanted))
     present = {row["attention"] for row in wanted}
     if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
-        yield _cannot(f"a stack without a layer of {lacking[0]} attention", f"{config.model_type} needs one of each kind")
+        why = f"{config.model_type} needs a layer of each kind"
+        yield _cannot(f"a stack without a layer of {lacking[0]} attention", why)
+    if config.model_type in LAST_IS_FULL and wanted[-1]["attention"] != "full":
+        why = f"{config.model_type} lets its last layer attend fully, whatever the config says"
+        yield _cannot(f"a last layer with {one_line(wanted[-1]['attention'])} attention", why, (len(wanted) - 1,))
     for attribute, name in _NAMES.items():
         wrong = [
             index

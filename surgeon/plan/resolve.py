@@ -13,8 +13,8 @@ from ..recipe.document import Document
 from ..recipe.parameters import lookup, position
 from ..recipe.schema import End, Recipe, Slice
 from ..text import one_line
-from . import checks, leftovers, lints, scaling
-from .compare import compare, compare_ends, compare_tokenizers
+from . import checks, leftovers, lints, quantised, scaling
+from .compare import compare, compare_ends
 from .donors import Donors
 from .ends import Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
@@ -32,6 +32,7 @@ from .types import (
     PlannedTensor,
     TensorSource,
 )
+from .vocabulary import beyond, compare_tokenizers, fit_rows
 
 _COMPANIONS = (
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
@@ -208,6 +209,8 @@ def _assembled(
     document, recipe, template = context.document, context.recipe, context.template
     who = owners(recipe, *_outer_donors(context.slices, context.by_ref, template), context.by_ref)
     ends, problems = plan_ends(recipe, who, _EndMaker(context))
+    ends, rows, notes = fit_rows(ends, who, template)
+    problems = [*problems, *notes, *beyond(ends, who, template)]
     used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
     lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
@@ -219,6 +222,8 @@ def _assembled(
     findings = [
         *findings,
         *compare(used, template, layers, lines=lines, dtype=context.wanted),
+        *quantised.compare(used, template, lines),
+        *quantised.arithmetic(template, _every_tensor(layers, ends, extra)),
         *compare_tokenizers(who.embeddings, used, template, who.lm_head),
         *compare_ends(who.embeddings, who.final_norm, template),
         *problems,
@@ -234,13 +239,20 @@ def _assembled(
             pairs,
             tied=ends["lm_head"].how == "tied",
             dtype=_dtype(context, layers),
-            vocab_size=embeddings.vocab_size if embeddings else None,
+            vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
         findings += [*problems, *scaling.filters(document, context.slices, layers, ends)]
         findings += lints.lints(document, context.slices, template, used, layers)
     plan = _finished(document, by_letter, tuple(layers), template, findings, ends, extra, config)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
+
+
+def _every_tensor(
+    layers: Sequence[PlannedLayer], ends: Mapping[str, PlannedEnd], extra: Sequence[PlannedTensor]
+) -> list[PlannedTensor]:
+    inner = [tensor for layer in layers for tensor in layer.tensors]
+    return [*inner, *(tensor for end in ends.values() for tensor in end.tensors), *extra]
 
 
 def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template: Donor) -> bool:
@@ -251,6 +263,8 @@ def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template
 
 def _dtype(context: _Context, layers: Sequence[PlannedLayer]) -> str | None:
     """torch's name of the dtype most of the output has, where it is not what most of the config's donor has."""
+    if context.template.checkpoint.quantisation:
+        return None  # Most of its bytes are packed, and the config names the dtype that they unpack to.
     held: dict[str, int] = {}
     for layer in layers:
         for tensor in layer.tensors:

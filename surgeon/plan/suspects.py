@@ -10,18 +10,22 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
-from ..checkpoint.layerrules import FILLED, VALUE_LISTS, rule_keys
+from ..checkpoint.familyrules import FILLED, VALUE_LISTS, rule_keys
 
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
+
+TABLE = "per_layer_config"
+"""A config key with a table from layer indices to settings of those layers."""
 
 MTP_COUNTS = ("num_nextn_predict_layers", "num_mtp_layers")
 MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern")
 """What a config says of layers for predicting several tokens at once, which come after the others."""
 
 _REWRITTEN = frozenset({
-    *MTP_COUNTS, *MTP_LISTS, *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval",
-    "max_window_layers", "use_sliding_window", "mlp_only_layers", "decoder_sparse_step", "first_k_dense_replace",
+    *MTP_COUNTS, *MTP_LISTS, *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern",
+    "no_rope_layer_interval", "max_window_layers", "use_sliding_window", "mlp_only_layers", "decoder_sparse_step",
+    "first_k_dense_replace",
 })  # fmt: skip
 """Keys that the output's config is made to say the right thing by."""
 
@@ -72,7 +76,16 @@ def end_bound(config: ModelConfig, depth: int, indices: Sequence[int]) -> str | 
 
 def depth_bound(config: ModelConfig) -> str | None:
     """Why layers of this model type cannot be moved at all, or None."""
+    if _shares_nothing(config):
+        return None
     return _DEPTH_BOUND.get(config.model_type)
+
+
+def _shares_nothing(config: ModelConfig) -> bool:
+    """Whether a gemma4 has neither shared keys and values nor embeddings per layer."""
+    text = config.text
+    unshared = config.model_type.startswith("gemma4") and not text.get("num_kv_shared_layers")
+    return unshared and text.get("hidden_size_per_layer_input") == 0
 
 
 def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
@@ -84,11 +97,13 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     for key, kinds in FILLED.items():
         if config.model_type in kinds and not isinstance(config.text.get(key), list) and config.family is None:
             yield key, f"config.json leaves out this list, and surgeon has no rule for what it then is in {kind}"
-    known = rule_keys(config.model_type)
+    known = rule_keys(config.model_type) | {TABLE, *LISTS}
+    if _shares_nothing(config):
+        known |= {"vocab_size_per_layer_input"}
     for key, value in config.text.items():
         if key in _DEPTH_MATHS and value and (key, config.model_type) not in _COMPENSATED:
             yield key, "it makes the computation depend on the depth or on a layer's position"
-        elif key in LISTS or key in known or not value or (key in VALUE_LISTS and isinstance(value, list)):
+        elif not value or key in known or (key in VALUE_LISTS and isinstance(value, list)):
             continue
         elif isinstance(value, list) and len(value) == depth > 2 and key not in _NOT_BY_LAYER:
             yield key, f"it has one entry per layer, and surgeon has no rule for it in {kind}"

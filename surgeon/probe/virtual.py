@@ -81,7 +81,7 @@ def _distinct_first(plan: Plan, weights: Weights) -> dict[str, torch.Tensor] | N
     naming = plan.donors[plan.config_donor].checkpoint.naming
     if len(firsts) == len(plan.layers) or naming is None:
         return None
-    config = _config_of(plan, firsts)
+    config = config_of(plan, firsts)
     if config is None:
         return None
     state = {
@@ -100,7 +100,7 @@ def _distinct_first(plan: Plan, weights: Weights) -> dict[str, torch.Tensor] | N
         if place.role == "layer":
             targets = [index for index, first in enumerate(position) if first == place.index]
             full |= {naming.name(Place("layer", index, place.suffix)): tensor for index in targets}
-        elif not (plan.tied and place.role == "lm_head"):
+        elif not (plan.tied and place.role == "lm_head" and place.suffix.endswith("weight")):
             full[name] = tensor
     return full
 
@@ -119,7 +119,7 @@ def _distinct(plan: Plan) -> tuple[list[int], list[PlannedLayer]]:
     return position, firsts
 
 
-def _config_of(plan: Plan, layers: list[PlannedLayer]) -> dict[str, Any] | None:
+def config_of(plan: Plan, layers: list[PlannedLayer]) -> dict[str, Any] | None:
     """The plan's config for these layers only; None when it cannot be expressed."""
     assert plan.config is not None and plan.config_donor is not None
     whole = ModelConfig.of(plan.config)
