@@ -255,7 +255,7 @@ def _range(
             here,
             line,
         )
-    elif donor is not None and (start < 0 or stop > donor.checkpoint.depth):
+    elif donor is not None and not donor.checkpoint.problems and (start < 0 or stop > donor.checkpoint.depth):
         depth = donor.checkpoint.depth
         lacking = tuple(index for offset, index in enumerate(here) if not 0 <= start + offset < depth)
         low = start if start < 0 else max(start, depth)
