@@ -67,7 +67,8 @@ class Copy:
 
 @dataclass(frozen=True)
 class Convert:
-    """One tensor times `factor`, in the output's dtype: computed in float32 (float64 for F64), rounded once."""
+    """One tensor times `factor`, in the output's dtype: computed one step wider than the
+    tensor (float32 for 16-bit types, float64 for F32 scaled and for F64), rounded once."""
 
     entry: TensorEntry
     factor: float = 1.0
