@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import InputError, SurgeonError
 from ..plan.types import Donor
+from ..process import alive
 from ..text import size
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -103,7 +104,7 @@ def sweep(final: Path) -> None:
     pattern = re.compile(re.escape(f".{final.name}.surgeon-") + rf"(\d+)({re.escape(_ASIDE)})?")
     for folder in list(final.parent.iterdir()):
         match = pattern.fullmatch(folder.name)
-        if not match or folder.is_symlink() or not folder.is_dir() or _alive(int(match[1])) or _locked(folder):
+        if not match or folder.is_symlink() or not folder.is_dir() or _writing(int(match[1])) or _locked(folder):
             continue
         if match[2] and not final.exists():
             # Killed between its two renames: this is the only copy of what was there before.
@@ -112,16 +113,9 @@ def sweep(final: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
+def _writing(pid: int) -> bool:
+    """Whether another process may still write the folder named after it."""
+    return pid != os.getpid() and alive(pid)
 
 
 def _locked(folder: Path) -> bool:

@@ -38,12 +38,12 @@ class Layer:
     tensors: Mapping[str, TensorEntry]
     attributes: Mapping[str, Any]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of all tensors of the layer."""
         return sum(entry.nbytes for entry in self.tensors.values())
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """Elements of all tensors of the layer."""
         return sum(entry.numel for entry in self.tensors.values())
@@ -89,12 +89,12 @@ class Checkpoint:
         """Number of layers."""
         return len(self.layers)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(entry.nbytes for entry in self.tensors.values())
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """Elements of all tensors."""
         return sum(entry.numel for entry in self.tensors.values())

@@ -20,6 +20,8 @@ from typing import Any
 
 from platformdirs import user_state_path
 
+from ..process import alive
+
 
 def state_folder(name: str) -> Path:
     """A folder of surgeon's in the user's state directory (`jobs`, `swap`), made if it is missing."""
@@ -80,17 +82,6 @@ class Job:
             return (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of that id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def start(verb: str, arguments: Sequence[str], recipe_text: str) -> Job:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import SurgeonError
 from ..files import write_atomic
-from ..jobs.job import alive, state_folder
+from ..jobs.job import state_folder
+from ..process import alive
 
 
 @dataclass(frozen=True)
