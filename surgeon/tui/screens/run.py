@@ -154,8 +154,9 @@ class RunScreen(ActionScreen):
     def _numbers(self, done: int) -> str:
         if self._is("done") and self.finished:
             seconds = float(self.finished.get("seconds", 0))
-            rate = f", {size(done / seconds)}/s" if seconds else ""
-            return f"{size(done)} in {duration(seconds)}{rate}"
+            # The check is no copying: a rate over both would be of neither.
+            rest = ", the load-back check included" if self.checking else f", {size(done / max(seconds, 0.001))}/s"
+            return f"{size(done)} in {duration(seconds)}{rest}"
         if not self.total:
             return "starting"
         if self.checking:
