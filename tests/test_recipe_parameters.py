@@ -74,7 +74,7 @@ def test_an_empty_list_is_unset() -> None:
     assert lookup("scale", NAME, 0, {"scale": []}, {"scale": 2}) == 2
 
 
-@pytest.mark.parametrize("value", ["half", {"a": 1}, [[1]], [{"value": 1}, 2]])
+@pytest.mark.parametrize("value", [{"a": 1}, [[1]], [{"value": 1}, 2]])
 def test_what_is_no_setting_raises(value: Any) -> None:
     with pytest.raises(ValueError, match=r"number|convert"):
         evaluate(value, NAME, 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..recipe.document import Document
-from ..recipe.parameters import filter_of, lookup, rules
+from ..recipe.parameters import Word, filter_of, lookup, rules
 from ..recipe.schema import Recipe, Slice, Source
 from ..text import nearest, one_line
 from .types import Finding, PlannedEnd, PlannedLayer, PlannedTensor
@@ -22,8 +22,10 @@ def factor(recipe: Recipe, part: Slice, source: Source, name: str, t: float) -> 
     return finite(lookup("scale", name, t, source.parameters, part.parameters, recipe.parameters))
 
 
-def finite(value: float | None) -> float | None:
+def finite(value: Word | None) -> float | None:
     """The value, refused when it is not a finite number."""
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is not a number")
     if value is not None and not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
     return None if value is None else float(value)

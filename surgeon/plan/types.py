@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.dtypes import nbytes
 from ..checkpoint.families import Place
+from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from ..text import one_line
 
@@ -59,10 +61,143 @@ class Donor:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """An operand: a donor's tensor as it lies on disk."""
+
+    entry: TensorEntry
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.entry.shape
+
+    @property
+    def dtype(self) -> str:
+        """Its safetensors code."""
+        return self.entry.dtype
+
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        yield self.entry
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An operand: a tensor with a low-rank adapter on it, `whole + factor * up @ down`.
+
+    Attributes:
+        down: A, (rank, in).
+        up: B, (out, rank).
+        transposed: the tensor is (in, out), so that the product is added transposed (`fan_in_fan_out`, embeddings).
+        magnitude: DoRA's norms, one per output feature: the sum is scaled to them.
+    """
+
+    whole: Operand
+    down: TensorEntry
+    up: TensorEntry
+    factor: float
+    transposed: bool = False
+    magnitude: TensorEntry | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.whole.shape
+
+    @property
+    def dtype(self) -> str:
+        """Its safetensors code, that of the tensor below the adapter."""
+        return self.whole.dtype
+
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        yield from self.whole.entries()
+        yield from (self.down, self.up, *([self.magnitude] if self.magnitude else []))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An operand: a table of token rows put together from the rows of others.
+
+    Row r is the mean of row `take[p][r]` of every part p where that is not negative; zeros where all are.
+
+    Attributes:
+        take: one packed array of native int32 per part, of as many numbers as the result has rows.
+    """
+
+    parts: tuple[Operand, ...]
+    take: tuple[bytes, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return (len(self.take[0]) // 4, *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        """Its safetensors code, that of its first part."""
+        return self.parts[0].dtype
+
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        for part in self.parts:
+            yield from part.entries()
+
+
+Settings = tuple[tuple[str, Word], ...]
+"""Parameters by name, in an order that does not matter."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """These operands merged by a method. A source of an output tensor, and an operand of another blend.
+
+    Attributes:
+        method: its name in `surgeon.methods`.
+        inputs: the donors' tensors; those without elements of their own are left out.
+        base: which of them is the base; None without one.
+        one: values of the parameters that all share.
+        each: for every input (in order, without a base that is subtracted) the values of its own parameters.
+        seeds: per input, for what is random.
+        code: safetensors code of the result where it is an operand.
+    """
+
+    method: str
+    inputs: tuple[Operand, ...]
+    base: int | None
+    one: Settings
+    each: tuple[Settings, ...]
+    seeds: tuple[int, ...]
+    code: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.inputs[0].shape
+
+    @property
+    def dtype(self) -> str:
+        """Its safetensors code."""
+        return self.code
+
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        for operand in self.inputs:
+            yield from operand.entries()
+
+
+Operand = Stored | Adapted | Rows | Blend
+
+
+@dataclass(frozen=True)
 class Copy:
     """These bytes, unchanged."""
 
     entry: TensorEntry
+
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        yield self.entry
 
 
 @dataclass(frozen=True)
@@ -73,13 +208,43 @@ class Convert:
     entry: TensorEntry
     factor: float = 1.0
 
+    def entries(self) -> Iterator[TensorEntry]:
+        """Every tensor on disk that it is made of."""
+        yield self.entry
 
-TensorSource = Copy | Convert
+
+TensorSource = Copy | Convert | Blend
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one parameter is worth for one output tensor, and where that was said.
+
+    Attributes:
+        name: the parameter.
+        value: its number or word.
+        donor: number of the slice's source whose value it is; None for a parameter that all share.
+        origin: `source`, `slice`, `recipe`, `default`, an end or an edge policy of the recipe.
+        rule: the filter that matched, where there was one.
+    """
+
+    name: str
+    value: Word
+    donor: int | None
+    origin: str
+    rule: str = ""
 
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """One tensor of the output; `dtype` is the safetensors code, `place` where it belongs, `donor` its letter."""
+    """One tensor of the output.
+
+    Attributes:
+        dtype: safetensors code.
+        place: where it belongs.
+        donor: letter of its donor; of a blend's first one.
+        values: the method's parameters for it.
+    """
 
     name: str
     dtype: str
@@ -87,18 +252,24 @@ class PlannedTensor:
     source: TensorSource
     place: Place
     donor: str
+    values: tuple[Value, ...] = ()
+
+    @property
+    def entry(self) -> TensorEntry:
+        """The tensor on disk that it is made of, the first one of several."""
+        return next(self.source.entries())
 
     @cached_property
     def nbytes(self) -> int:
         """Bytes in the output."""
-        count = nbytes(self.dtype, self.source.entry.numel)
+        count = nbytes(self.dtype, self.numel)
         assert count is not None
         return count
 
     @property
     def numel(self) -> int:
         """Number of elements."""
-        return self.source.entry.numel
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def as_data(recipe: Recipe) -> dict[str, Any]:
 
 _ORDER = (
     "name", "merge_method", "base_model", "models", "slices", "modules", "embeddings", "final_norm", "lm_head",
-    "first_layers", "last_layers", "parameters", "dtype", "out_dtype", "tokenizer_source", "tokenizer",
+    "first_layers", "last_layers", "parameters", "dtype", "out_dtype", "seed", "tokenizer_source", "tokenizer",
     "chat_template",
 )  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 Number = float | bool
+Word = bool | float | str
 
 
 def position(index: int, length: int) -> float:
@@ -12,11 +14,16 @@ def position(index: int, length: int) -> float:
     return index / (length - 1) if length > 1 else 1.0
 
 
-def _scalar(value: Any) -> Number:
+def _scalar(value: Any) -> Word:
     if isinstance(value, bool):
         return value
-    if isinstance(value, (int, float, str)):
+    if isinstance(value, (int, float)):
         return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
     raise ValueError(f"{value!r} is neither a number, a list of numbers, nor a list of {{filter, value}}")
 
 
@@ -24,15 +31,29 @@ def _is_filtered(value: Any) -> bool:
     return isinstance(value, dict) and "value" in value
 
 
-def evaluate(value: Any, name: str, t: float) -> Number | None:
-    """The number a setting has for the tensor `name` at gradient position `t`; None when no filter matches.
+class Found(NamedTuple):
+    """What a setting is worth for one tensor, and the filter that said so (empty without one)."""
+
+    value: Word
+    rule: str = ""
+
+
+def evaluate(value: Any, name: str, t: float) -> Word | None:
+    """The number (or word) a setting has for the tensor `name` at gradient position `t`; None when no filter matches.
 
     A list of `{filter, value}` takes the first whose filter is absent, `*`, or a substring of the name; a list of
-    numbers is interpolated linearly; of booleans, the element at or before `t` is taken; an empty list is unset.
+    numbers is interpolated linearly; of booleans or words, the element at or before `t` is taken; an empty list is
+    unset.
 
     Raises:
         ValueError: the setting has none of these forms.
     """
+    found = matched(value, name, t)
+    return None if found is None else found.value
+
+
+def matched(value: Any, name: str, t: float) -> Found | None:
+    """`evaluate`, with the filter that matched."""
     if _is_filtered(value):
         value = [value]
     if isinstance(value, (list, tuple)):
@@ -40,18 +61,26 @@ def evaluate(value: Any, name: str, t: float) -> Number | None:
             return None
         if all(_is_filtered(item) for item in value):
             for item in value:
-                if filter_of(item) == "*" or filter_of(item) in name:
-                    return evaluate(item["value"], name, t)
+                rule = filter_of(item)
+                if rule == "*" or rule in name:
+                    inner = matched(item["value"], name, t)
+                    return None if inner is None else Found(inner.value, inner.rule or rule)
             return None
-        return _gradient([_scalar(item) for item in value], t)
-    return None if value is None else _scalar(value)
+        return Found(_gradient([_scalar(item) for item in value], t))
+    return None if value is None else Found(_scalar(value))
 
 
-def _gradient(values: list[Number], t: float) -> Number:
+def _gradient(values: list[Word], t: float) -> Word:
     last = len(values) - 1
-    if isinstance(values[0], bool):
+    if any(isinstance(value, (bool, str)) for value in values):
         # t is a quotient: without the nudge, 3 of 49 steps would be 2.
         return values[int(t * last + 1e-9)]
+    return interpolated([float(value) for value in values], t)
+
+
+def interpolated(values: list[float], t: float) -> float:
+    """The number at position `t` (0 to 1) of a gradient, linear between its numbers."""
+    last = len(values) - 1
     scaled = t * last
     low = int(scaled)
     high = min(last, low + 1)
@@ -91,13 +120,19 @@ def has_gradient(value: Any) -> bool:
     return any(map(has_gradient, value)) if all(map(_is_filtered, value)) else len(value) > 1
 
 
-def lookup(name: str, tensor: str, t: float, *levels: dict[str, Any]) -> Number | None:
-    """The first level (most specific first) that gives parameter `name` a number for this tensor."""
-    for level in levels:
-        if name in level:
-            found = evaluate(level[name], tensor, t)
+def lookup(name: str, tensor: str, t: float, *levels: Mapping[str, Any]) -> Word | None:
+    """The first level (most specific first) that gives parameter `name` a value for this tensor."""
+    found = first_of(name, ((level, tensor, t) for level in levels))
+    return None if found is None else found[0].value
+
+
+def first_of(name: str, levels: Iterable[tuple[Mapping[str, Any], str, float]]) -> tuple[Found, int] | None:
+    """The first of (table, tensor's name, gradient position) that gives parameter `name` a value, and its number."""
+    for number, (table, tensor, t) in enumerate(levels):
+        if name in table:
+            found = matched(table[name], tensor, t)
             if found is not None:
-                return found
+                return found, number
     return None
 
 

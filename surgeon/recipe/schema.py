@@ -133,6 +133,22 @@ class EndSource(Frozen):
     parameters: Parameters = Field(default_factory=dict)
 
 
+class EdgePolicy(Frozen):
+    """What the outermost layers are, over whatever the slices say: one donor's, or blended with other parameters.
+
+    Attributes:
+        count: how many layers of the stack.
+        model: take them from this donor: the layers that the slices take from it there, else its own outermost ones.
+        parameters: values that win over all others; a gradient runs over these `count` layers.
+        taper: the values change from these, at the outermost layer, to the slices' own, behind the innermost.
+    """
+
+    count: Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+    model: ModelRef | None = None
+    parameters: Parameters = Field(default_factory=dict)
+    taper: bool = False
+
+
 class Recipe(Frozen):
     """A whole recipe; see `recipes/` for examples."""
 
@@ -148,8 +164,9 @@ class Recipe(Frozen):
     embeddings: EndSource | None = None
     final_norm: EndSource | None = None
     lm_head: EndSource | None = None
-    first_layers: dict[str, Any] | None = None
-    last_layers: dict[str, Any] | None = None
+    first_layers: EdgePolicy | None = None
+    last_layers: EdgePolicy | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tokenizer_source: str | None = None
     tokenizer: dict[str, Any] | None = None
     chat_template: str | None = None
@@ -179,6 +196,9 @@ class Recipe(Frozen):
             value = self.end(end)
             if value and value.model:
                 yield value.model
+        for edge in (self.first_layers, self.last_layers):
+            if edge and edge.model:
+                yield edge.model
 
     def with_models(self, rename: Mapping[str, str]) -> Recipe:
         """The same recipe with donors under other names."""
