@@ -150,7 +150,7 @@ def copied(checkpoint: Checkpoint, plan: Plan) -> list[tuple[PlannedTensor, Tens
         for tensor in plan.tensors
         if isinstance(tensor.source, Copy) and (entry := checkpoint.tensors.get(tensor.name)) is not None
     ]
-    pairs = [(tensor, entry) for tensor, entry in pairs if entry.nbytes == tensor.source.entry.nbytes]
+    pairs = [(tensor, entry) for tensor, entry in pairs if entry.nbytes == tensor.entry.nbytes]
     return sorted(pairs, key=lambda pair: (pair[1].file, pair[1].offset))
 
 
@@ -165,7 +165,7 @@ def byte_problems(
         for tensor, entry in pairs:
             tracker.begin(tensor.name)
             layer = tensor.place.index if tensor.place.role == "layer" else None
-            theirs = tensor.source.entry
+            theirs = tensor.entry
             try:
                 at = compare.first_difference(entry, theirs)
             except SurgeonError as error:

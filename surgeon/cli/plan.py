@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 _SHOWN_LAYERS = 60
-_HOW = {"copied": "", "tied": "tied: the embedding", "materialised": "a copy of its embedding", "missing": "none"}
+_HOW = {"copied": "", "blended": "blended", "tied": "tied: the embedding", "materialised": "a copy of its embedding", "missing": "none"}
 
 
 def plan(

@@ -20,7 +20,7 @@ _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 
 @dataclass(frozen=True)
 class Chosen:
-    """The parameters of one tensor: of all donors, of each (without a base that is subtracted), and as they are shown."""
+    """The parameters of one tensor: of all donors, of each (without a base that is subtracted), and as shown."""
 
     one: Settings
     each: tuple[Settings, ...]
@@ -46,11 +46,12 @@ class Chooser:
         method = part.method
         assert method is not None
         donors = [index for index in _order(part) if not (method.subtracts and index == part.base)]
-        shared = {parameter.name: self._value(parameter, scope, None, name, part, layer) for parameter in _shared(method)}
-        own = [
-            {p.name: self._value(p, scope, index, names[index], part, layer) for p in method.parameters.values() if p.each}
-            for index in donors
-        ]
+
+        def table(source: int | None, seen: str) -> dict[str, Value | None]:
+            wanted = (p for p in method.parameters.values() if p.each == (source is not None))
+            return {p.name: self._value(p, scope, source, seen, part, layer) for p in wanted}
+
+        shared, own = table(None, name), [table(index, names[index]) for index in donors]
         found = [*shared.values(), *(value for table in own for value in table.values())]
         if any(value is None for value in found):
             return None
@@ -97,10 +98,6 @@ class Chooser:
             remedy = "see `surgeon methods` for what it takes"
             line = document.line("slices", number) or document.line("parameters") or document.line("models")
             yield Finding("error", "parameter", what, why, remedy, here, line)
-
-
-def _shared(method: Method) -> Iterator[Parameter]:
-    return (parameter for parameter in method.parameters.values() if not parameter.each)
 
 
 def _looked_up(parameter: Parameter, scope: Scope, source: int | None, name: str) -> Value:
@@ -189,4 +186,6 @@ def counted(donors: tuple[int, int | None]) -> str:
 
 def shown(value: Word) -> str:
     """A parameter's value as people read it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}" if isinstance(value, (int, float)) else value
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

@@ -8,18 +8,11 @@ from ..errors import InputError
 from ..recipe import stack
 from ..recipe.document import Document
 from ..recipe.schema import ENDS, Slice, Source
-from ..text import nearest, one_line, plural
+from ..text import one_line, plural
 from .types import Donor, Finding
 
-PASSTHROUGH_PARAMETERS = ("scale",)
-_OTHER_PARAMETERS = (
-    "weight", "density", "normalize", "lambda", "t", "int8_mask", "rescale", "gamma", "epsilon", "filter_wise",
-    "nuslerp_flatten", "nuslerp_row_wise", "max_iter", "tol", "select_topk", "eps", "normalize_weights", "r", "alpha",
-)  # fmt: skip
 _UNSUPPORTED = {
     "modules": "recipes per module are not supported",
-    "first_layers": "edge policies are not supported",
-    "last_layers": "edge policies are not supported",
     "tokenizer": "building a tokenizer is not supported",
     "chat_template": "setting a chat template is not supported",
 }
@@ -125,7 +118,7 @@ def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:
 def slices(
     document: Document, parts: Sequence[Slice], by_ref: Mapping[str, Donor], names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Methods, ranges and parameters of every slice."""
+    """Ranges of every slice, and the ends."""
     first = 0
     spans = [(source.model, *stack.span(source)) for part in parts for source in part.sources]
     if spans and all(model in by_ref and start == stop for model, start, stop in spans):
@@ -148,7 +141,6 @@ def slices(
         count = stack.length(part)
         here = tuple(range(first, min(first + count, stack.MAX_LAYERS)))
         line = document.line("slices", number) or document.line("models")
-        yield from _one_source(document, part, here, line)
         for index, source in enumerate(part.sources):
             place = document.line("slices", number, "sources", index, "layer_range")
             outer = number in (0, len(parts) - 1) and len(parts) > 1
@@ -165,57 +157,7 @@ def slices(
                 line,
             )
         first += count
-    yield from _methods(document, parts)
-    yield from _parameters(document, parts)
     yield from _ends(document)
-
-
-def _methods(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]:
-    """Methods other than copying, each once for all the layers it is asked for."""
-    asked: dict[tuple[str, int | None], list[int]] = {}
-    first = 0
-    for number, part in enumerate(parts):
-        method = part.merge_method or document.recipe.merge_method
-        own = ("slices", number, "merge_method") if part.merge_method else ("merge_method",)
-        stop = min(first + stack.length(part), stack.MAX_LAYERS)
-        if method != "passthrough":
-            asked.setdefault((method, document.line(*own)), []).extend(range(first, stop))
-        first += stack.length(part)
-    for (method, line), layers in asked.items():
-        yield Finding(
-            "error",
-            "method",
-            f"The method {one_line(method)!r} cannot be carried out",
-            "this version copies layers (passthrough) and does not blend them",
-            "use passthrough with one source a slice",
-            tuple(layers),
-            line,
-        )
-
-
-def _one_source(document: Document, part: Slice, here: tuple[int, ...], line: int | None) -> Iterator[Finding]:
-    models = [source.model for source in part.sources]
-    twice = sorted({model for model in models if models.count(model) > 1})
-    if twice:
-        yield Finding(
-            "error",
-            "model-twice",
-            f"A slice names {one_line(twice[0])} twice",
-            "a source is known by its model, so only one of the two would be used",
-            "put the second range into a slice of its own",
-            here,
-            line,
-        )
-    elif len(models) > 1 and (part.merge_method or document.recipe.merge_method) == "passthrough":
-        yield Finding(
-            "error",
-            "sources",
-            f"A slice of passthrough has {len(models)} sources",
-            "copying takes each layer from exactly one donor",
-            "give each range a slice of its own",
-            here,
-            line,
-        )
 
 
 def _range(
@@ -272,37 +214,6 @@ def _range(
             lacking,
             line,
         )
-
-
-def _parameters(document: Document, parts: Sequence[Slice]) -> Iterator[Finding]:
-    """Parameters that copying does not have: a typing mistake is an error, another method's a warning."""
-    recipe = document.recipe
-    places: list[tuple[Mapping[str, object], tuple[str | int, ...]]] = []
-    where: tuple[str | int, ...]
-    if recipe.merge_method == "passthrough":
-        places.append((recipe.parameters, ("parameters",)))
-    for number, part in enumerate(parts):
-        if (part.merge_method or recipe.merge_method) != "passthrough":
-            continue
-        places.append((part.parameters, ("slices", number, "parameters")))
-        for index, source in enumerate(part.sources):
-            where = ("models", index) if recipe.models is not None else ("slices", number, "sources", index)
-            places.append((source.parameters, (*where, "parameters")))
-    places += [(value.parameters, (end, "parameters")) for end in ENDS if (value := recipe.end(end)) is not None]
-    for table, place in places:
-        for name in table:
-            if name in PASSTHROUGH_PARAMETERS:
-                continue
-            guess = nearest(name, PASSTHROUGH_PARAMETERS)
-            known = name in _OTHER_PARAMETERS
-            yield Finding(
-                "warning" if known else "error",
-                "parameter",
-                f"passthrough has no parameter `{one_line(name)}`",
-                "it has no effect" if known else "it is not known",
-                f"did you mean `{guess}`?" if guess else "take it out",
-                line=document.line(*place, name),
-            )
 
 
 def _ends(document: Document) -> Iterator[Finding]:

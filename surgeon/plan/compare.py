@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..recipe.schema import End
 from ..text import one_line
+from .ends import Owners
 from .kin import Kinship, kinship
 from .leftovers import weights
 from .settings import compare_settings
@@ -244,10 +246,11 @@ def _dtypes(donors: Sequence[Donor], used: Mapping[str, tuple[int, ...]], dtype:
     )
 
 
-def compare_ends(embeddings: Donor, final_norm: Donor, template: Donor) -> Iterator[Finding]:
+def compare_ends(who: Owners, template: Donor) -> Iterator[Finding]:
     """Whether the ends fit the config, which is the template's: the same tensors, and of the same shape but for rows of
     tokens."""
-    for role, donor in (("embeddings", embeddings), ("final_norm", final_norm)):
+    ends: tuple[End, ...] = ("embeddings", "final_norm")
+    for role, donor in ((end, donor) for end in ends for donor in who.of(end).donors):
         if donor.letter == template.letter:
             continue
         table = donor.checkpoint.token_embedding

@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checkpoint import TensorEntry
 from ..checkpoint.families import Place
 from ..recipe.schema import ENDS, End, Recipe
+from ..text import one_line
+from .parts import Part, single
 from .types import Donor, Finding, PlannedEnd, PlannedTensor
 
-MakeTensor = Callable[[Place, TensorEntry, Donor, End], PlannedTensor]
-"""Plans one tensor of an end: its place, the donor's entry, the donor, and the end whose parameters apply."""
+MakeTensor = Callable[[Place, Sequence[TensorEntry], "Owner", End], "PlannedTensor | None"]
+"""Plans one tensor of an end: its place, each donor's entry, the donors, and the end whose parameters apply."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who gives an end: one donor, or several that a slice's method blends."""
+
+    donors: tuple[Donor, ...]
+    part: Part
+
+    @property
+    def first(self) -> Donor:
+        """The donor whose tensors, tokenizer and tied head count."""
+        return self.donors[0]
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Letters of all donors."""
+        return tuple(donor.letter for donor in self.donors)
 
 
 @dataclass(frozen=True)
 class Owners:
-    """The donor of each end."""
+    """Who gives each end."""
 
-    embeddings: Donor
-    final_norm: Donor
-    lm_head: Donor
+    by_end: Mapping[End, Owner]
 
-    def of(self, end: End) -> Donor:
-        """The donor of one end."""
-        donor = getattr(self, end)
-        assert isinstance(donor, Donor)
-        return donor
+    def of(self, end: End) -> Owner:
+        """The owner of one end."""
+        return self.by_end[end]
+
+    @property
+    def embeddings(self) -> Donor:
+        """The (first) donor of the embeddings."""
+        return self.by_end["embeddings"].first
+
+    @property
+    def final_norm(self) -> Donor:
+        """The (first) donor of the final norm."""
+        return self.by_end["final_norm"].first
+
+    @property
+    def lm_head(self) -> Donor:
+        """The (first) donor of the head."""
+        return self.by_end["lm_head"].first
+
+    @property
+    def letters(self) -> set[str]:
+        """Letters of all donors of ends."""
+        return {letter for owner in self.by_end.values() for letter in owner.letters}
 
 
-def owners(recipe: Recipe, first: Donor, last: Donor, by_ref: Mapping[str, Donor]) -> Owners:
-    """Who gives which end: the recipe's own keys, else the first slice's donor (embeddings) and the last one's."""
-    chosen = {}
+def owners(recipe: Recipe, first: Owner, last: Owner, by_ref: Mapping[str, Donor]) -> Owners:
+    """Who gives which end: the recipe's own keys, else the first slice's donors (embeddings) and the last one's."""
+    chosen: dict[End, Owner] = {}
     for end, default in zip(ENDS, (first, last, last), strict=True):
         value = recipe.end(end)
         named = by_ref.get(value.model) if value and value.model else None
-        chosen[end] = named or default
-    return Owners(**chosen)
+        chosen[end] = Owner((named,), single(named.ref)) if named else default
+    return Owners(chosen)
 
 
 def plan_ends(recipe: Recipe, who: Owners, make: MakeTensor) -> tuple[dict[str, PlannedEnd], list[Finding]]:
@@ -45,37 +81,87 @@ def plan_ends(recipe: Recipe, who: Owners, make: MakeTensor) -> tuple[dict[str, 
     findings: list[Finding] = []
     copied: tuple[End, ...] = ("embeddings", "final_norm")
     for end in copied:
-        donor = who.of(end)
-        entries = donor.checkpoint.ends[end]
-        tensors = tuple(make(Place(end, -1, suffix), entry, donor, end) for suffix, entry in entries.items())
-        ends[end] = PlannedEnd(end, donor.letter, "copied" if tensors else "missing", tensors)
-    ends["lm_head"] = _head(recipe, who, make)
+        owner = who.of(end)
+        places = {suffix: Place(end, -1, suffix) for suffix in owner.first.checkpoint.ends[end]}
+        found = [donor.checkpoint.ends[end] for donor in owner.donors]
+        tensors = _made(places, found, owner, end, make, findings)
+        ends[end] = PlannedEnd(end, owner.first.letter, _how(owner) if places else "missing", tensors, owner.letters)
+    ends["lm_head"] = _head(recipe, who, make, findings)
     findings += _head_findings(recipe, who, ends["lm_head"])
     return ends, findings
 
 
-def _head(recipe: Recipe, who: Owners, make: MakeTensor) -> PlannedEnd:
-    donor = who.lm_head
-    explicit = recipe.lm_head
-    own = donor.checkpoint.ends["lm_head"]
-    naming = donor.checkpoint.naming
+def _how(owner: Owner) -> str:
+    return "blended" if len(owner.donors) > 1 else "copied"
+
+
+def _made(
+    places: Mapping[str, Place],
+    found: Sequence[Mapping[str, TensorEntry]],
+    owner: Owner,
+    end: End,
+    make: MakeTensor,
+    findings: list[Finding],
+) -> tuple[PlannedTensor, ...]:
+    """The tensors of an end, each from every donor's; a donor that lacks one is told of."""
+    tensors = []
+    for suffix, place in places.items():
+        entries = [table[suffix] for table in found if suffix in table]
+        if len(entries) < len(owner.donors):
+            lacking = next(d for d, table in zip(owner.donors, found, strict=True) if suffix not in table)
+            findings.append(_lacks(end, suffix, owner.first, lacking))
+        elif (tensor := make(place, entries, owner, end)) is not None:
+            tensors.append(tensor)
+    return tuple(tensors)
+
+
+def _lacks(end: End, suffix: str, one: Donor, other: Donor) -> Finding:
+    return Finding(
+        "error",
+        "end-tensors",
+        f"The {end} of {one.letter} and {other.letter} cannot be blended",
+        f"{one.letter} has {one_line(suffix)} and {other.letter} has not",
+        f"give {end} a donor of its own: `{end}: {{model: ...}}`",
+    )
+
+
+def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]) -> PlannedEnd:
+    owner, explicit = who.of("lm_head"), recipe.lm_head
+    letter, heads = owner.first.letter, [donor.checkpoint.ends["lm_head"] for donor in owner.donors]
     if explicit and explicit.tie:
         return PlannedEnd("lm_head", who.embeddings.letter, "tied")
-    if donor.checkpoint.tied:
-        if donor.letter == who.embeddings.letter:
+    if all(donor.checkpoint.tied for donor in owner.donors):
+        if owner.letters == who.of("embeddings").letters:
             # The table is the embedding, but a bias of the head is its own.
-            beside = {suffix: entry for suffix, entry in own.items() if not suffix.endswith("weight")}
-            tensors = tuple(
-                make(Place("lm_head", -1, suffix), entry, donor, "lm_head") for suffix, entry in beside.items()
-            )
-            return PlannedEnd("lm_head", donor.letter, "tied", tensors)
-        assert naming is not None
-        table = donor.checkpoint.token_embedding
-        tokens = {suffix: entry for suffix, entry in donor.checkpoint.ends["embeddings"].items() if entry is table}
-        copies = tuple(make(naming.head_for(suffix), entry, donor, "lm_head") for suffix, entry in tokens.items())
-        return PlannedEnd("lm_head", donor.letter, "materialised" if copies else "missing", copies)
-    tensors = tuple(make(Place("lm_head", -1, suffix), entry, donor, "lm_head") for suffix, entry in own.items())
-    return PlannedEnd("lm_head", donor.letter, "copied" if tensors else "missing", tensors)
+            beside = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
+            tensors = _made(beside, heads, owner, "lm_head", make, findings)
+            return PlannedEnd("lm_head", letter, "tied", tensors, owner.letters)
+        places, tables = _tables(owner)
+        copies = _made(places, tables, owner, "lm_head", make, findings)
+        return PlannedEnd("lm_head", letter, "materialised" if places else "missing", copies, owner.letters)
+    if any(donor.checkpoint.tied for donor in owner.donors):
+        # Beside a donor with a head of its own, a tied one's is its embedding.
+        _, tables = _tables(owner)
+        weight = next(name for head, donor in zip(heads, owner.donors, strict=True) if not donor.checkpoint.tied
+                      for name in head if name.endswith("weight"))  # fmt: skip
+        heads = [
+            {weight: next(iter(table.values()))} if donor.checkpoint.tied and table else head
+            for donor, head, table in zip(owner.donors, heads, tables, strict=True)
+        ]
+    places = {suffix: Place("lm_head", -1, suffix) for head in heads for suffix in head}
+    tensors = _made(places, heads, owner, "lm_head", make, findings)
+    return PlannedEnd("lm_head", letter, _how(owner) if places else "missing", tensors, owner.letters)
+
+
+def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]]]:
+    """Where a head made of embeddings lies, and each donor's table for it, by the table's name."""
+    naming = owner.first.checkpoint.naming
+    assert naming is not None
+    found = []
+    for donor in owner.donors:
+        ends, table = donor.checkpoint.ends["embeddings"], donor.checkpoint.token_embedding
+        found.append({suffix: entry for suffix, entry in ends.items() if entry is table})
+    return {suffix: naming.head_for(suffix) for suffix in found[0]}, found
 
 
 def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Finding]:

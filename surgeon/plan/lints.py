@@ -110,7 +110,7 @@ def zeroed(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]
     silent, dead = [], []
     for layer in layers:
         matrices = [tensor for tensor in layer.tensors if len(tensor.shape) > 1]
-        writing = [tensor for tensor in layer.tensors if any(part in tensor.source.entry.name for part in outputs)]
+        writing = [tensor for tensor in layer.tensors if any(part in tensor.entry.name for part in outputs)]
         if matrices and all(factor(tensor) == 0 for tensor in matrices):
             dead.append(layer.index)
         elif writing and all(factor(tensor) == 0 for tensor in writing):
@@ -170,7 +170,7 @@ def numbers_in_filters(
         for layer in layers:
             if rule.slice_index not in (None, layer.slice_index):
                 continue
-            if any(longer.search(tensor.source.entry.name) for tensor in layer.tensors):
+            if any(longer.search(tensor.entry.name) for tensor in layer.tensors):
                 hit[layer.index] = layer.sources[0][1]
         if hit:
             yield Finding(

@@ -165,7 +165,9 @@ def _edged(recipe: Recipe, row: Row, depth: int, depth_of: Callable[[str], int])
             layer = place if key == "first_layers" else depth_of(policy.model) - policy.count + place
         source = Source(model=policy.model, layer_range=(layer, layer + 1))
         part = Part(Slice(sources=(source,)), row.part.number, "passthrough", find("passthrough"), None, None)
-        return Row(row.index, part, ((policy.model, layer),), Scope((Table("source", {}, 0.0),), (), table), row.slice_index)
+        return Row(
+            row.index, part, ((policy.model, layer),), Scope((Table("source", {}, 0.0),), (), table), row.slice_index
+        )
     scope = Scope(row.scope.sources, row.scope.shared, table)
     if policy.taper:
         outer = place if key == "first_layers" else policy.count - 1 - place
@@ -174,12 +176,26 @@ def _edged(recipe: Recipe, row: Row, depth: int, depth_of: Callable[[str], int])
 
 
 def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
-    """Where an end's parameters are looked up: its own, then its slice's, all at the start of gradients."""
-    scope, own = part.scope(recipe, 0.0), recipe.end(end)
-    return Scope(scope.sources, scope.shared, Table(end, own.parameters, 0.0) if own and own.parameters else None)
+    """Where an end's parameters are looked up: its own, then its slice's, all at the start of gradients.
+
+    An end with a donor of its own has nothing to do with the slice.
+    """
+    own = recipe.end(end)
+    table = Table(end, own.parameters, 0.0) if own and own.parameters else None
+    if part.number < 0:
+        return Scope((Table("source", {}, 0.0),), (), table)
+    scope = part.scope(recipe, 0.0)
+    return Scope(scope.sources, scope.shared, table)
 
 
-def used_tables(recipe: Recipe, planned: Sequence[Part]) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]]:
+def single(ref: str) -> Part:
+    """A part that is no slice: a copy from one donor."""
+    return Part(Slice(sources=(Source(model=ref),)), -1, "passthrough", find("passthrough"), None, None)
+
+
+def used_tables(
+    recipe: Recipe, planned: Sequence[Part]
+) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]]:
     """Every parameter table of a recipe, its place, and the slices it holds for."""
     yield recipe.parameters, ("parameters",), list(planned)
     for part in planned:

@@ -15,7 +15,7 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..text import one_line, plural
-from .types import Convert, Donor, Finding, PlannedTensor
+from .types import Copy, Donor, Finding, PlannedTensor
 
 KEYS = ("quantization_config", "compression_config")
 REMEDY = "dequantise first: load each donor with transformers, save it in bfloat16, and splice those"
@@ -172,16 +172,16 @@ def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | 
 
 
 def arithmetic(template: Donor, tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
-    """Tensors of a quantised output that a recipe would cast or scale."""
+    """Tensors of a quantised output that a recipe would cast, scale or blend."""
     if settings(template.checkpoint.config) is None:
         return
-    made = [tensor for tensor in tensors if isinstance(tensor.source, Convert)]
-    cast = [tensor for tensor in made if tensor.dtype != tensor.source.entry.dtype]
-    kept = [tensor for tensor in made if tensor.dtype == tensor.source.entry.dtype]
+    made = [tensor for tensor in tensors if not isinstance(tensor.source, Copy)]
+    cast = [tensor for tensor in made if tensor.dtype != tensor.entry.dtype]
+    kept = [tensor for tensor in made if tensor.dtype == tensor.entry.dtype]
     scaled = [tensor for tensor in kept if tensor.place.role == "layer" or not _is_plain(tensor.name, tensors)]
     for found, code, what in ((cast, "quantised-dtype", "cast"), (scaled, "quantised-scale", "scaled")):
         if found:
-            entry = found[0].source.entry
+            entry = found[0].entry
             yield Finding(
                 "error",
                 code,

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoint import TensorEntry, dtypes
-from ..checkpoint.families import Naming, Place
-from ..recipe import stack
+from ..checkpoint import dtypes
+from ..checkpoint.families import Place
 from ..recipe.document import Document
-from ..recipe.parameters import lookup, position
-from ..recipe.schema import End, Recipe, Slice
-from ..text import one_line
-from . import checks, leftovers, lints, quantised, scaling
+from ..recipe.schema import Recipe, Slice
+from . import checks, leftovers, lints, methodchecks, quantised, scaling
+from .blending import Chooser
 from .compare import compare, compare_ends
 from .donors import Donors
-from .ends import Owners, owners, plan_ends
+from .ends import Owner, Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
+from .fill import Filler
 from .outconfig import in_place, output_config
+from .parts import Part, Row, parts, rows, single
 from .types import (
     SEVERITIES,
-    Convert,
-    Copy,
     Donor,
     Estimates,
     Finding,
@@ -30,7 +28,6 @@ from .types import (
     PlannedEnd,
     PlannedLayer,
     PlannedTensor,
-    TensorSource,
 )
 from .vocabulary import beyond, compare_tokenizers, fit_rows
 
@@ -38,35 +35,6 @@ _COMPANIONS = (
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
 )  # fmt: skip
 _MISSING_END = {role: PlannedEnd(role, None, "missing") for role in ("embeddings", "final_norm", "lm_head")}
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What planning needs: the document, its explicit slices, donors by reference, and the donor of the config."""
-
-    document: Document
-    slices: tuple[Slice, ...]
-    by_ref: Mapping[str, Donor]
-    template: Donor
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.document.recipe
-
-    @property
-    def wanted(self) -> str | None:
-        """The dtype asked for, as torch names it."""
-        return self.recipe.out_dtype or self.recipe.dtype
-
-    def tensor(self, place: Place, entry: TensorEntry, donor: Donor, factor: float | None) -> PlannedTensor:
-        """One output tensor: a copy when nothing changes its numbers, else a conversion."""
-        dtype = entry.dtype
-        source: TensorSource = Copy(entry)
-        if entry.dtype in dtypes.ARITHMETIC:
-            dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else entry.dtype
-            if dtype != entry.dtype or factor not in (None, 1.0):
-                source = Convert(entry, 1.0 if factor is None else float(factor))
-        return PlannedTensor(_naming(self.template).name(place), dtype, entry.shape, source, place, donor.letter)
 
 
 def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHARD) -> Plan:
@@ -88,28 +56,35 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
         *checks.unsupported(document),
         *checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
     ]
-    slices = recipe.explicit(lambda ref: by_ref[ref].checkpoint.depth if ref in by_ref else 0)
-    findings += checks.slices(document, slices, by_ref, names)
-    layers, template = _bare_layers(recipe, slices, names), _template(recipe, slices, by_ref)
+
+    def depth_of(ref: str) -> int:
+        return by_ref[ref].checkpoint.depth if ref in by_ref else 0
+
+    planned = parts(recipe, recipe.explicit(depth_of), depth_of)
+    stack = rows(recipe, planned, depth_of)
+    findings += checks.slices(document, [part.slice for part in planned], by_ref, names)
+    findings += methodchecks.methods(document, planned, stack, names)
+    layers = _bare_layers(stack, names)
+    template = _template(recipe, [part.slice for part in planned], by_ref)
     problems = list(checks.spliceable(document, by_ref.values()))
     if template is None or not layers or problems:
         return _finished(document, by_letter, tuple(layers), None, [*findings, *problems])
-    context = _Context(document, slices, by_ref, template)
-    filled = _Filler(context)
-    layers = [filled.layer(layer, cell) for layer, cell in zip(layers, stack.cells(slices), strict=True)]
-    return _assembled(context, by_letter, layers, [*findings, *filled.findings()], shard_size)
+    filler = Filler(document, by_ref, template, Chooser())
+    layers = [filler.layer(layer, row) for layer, row in zip(layers, stack, strict=True)]
+    return _assembled(filler, planned, by_letter, layers, findings, shard_size)
 
 
-def _bare_layers(recipe: Recipe, slices: Sequence[Slice], names: Mapping[str, str]) -> list[PlannedLayer]:
+def _bare_layers(stack: Sequence[Row], names: Mapping[str, str]) -> list[PlannedLayer]:
     """The stack's provenance alone: what can always be shown, whatever else is wrong."""
     return [
         PlannedLayer(
-            index,
-            tuple((names[model], layer) for model, layer in cell.sources),
-            slices[cell.slice_index].merge_method or recipe.merge_method,
-            cell.slice_index,
+            row.index,
+            tuple((names[model], layer) for model, layer in row.sources),
+            row.part.name,
+            row.slice_index,
+            base=row.part.base if row.part.method and row.part.method.subtracts else None,
         )
-        for index, cell in enumerate(stack.cells(slices))
+        for row in stack
     ]
 
 
@@ -120,95 +95,33 @@ def _template(recipe: Recipe, slices: Sequence[Slice], by_ref: Mapping[str, Dono
     return next((by_ref[ref] for ref in refs if ref in by_ref), None)
 
 
-def _outer_donors(slices: Sequence[Slice], by_ref: Mapping[str, Donor], template: Donor) -> tuple[Donor, Donor]:
-    first, last = slices[0].sources[0].model, slices[-1].sources[0].model
-    return by_ref.get(first, template), by_ref.get(last, template)
-
-
-class _Filler:
-    """Puts tensors into layers; a layer whose source does not exist stays bare."""
-
-    def __init__(self, context: _Context) -> None:
-        self.context = context
-        self.unreadable: dict[str, list[int]] = {}
-        self.frozen: dict[str, list[int]] = {}
-
-    def layer(self, layer: PlannedLayer, cell: stack.Cell) -> PlannedLayer:
-        part = self.context.slices[cell.slice_index]
-        ref, index = cell.sources[0]
-        donor = self.context.by_ref.get(ref)
-        if donor is None or not 0 <= index < donor.checkpoint.depth or len(cell.sources) > 1:
-            return layer
-        t = position(cell.offset, stack.length(part))
-        tensors = []
-        for suffix, entry in leftovers.weights(donor.checkpoint, index).items():
-            try:
-                factor = scaling.factor(self.context.recipe, part, part.sources[0], entry.name, t)
-            except ValueError as error:
-                self.unreadable.setdefault(str(error), []).append(layer.index)
-                factor = None
-            if factor not in (None, 1.0) and entry.dtype not in dtypes.ARITHMETIC:
-                self.frozen.setdefault(suffix, []).append(layer.index)
-            tensors.append(self.context.tensor(Place("layer", layer.index, suffix), entry, donor, factor))
-        attributes = dict(donor.checkpoint.layers[index].attributes)
-        return PlannedLayer(layer.index, layer.sources, layer.method, layer.slice_index, tuple(tensors), attributes)
-
-    def findings(self) -> Iterator[Finding]:
-        """What was wrong with factors on the way."""
-        for why, indices in self.unreadable.items():
-            yield Finding(
-                "error",
-                "parameter",
-                "A value of scale cannot be read",
-                one_line(why),
-                "give a number, a list of numbers, or a list of {filter, value}",
-                tuple(dict.fromkeys(indices)),
-                self.context.document.line("slices", self._slice(indices[0])),
-            )
-        yield from scaling.frozen({name: tuple(indices) for name, indices in self.frozen.items()})
-
-    def _slice(self, index: int) -> int:
-        return stack.cells(self.context.slices)[index].slice_index
-
-
-class _EndMaker:
-    """Plans tensors of the ends with the parameters that mergekit gives them: the outer slices', at t = 0."""
-
-    def __init__(self, context: _Context) -> None:
-        self.context = context
-
-    def __call__(self, place: Place, entry: TensorEntry, donor: Donor, end: End) -> PlannedTensor:
-        recipe, slices = self.context.recipe, self.context.slices
-        own = recipe.end(end)
-        # Filters see the name the tensor will have as an end, so that a materialised head answers to `lm_head`.
-        name = entry.name if place.role == "embeddings" else _naming(donor).name(place)
-        try:
-            if own is not None:
-                factor = scaling.finite(lookup("scale", name, 0.0, own.parameters))
-            else:
-                part = slices[0] if end == "embeddings" else slices[-1]
-                factor = scaling.factor(recipe, part, part.sources[0], name, 0.0)
-        except ValueError:
-            factor = None  # The layers' tensors have told.
-        return self.context.tensor(place, entry, donor, factor)
-
-
-def _naming(donor: Donor) -> Naming:
-    assert donor.checkpoint.naming is not None, "a donor without naming is not spliceable"
-    return donor.checkpoint.naming
+def _outer_owners(planned: Sequence[Part], by_ref: Mapping[str, Donor], template: Donor) -> tuple[Owner, Owner]:
+    """Who gives the ends where the recipe leaves them to the slices: the sources of the first and of the last one."""
+    found = []
+    for part in (planned[0], planned[-1]):
+        known = tuple(by_ref[source.model] for source in part.sources if source.model in by_ref)
+        one = part.method is None or (part.name == "passthrough" and len(part.sources) > 1)
+        if one or len(known) < len(part.sources):
+            donor = known[0] if known else template
+            found.append(Owner((donor,), single(donor.ref)))
+        else:
+            found.append(Owner(known, part))
+    return found[0], found[1]
 
 
 def _assembled(
-    context: _Context,
+    filler: Filler,
+    planned: Sequence[Part],
     by_letter: Mapping[str, Donor],
     layers: Sequence[PlannedLayer],
     findings: list[Finding],
     shard_size: int,
 ) -> Plan:
     """The plan around filled layers: ends, what else comes along, config, estimates, and how all of it fits."""
-    document, recipe, template = context.document, context.recipe, context.template
-    who = owners(recipe, *_outer_donors(context.slices, context.by_ref, template), context.by_ref)
-    ends, problems = plan_ends(recipe, who, _EndMaker(context))
+    document, template = filler.document, filler.template
+    recipe, slices = document.recipe, [part.slice for part in planned]
+    who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
+    ends, problems = plan_ends(recipe, who, filler.end)
     ends, rows, notes = fit_rows(ends, who, template)
     problems = [*problems, *notes, *beyond(ends, who, template)]
     used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
@@ -216,16 +129,17 @@ def _assembled(
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
     moved = len(pairs) < len(layers) or not in_place(pairs)
     extra = tuple(
-        context.tensor(Place("other", -1, name), entry, template, None)
+        filler.plain(Place("other", -1, name), entry, template)
         for name, entry in leftovers.others(template.checkpoint, moved).items()
     )
     findings = [
         *findings,
-        *compare(used, template, layers, lines=lines, dtype=context.wanted),
+        *filler.findings(),
+        *compare(used, template, layers, lines=lines, dtype=filler.wanted),
         *quantised.compare(used, template, lines),
         *quantised.arithmetic(template, _every_tensor(layers, ends, extra)),
-        *compare_tokenizers(who.embeddings, used, template, who.lm_head),
-        *compare_ends(who.embeddings, who.final_norm, template),
+        *compare_tokenizers(who, used, template),
+        *compare_ends(who, template),
         *problems,
         *checks.base(document, template, used),
         *checks.warnings(used),
@@ -238,11 +152,11 @@ def _assembled(
             template.checkpoint,
             pairs,
             tied=ends["lm_head"].how == "tied",
-            dtype=_dtype(context, layers),
+            dtype=_dtype(filler, layers),
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
-        findings += [*problems, *scaling.filters(document, context.slices, layers, ends)]
-        findings += lints.lints(document, context.slices, template, used, layers)
+        findings += [*problems, *scaling.filters(document, planned, layers, ends)]
+        findings += lints.lints(document, slices, template, used, layers)
     plan = _finished(document, by_letter, tuple(layers), template, findings, ends, extra, config)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
@@ -256,21 +170,21 @@ def _every_tensor(
 
 
 def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template: Donor) -> bool:
-    if donor.letter in {template.letter, who.embeddings.letter, who.final_norm.letter, who.lm_head.letter}:
+    if donor.letter == template.letter or donor.letter in who.letters:
         return True
     return any(letter == donor.letter for layer in layers for letter, _ in layer.sources)
 
 
-def _dtype(context: _Context, layers: Sequence[PlannedLayer]) -> str | None:
+def _dtype(filler: Filler, layers: Sequence[PlannedLayer]) -> str | None:
     """torch's name of the dtype most of the output has, where it is not what most of the config's donor has."""
-    if context.template.checkpoint.quantisation:
+    if filler.template.checkpoint.quantisation:
         return None  # Most of its bytes are packed, and the config names the dtype that they unpack to.
     held: dict[str, int] = {}
     for layer in layers:
         for tensor in layer.tensors:
             held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.nbytes
     most = max(held, key=lambda code: held[code])
-    if context.wanted is None and most == next(iter(context.template.checkpoint.dtypes)):
+    if filler.wanted is None and most == next(iter(filler.template.checkpoint.dtypes)):
         return None
     return dtypes.TORCH_NAMES.get(most)
 

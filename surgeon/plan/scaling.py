@@ -1,60 +1,49 @@
-"""Factors on tensors: what a recipe's `scale` is worth for each, and what it cannot be applied to."""
+"""Filters that match nothing, and factors on what cannot be multiplied."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..recipe.document import Document
-from ..recipe.parameters import Word, filter_of, lookup, rules
-from ..recipe.schema import Recipe, Slice, Source
+from ..recipe.parameters import filter_of, rules
 from ..text import nearest, one_line
+from .parts import Part, used_tables
 from .types import Finding, PlannedEnd, PlannedLayer, PlannedTensor
 
 
-def factor(recipe: Recipe, part: Slice, source: Source, name: str, t: float) -> float | None:
-    """The passthrough scale of one tensor, by the name it has in its donor; None when nothing is said.
-
-    Raises:
-        ValueError: the setting is no number.
-    """
-    return finite(lookup("scale", name, t, source.parameters, part.parameters, recipe.parameters))
-
-
-def finite(value: Word | None) -> float | None:
-    """The value, refused when it is not a finite number."""
-    if isinstance(value, str):
-        raise ValueError(f"{value!r} is not a number")
-    if value is not None and not math.isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
-    return None if value is None else float(value)
-
-
 def filters(
-    document: Document, parts: Sequence[Slice], layers: Sequence[PlannedLayer], ends: Mapping[str, PlannedEnd]
+    document: Document, planned: Sequence[Part], layers: Sequence[PlannedLayer], ends: Mapping[str, PlannedEnd]
 ) -> Iterator[Finding]:
-    """Filters of a scale that match no tensor they could apply to."""
-    outer = {number: [t for end in ends.values() for t in end.tensors] for number in (0, len(parts) - 1)}
-    by_slice: dict[int, set[str]] = {number: _names(outer.get(number, [])) for number in range(len(parts))}
+    """Filters that match no tensor they could apply to."""
+    by_slice: dict[int, list[PlannedTensor]] = {part.number: [] for part in planned}
+    for number in {0, len(planned) - 1}:
+        by_slice[number] += [tensor for end in ends.values() for tensor in end.tensors]
     for layer in layers:
-        by_slice[layer.slice_index] |= _names(layer.tensors)
-    everything = set().union(*by_slice.values())
-    yield from _unmatched(document.recipe.parameters, everything, document.line("parameters", "scale"))
-    for number, part in enumerate(parts):
-        yield from _unmatched(part.parameters, by_slice[number], document.line("slices", number, "parameters"))
-        for index, source in enumerate(part.sources):
-            line = document.line("slices", number, "sources", index, "parameters")
-            yield from _unmatched(source.parameters, by_slice[number], line)
+        by_slice[layer.slice_index] += layer.tensors
+    for table, place, parts in used_tables(document.recipe, planned):
+        for name, setting in table.items():
+            if all(filter_of(rule) == "*" for rule in rules(setting)):
+                continue
+            each = any(part.method and part.method.parameters[name].each for part in parts if _takes(part, name))
+            names = {seen for part in parts for tensor in by_slice[part.number] for seen in _seen(tensor, each)}
+            yield from _unmatched(setting, names, document.line(*place, name))
 
 
-def _names(tensors: Sequence[PlannedTensor]) -> set[str]:
-    # A materialised head answers to its own name, a copied tensor to the one it has in its donor.
-    return {tensor.name if tensor.place.role == "lm_head" else tensor.source.entry.name for tensor in tensors}
+def _takes(part: Part, name: str) -> bool:
+    return part.method is not None and name in part.method.parameters
 
 
-def _unmatched(table: Mapping[str, Any], names: set[str], line: int | None) -> Iterator[Finding]:
-    for rule in rules(table.get("scale")):
+def _seen(tensor: PlannedTensor, each: bool) -> list[str]:
+    """The names that a filter sees of a tensor: those in the donors for a donor's parameter, else the output's."""
+    # A materialised head answers to its own name.
+    if not each or tensor.place.role == "lm_head":
+        return [tensor.name]
+    return [entry.name for entry in tensor.source.entries()]
+
+
+def _unmatched(setting: Any, names: set[str], line: int | None) -> Iterator[Finding]:
+    for rule in rules(setting):
         wanted = filter_of(rule)
         if wanted != "*" and not any(wanted in name for name in names):
             known = sorted({piece for name in names for piece in name.split(".") if not piece.isdigit()})

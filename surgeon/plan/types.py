@@ -53,11 +53,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Donor:
-    """A checkpoint under its letter; `ref` is how the recipe names it."""
+    """A checkpoint under its letter; `ref` is how the recipe names it.
+
+    Tensors of a donor that is more than a checkpoint (one with an adapter, an unwritten merge) are in `overlay`.
+    """
 
     letter: str
     ref: str
     checkpoint: Checkpoint
+    overlay: Mapping[str, Operand] = field(default_factory=dict)
+
+    def operand(self, entry: TensorEntry) -> Operand:
+        """One of its tensors, to compute with."""
+        return self.overlay.get(entry.name) or Stored(entry)
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,8 @@ class PlannedTensor:
 class PlannedLayer:
     """One output layer: (letter, layer) of each source, its method, tensors and own attributes.
 
-    `tensors` is empty when the source does not exist (there is an error finding then).
+    `tensors` is empty when the source does not exist (there is an error finding then). `base` is the source that the
+    others are taken relative to, where the method subtracts one.
     """
 
     index: int
@@ -285,11 +294,13 @@ class PlannedLayer:
     slice_index: int
     tensors: tuple[PlannedTensor, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    base: int | None = None
 
     @property
     def label(self) -> str:
-        """Provenance as it is shown everywhere: `B08`, or `A16~B16` for a blend."""
-        return "~".join(f"{letter}{index:02d}" for letter, index in self.sources)
+        """Provenance as it is shown everywhere: `B08`, or `A16~B16` for a blend, without a base that is subtracted."""
+        shown = [source for number, source in enumerate(self.sources) if number != self.base] or self.sources
+        return "~".join(f"{letter}{index:02d}" for letter, index in shown)
 
     @cached_property
     def nbytes(self) -> int:
@@ -306,14 +317,15 @@ class PlannedLayer:
 class PlannedEnd:
     """An end of the network: where it comes from (a letter; None when nothing is written), how, and its tensors.
 
-    `how` is `copied`, `tied` (the head is the embedding, nothing is written), `materialised` (the head is a copy of
-    a tied donor's embedding) or `missing`.
+    `how` is `copied`, `blended`, `tied` (the head is the embedding, nothing is written), `materialised` (the head is a
+    copy, or blend, of tied donors' embeddings) or `missing`. `donors` are the letters of all that are blended.
     """
 
     role: str
     donor: str | None
     how: str
     tensors: tuple[PlannedTensor, ...] = ()
+    donors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ up. A row of zeros added to a head would not be harmless, because a logit of 0 c
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ..checkpoint.tokenizer import Tokenizer, first_difference, tokens_beyond
 from ..errors import InputError
 from ..text import one_line, plural
 from .ends import Owners
-from .types import Donor, Finding, PlannedEnd, PlannedTensor
+from .types import Blend, Donor, Finding, Operand, PlannedEnd, PlannedTensor, Rows, Stored
 
 _SPECIAL = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
 _SHOWN = 40
@@ -26,12 +27,14 @@ _SHOWN = 40
 Ends = dict[str, PlannedEnd]
 
 
-def compare_tokenizers(embeddings: Donor, others: Sequence[Donor], template: Donor, head: Donor) -> Iterator[Finding]:
-    """Whether every id means the same to the donor of the embeddings, of the head, of the tokenizer, and of layers."""
+def compare_tokenizers(who: Owners, others: Sequence[Donor], template: Donor) -> Iterator[Finding]:
+    """Whether every id means the same to the donors of embeddings and head, of the tokenizer, and of layers."""
+    embeddings = who.embeddings
     base = embeddings.checkpoint.tokenizer
+    ends = {template.letter, *who.of("embeddings").letters, *who.of("lm_head").letters}
     for donor in others:
         mine = donor.checkpoint.tokenizer
-        matters = donor.letter in {template.letter, head.letter}
+        matters = donor.letter in ends
         rows = (_rows(embeddings), _rows(donor))
         if donor.letter == embeddings.letter or (base.digest and mine.digest == base.digest):
             continue
@@ -126,8 +129,8 @@ def fit_rows(ends: Ends, who: Owners, template: Donor) -> tuple[Ends, int | None
 
 
 def _table(ends: Mapping[str, PlannedEnd], donor: Donor) -> PlannedTensor | None:
-    entry = donor.checkpoint.token_embedding
-    return next((tensor for tensor in ends["embeddings"].tensors if tensor.source.entry is entry), None)
+    table, own = donor.checkpoint.token_embedding, donor.checkpoint.ends["embeddings"]
+    return next((tensor for tensor in ends["embeddings"].tensors if own.get(tensor.place.suffix) is table), None)
 
 
 def _config_rows(rows: int, donor: Donor, template: Donor) -> Iterator[Finding]:
@@ -145,7 +148,8 @@ def _config_rows(rows: int, donor: Donor, template: Donor) -> Iterator[Finding]:
 def _cannot_crop(table: PlannedTensor, head: PlannedEnd, tokenizer: Tokenizer, rows: int) -> str:
     """Why the surplus rows cannot be left out; empty where they can."""
     for tensor in (table, *head.tensors):
-        plain = tensor.name.endswith((".weight", ".bias")) and tensor.source.entry.dtype in dtypes.ARITHMETIC
+        codes = {entry.dtype for entry in tensor.source.entries()}
+        plain = tensor.name.endswith((".weight", ".bias")) and codes <= dtypes.ARITHMETIC
         if not plain or not tensor.shape:
             return f"{one_line(tensor.name)} is packed ({tensor.dtype}), so that its rows cannot be told apart"
     if tokenizer.last is None:
@@ -167,11 +171,38 @@ def _refused(one: Donor, rows: int, other: Donor, others: int, why: str) -> Find
 
 
 def _cropped(tensor: PlannedTensor, rows: int) -> PlannedTensor:
-    """The first rows of a tensor. They are its first bytes, so that a copy of them is a copy of a shorter tensor."""
-    entry = tensor.source.entry
-    shape = (rows, *entry.shape[1:])
-    short = entry._replace(shape=shape, nbytes=entry.nbytes // entry.shape[0] * rows)
-    return replace(tensor, shape=shape, source=replace(tensor.source, entry=short))
+    """The first rows of a tensor."""
+    source = tensor.source
+    if isinstance(source, Blend):
+        source = replace(source, inputs=tuple(first_rows(operand, rows) for operand in source.inputs))
+    else:
+        source = replace(source, entry=_first_rows(source.entry, rows))
+    return replace(tensor, shape=(rows, *tensor.shape[1:]), source=source)
+
+
+def _first_rows(entry: TensorEntry, rows: int) -> TensorEntry:
+    """The first rows of a tensor on disk. They are its first bytes, so that their copy is that of a shorter tensor."""
+    return entry._replace(shape=(rows, *entry.shape[1:]), nbytes=entry.nbytes // entry.shape[0] * rows)
+
+
+def first_rows(operand: Operand, rows: int) -> Operand:
+    """The first rows of a tensor to compute with; itself where it has no more."""
+    if operand.shape[0] == rows:
+        return operand
+    if isinstance(operand, Stored):
+        return Stored(_first_rows(operand.entry, rows))
+    return Rows((operand,), (array("i", range(rows)).tobytes(),))
+
+
+def one_height(operands: Sequence[Operand], donors: Sequence[Donor]) -> list[Operand] | None:
+    """Tables of tokens that differ in padding alone, the surplus rows left out; None where they differ otherwise."""
+    rows = min((operand.shape[0] for operand in operands if operand.shape), default=0)
+    rest = {operand.shape[1:] for operand in operands}
+    found = {donor.checkpoint.tokenizer.digest for donor in donors}
+    last = donors[0].checkpoint.tokenizer.last
+    if len(rest) > 1 or len(found) > 1 or None in found or last is None or last[1] >= rows:
+        return None
+    return [first_rows(operand, rows) for operand in operands]
 
 
 def is_part(entry: TensorEntry, whole: TensorEntry) -> bool:

@@ -91,7 +91,7 @@ def stack_rows(plan: Plan, markers: Sequence[str], zoomed_out: bool) -> list[Row
 def _stack_end(plan: Plan, role: str) -> Row:
     end = plan.ends[role]
     letter = end.donor or ""
-    how = {"copied": "", "tied": "tied to embed", "materialised": "copy of its embedding", "missing": "none"}[end.how]
+    how = {"copied": "", "blended": "blended", "tied": "tied to embed", "materialised": "copy of its embedding", "missing": "none"}[end.how]
     numel = sum(tensor.numel for tensor in end.tensors)
     text = f"{number(numel):>7} {how}".rstrip() if numel else f"{'':7} {how}"
     return Row("end", role, -1, -1, END_NAMES[role], letter or "-", text, letter)
@@ -197,13 +197,13 @@ def layer_detail(
         lines = [f"{number(layer.numel)} parameters, {size(layer.nbytes)}, {layer.method}"]
         lines += _attribute_lines(dict(layer.attributes))
         lines += _finding_lines(plan, layer.index)
-        lines += ["", *tensor_lines({tensor.place.suffix: tensor.source.entry for tensor in layer.tensors})]
+        lines += ["", *tensor_lines({tensor.place.suffix: tensor.entry for tensor in layer.tensors})]
         lines += [f"{name} x {factor:g}" for name, factor in _scaled(layer)]
         return title, lines
     if in_stack:
         end = plan.ends[row.role]
         title = f"{row.role}: {end.donor or 'none'} ({end.how})"
-        return title, tensor_lines({tensor.name: tensor.source.entry for tensor in end.tensors})
+        return title, tensor_lines({tensor.name: tensor.entry for tensor in end.tensors})
     assert checkpoint is not None
     if row.kind == "end":
         return f"{row.role} of {letter}", tensor_lines(checkpoint.ends.get(row.role, {}))

@@ -1,0 +1,182 @@
+"""Puts tensors into layers and ends: what each is copied, converted or blended from, with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..checkpoint import TensorEntry, dtypes
+from ..checkpoint.families import Naming, Place
+from ..recipe.document import Document
+from ..recipe.schema import End
+from ..text import one_line
+from . import leftovers, scaling
+from .blending import Chooser, Chosen, blend, computable, promoted
+from .ends import Owner
+from .parts import Part, Row, Scope, end_scope
+from .types import (
+    Blend,
+    Convert,
+    Copy,
+    Donor,
+    Finding,
+    Operand,
+    PlannedLayer,
+    PlannedTensor,
+    Stored,
+    TensorSource,
+)
+from .vocabulary import one_height
+
+
+@dataclass
+class Filler:
+    """Plans tensors one by one, and remembers what was wrong.
+
+    Attributes:
+        document: the recipe.
+        by_ref: its donors.
+        template: the donor of the config, whose names the output's tensors have.
+        chooser: looks parameters up.
+    """
+
+    document: Document
+    by_ref: Mapping[str, Donor]
+    template: Donor
+    chooser: Chooser
+    _frozen: dict[str, list[int]] = field(default_factory=dict)
+    _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _buffers: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> str | None:
+        """The dtype asked for, as torch names it."""
+        return self.document.recipe.out_dtype or self.document.recipe.dtype
+
+    def layer(self, layer: PlannedLayer, row: Row) -> PlannedLayer:
+        """The layer with its tensors; as it is where a source or the method does not exist."""
+        donors = [self.by_ref.get(ref) for ref, _ in row.sources]
+        found = [
+            leftovers.weights(donor.checkpoint, index)
+            for donor, (_, index) in zip(donors, row.sources, strict=True)
+            if donor is not None and 0 <= index < donor.checkpoint.depth
+        ]
+        part = row.part
+        if part.method is None or len(found) < len(donors) or (part.name == "passthrough" and len(found) > 1):
+            return layer
+        owner = Owner(tuple(donor for donor in donors if donor is not None), part)
+        tensors = []
+        for suffix in found[0]:
+            entries = [table[suffix] for table in found if suffix in table]
+            if len(entries) < len(found):
+                self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
+                continue
+            made = self._tensor(Place("layer", layer.index, suffix), entries, owner, row.scope, part)
+            tensors += [made] if made else []
+        extra = {suffix for table in found[1:] for suffix in table} - found[0].keys()
+        for suffix in sorted(extra):
+            self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
+        attributes = dict(owner.first.checkpoint.layers[row.sources[0][1]].attributes)
+        return replace(layer, tensors=tuple(tensors), attributes=attributes)
+
+    def end(self, place: Place, entries: Sequence[TensorEntry], owner: Owner, end: End) -> PlannedTensor | None:
+        """A tensor of an end, with the parameters that mergekit gives it: its slice's, at the start of gradients."""
+        return self._tensor(place, entries, owner, end_scope(self.document.recipe, owner.part, end), owner.part)
+
+    def plain(self, place: Place, entry: TensorEntry, donor: Donor) -> PlannedTensor:
+        """A tensor that nothing but the dtype can change."""
+        return self._one(place, donor.operand(entry), donor, 1.0, None)
+
+    def _tensor(
+        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, scope: Scope, part: Part
+    ) -> PlannedTensor | None:
+        name = _naming(self.template).name(place)
+        operands: list[Operand] = [donor.operand(entry) for donor, entry in zip(owner.donors, entries, strict=True)]
+        names = [
+            entry.name if place.role != "lm_head" else _naming(donor).name(place)
+            for donor, entry in zip(owner.donors, entries, strict=True)
+        ]
+        chosen = self.chooser.choose(part, scope, name, names, place.index)
+        if chosen is None:
+            return None
+        if part.name == "passthrough":
+            return self._one(place, operands[0], owner.first, float(dict(chosen.each[0])["scale"]), chosen)
+        return self._blended(place, name, operands, owner, part, chosen)
+
+    def _blended(
+        self, place: Place, name: str, operands: list[Operand], owner: Owner, part: Part, chosen: Chosen
+    ) -> PlannedTensor | None:
+        if not computable(operands):
+            return self._buffer(place, operands, owner, part)
+        if len({operand.shape for operand in operands}) > 1:
+            cut = one_height(operands, owner.donors) if place.role in ("embeddings", "lm_head") else None
+            if cut is None:
+                shapes = ", ".join(
+                    f"{list(o.shape)} in {d.letter}" for o, d in zip(operands, owner.donors, strict=True)
+                )
+                self._unequal.setdefault((one_line(name if place.index < 0 else place.suffix), shapes), []).append(
+                    place.index
+                )
+                return None
+            operands = cut
+        dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else promoted([operand.dtype for operand in operands])
+        source = blend(part, chosen, operands, self.document.recipe.seed, name, dtype)
+        return PlannedTensor(name, dtype, operands[0].shape, source, place, owner.first.letter, chosen.values)
+
+    def _buffer(self, place: Place, operands: Sequence[Operand], owner: Owner, part: Part) -> PlannedTensor:
+        """What cannot be computed with is copied from the base, or from the first donor."""
+        number = part.base or 0
+        operand = operands[number]
+        self._buffers.setdefault(one_line(place.suffix), []).append(place.index)
+        assert isinstance(operand, Stored), "only tensors on disk are of other types"
+        donor = owner.donors[number]
+        return PlannedTensor(
+            _naming(self.template).name(place), operand.dtype, operand.shape, Copy(operand.entry), place, donor.letter
+        )
+
+    def _one(self, place: Place, operand: Operand, donor: Donor, factor: float, chosen: Chosen | None) -> PlannedTensor:
+        """One donor's tensor: a copy when nothing changes its numbers, else a conversion."""
+        dtype = operand.dtype
+        if dtype in dtypes.ARITHMETIC:
+            dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else dtype
+        elif factor != 1.0:
+            self._frozen.setdefault(place.suffix, []).append(place.index)
+        source = _source(operand, dtype, factor)
+        values = chosen.values if chosen else ()
+        name = _naming(self.template).name(place)
+        return PlannedTensor(name, dtype, operand.shape, source, place, donor.letter, values)
+
+    def findings(self) -> Iterator[Finding]:
+        """What was wrong on the way."""
+        yield from self.chooser.findings(self.document)
+        yield from scaling.frozen({name: tuple(indices) for name, indices in self._frozen.items()})
+        for (name, why), indices in self._unequal.items():
+            layers = tuple(index for index in dict.fromkeys(indices) if index >= 0)
+            what = f"{name} cannot be blended" if layers else f"{name} of the ends cannot be blended"
+            remedy = "blend donors of one size and kind" + (
+                "" if layers else ", or give the end one donor: `model: ...`"
+            )
+            yield Finding("error", "blend-shapes", what, why, remedy, layers)
+        if self._buffers:
+            names = list(self._buffers)
+            yield Finding(
+                "note",
+                "buffers-copied",
+                f"{', '.join(names[:3])}{' and more' if len(names) > 3 else ''} of blended layers are copied",
+                "their numbers are no floating-point numbers of 16 bits or more; they come from the base, else from "
+                "the first donor",
+                layers=tuple(dict.fromkeys(i for indices in self._buffers.values() for i in indices if i >= 0)),
+            )
+
+
+def _source(operand: Operand, dtype: str, factor: float) -> TensorSource:
+    if not isinstance(operand, Stored):
+        return Blend("passthrough", (operand,), None, (), ((("scale", factor),),), (0,), dtype)
+    if dtype not in dtypes.ARITHMETIC or (dtype == operand.dtype and factor == 1.0):
+        return Copy(operand.entry)
+    return Convert(operand.entry, factor)
+
+
+def _naming(donor: Donor) -> Naming:
+    assert donor.checkpoint.naming is not None, "a donor without naming is not spliceable"
+    return donor.checkpoint.naming

@@ -1,0 +1,207 @@
+"""What a recipe says wrong of methods: names, numbers of donors, bases, parameters nobody reads, edge policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..methods.registry import every, suggestion
+from ..recipe.document import Document
+from ..recipe.parameters import has_gradient
+from ..recipe.schema import ENDS
+from ..text import nearest, one_line, plural
+from .blending import counted
+from .parts import Part, Row, used_tables
+from .types import Finding
+
+
+def methods(
+    document: Document, planned: Sequence[Part], stack: Sequence[Row], names: Mapping[str, str]
+) -> Iterator[Finding]:
+    """All of them.
+
+    Args:
+        document: the recipe.
+        planned: its slices with their methods.
+        stack: the output's layers.
+        names: letters of donors by reference.
+    """
+    layers: dict[int, tuple[int, ...]] = {}
+    for row in stack:
+        if row.part.number == row.slice_index and row.part is planned[row.slice_index]:
+            layers[row.slice_index] = (*layers.get(row.slice_index, ()), row.index)
+    yield from _unknown(document, planned, layers)
+    for part in planned:
+        if part.method is not None:
+            yield from _arity(document, part, layers.get(part.number, ()), names)
+    yield from _parameters(document, planned)
+    yield from _edges(document, len(stack))
+    yield from _ends_at_start(document, planned)
+
+
+def _line(document: Document, part: Part) -> int | None:
+    return document.line("slices", part.number) or document.line("models") or document.line("merge_method")
+
+
+def _unknown(document: Document, planned: Sequence[Part], layers: Mapping[int, tuple[int, ...]]) -> Iterator[Finding]:
+    asked: dict[tuple[str, int | None], list[int]] = {}
+    for part in planned:
+        if part.method is None:
+            own = ("slices", part.number, "merge_method") if part.slice.merge_method else ("merge_method",)
+            asked.setdefault((part.name, document.line(*own)), []).extend(layers.get(part.number, ()))
+    for (name, line), here in asked.items():
+        guess = suggestion(name)
+        yield Finding(
+            "error",
+            "method",
+            f"There is no method {one_line(name)!r}",
+            "surgeon does not know how to carry it out",
+            f"did you mean `{guess}`?" if guess else "see `surgeon methods`",
+            tuple(here),
+            line,
+        )
+
+
+def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping[str, str]) -> Iterator[Finding]:
+    method, line = part.method, _line(document, part)
+    assert method is not None
+    count = len(part.sources) - (method.subtracts and part.base is not None)
+    low, high = method.donors
+    base = names.get(part.base_ref or "", "?")
+    if method.base == "required" and part.base is None:
+        if part.base_ref is None:
+            what, why = f"{part.name} has no base_model", "it works on what donors differ from a base by"
+            remedy = "set base_model to the model that the donors were trained from"
+        else:
+            what = f"Which layers of the base {base} belong to the others cannot be told"
+            why = "the sources of the slice have different ranges, and the base is not among them"
+            remedy = "list the base as a source of the slice, with its own layer_range"
+        yield Finding("error", "base-missing", what, why, remedy, here, line)
+    if part.name == "passthrough" and count > 1:
+        yield Finding(
+            "error",
+            "sources",
+            f"A slice of passthrough has {count} sources",
+            "copying takes each layer from exactly one donor",
+            "give each range a slice of its own, or set merge_method to blend them",
+            here,
+            line,
+        )
+    elif count < low or (high is not None and count > high):
+        beside = " besides the base" if method.subtracts and part.base is not None else ""
+        yield Finding(
+            "error",
+            "donors",
+            f"{part.name} takes {counted(method.donors)}{beside}, and the slice has {count}",
+            method.summary.rstrip(".")[:1].lower() + method.summary.rstrip(".")[1:],
+            "give the slice that many sources, or another method",
+            here,
+            line,
+        )
+    if method.base == "member" and part.base_ref is not None:
+        listed = [source.model for source in part.sources]
+        if part.base_ref in listed:
+            yield Finding(
+                "note",
+                "base-member",
+                f"{part.name} takes the base {base} for a donor like the others",
+                "it subtracts no base; mergekit's does the same",
+                "take base_model out to leave it out",
+                here,
+                line,
+            )
+    twice = sorted({s.model for s in part.sources if [o.model for o in part.sources].count(s.model) > 1})
+    if twice and part.base_ref in twice and part.base is not None and method.base != "none":
+        yield Finding(
+            "note",
+            "base-first",
+            f"Of the sources that are {names.get(twice[0], '?')}, the first one is the base",
+            "the slice names the base more than once",
+            layers=here,
+            line=line,
+        )
+
+
+def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding]:
+    """Parameters that no method there has: another method's is a warning, a typing mistake an error."""
+    recipe = document.recipe
+    places: list[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]] = list(used_tables(recipe, planned))
+    for end in ENDS:
+        value = recipe.end(end)
+        if value is not None:
+            outer = planned[0 if end == "embeddings" else -1 :][:1]
+            places.append((value.parameters, (end, "parameters"), [] if value.model else list(outer)))
+    known_anywhere = {name for method in every().values() for name in method.parameters}
+    for table, place, where in places:
+        # A table of one donor (no part) is read by passthrough.
+        found = [part.method for part in where] if where else [every()["passthrough"]]
+        if any(method is None for method in found):
+            continue
+        known = {name for method in found if method for name in method.parameters}
+        names = sorted({method.name for method in found if method})
+        for name in table:
+            if name in known:
+                continue
+            guess = nearest(name, known)
+            elsewhere = name in known_anywhere
+            yield Finding(
+                "warning" if elsewhere else "error",
+                "parameter",
+                f"{' and '.join(names)} {'have' if len(names) > 1 else 'has'} no parameter `{one_line(name)}`",
+                "it has no effect" if elsewhere else "it is not known",
+                f"did you mean `{guess}`?" if guess else "take it out",
+                line=document.line(*place, name),
+            )
+
+
+def _edges(document: Document, depth: int) -> Iterator[Finding]:
+    recipe = document.recipe
+    edges = [(key, edge) for key in ("first_layers", "last_layers") if (edge := getattr(recipe, key)) is not None]
+    if depth and sum(edge.count for _, edge in edges) > depth:
+        yield Finding(
+            "error",
+            "edges",
+            f"first_layers and last_layers together have {sum(edge.count for _, edge in edges)} layers",
+            f"the stack has {plural(depth, 'layer')}",
+            "give them smaller counts",
+            line=document.line(edges[0][0]),
+        )
+    for key, edge in edges:
+        if edge.model is None and not edge.parameters:
+            yield Finding(
+                "error",
+                "edges",
+                f"{key} says nothing",
+                "it names neither a model nor parameters",
+                "give `model: ...` to take one donor's layers, or `parameters: {...}` to blend them otherwise",
+                line=document.line(key),
+            )
+        elif edge.model is not None and edge.taper:
+            yield Finding(
+                "error",
+                "edges",
+                f"{key} cannot taper from a donor",
+                "a taper leads from one set of parameters to another",
+                "leave model out, and give the parameters of the outermost layer",
+                line=document.line(key, "taper"),
+            )
+
+
+def _ends_at_start(document: Document, planned: Sequence[Part]) -> Iterator[Finding]:
+    """Embeddings, norm and head are blended at the first value of every gradient, which few expect of the head."""
+    recipe = document.recipe
+    for end, part in zip(ENDS, (planned[:1], planned[-1:], planned[-1:]), strict=True):
+        value = recipe.end(end)
+        if not part or (value and (value.model or value.tie or value.parameters)) or len(part[0].sources) < 2:
+            continue
+        tables = (*(source.parameters for source in part[0].sources), part[0].slice.parameters, recipe.parameters)
+        moving = sorted({name for table in tables for name, setting in table.items() if has_gradient(setting)})
+        if moving and end != "embeddings":
+            yield Finding(
+                "note",
+                "end-gradient",
+                f"{end} is blended with the first value of each gradient ({', '.join(map(one_line, moving))})",
+                "mergekit evaluates the ends of the network there, the last slice's too",
+                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
+                line=_line(document, part[0]),
+            )
