@@ -9,9 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from ..plan.types import Convert
-from ..text import one_line, plural
-from .copy import Sources, copy_range, read_exactly, write_all
+from .compute import Computer
+from .copy import Sources, copy_range, write_all
 from .layout import Placed, Run, Shard, steps
 from .tracker import Tracker
 
@@ -101,30 +100,14 @@ def _settle(waiting: deque[Placed], position: int, tracker: Tracker) -> None:
 
 
 def _compute(placed: Placed, target: Target, sources: Sources, tracker: Tracker) -> None:
-    """One tensor that is more than a copy. Other kinds of source take their place here."""
-    source = placed.tensor.source
-    assert isinstance(source, Convert)
-    _convert(source, placed, target, sources, tracker)
-
-
-def _convert(convert: Convert, placed: Placed, target: Target, sources: Sources, tracker: Tracker) -> None:
-    from ..methods.convert import CHUNK, Converter
-
-    entry, tensor = convert.entry, placed.tensor
-    converter = Converter(entry.dtype, tensor.dtype, convert.factor)
-    source = sources.get(entry.file)
+    """One tensor that is more than a copy."""
+    tensor, position, computer = placed.tensor, placed.offset, Computer(sources)
     tracker.begin(tensor.name)
-    for start in range(0, entry.numel, CHUNK):
-        count = min(CHUNK, entry.numel - start)
-        piece = converter.source[: count * converter.source_width]
-        read_exactly(source, piece, entry.offset + start * converter.source_width)
-        result = converter.run(count)
-        write_all(target.fd, result, placed.offset + start * converter.target_width)
-        tracker.advance(len(result))
-        target.reached(placed.offset + start * converter.target_width + len(result))
+    for piece in computer.run(tensor):
+        write_all(target.fd, piece, position)
+        position += len(piece)
+        tracker.advance(len(piece))
+        target.reached(position)
     tracker.finish(tensor.name)
-    if converter.overflowed:
-        tracker.warn(
-            f"{plural(converter.overflowed, 'value')} of {one_line(tensor.name)} became infinite, because float16 "
-            "holds nothing above 65504. Write the model in bfloat16 or float32."
-        )
+    if warning := computer.warning(tensor):
+        tracker.warn(warning)

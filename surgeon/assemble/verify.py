@@ -22,17 +22,21 @@ def check_sources(plan: Plan) -> None:
     """
     headers: dict[Path, dict[str, TensorEntry]] = {}
     for tensor in plan.tensors:
-        entry = tensor.source.entry
-        if entry.file not in headers:
-            headers[entry.file] = {found.name: found for found in read_header(entry.file)[0]}
-        here = headers[entry.file].get(entry.name)
-        if here is None or not is_part(entry, here):
-            raise SurgeonError(
-                f"tensor {one_line(entry.name)!r} is not where it was",
-                where=str(entry.file),
-                why="the file has changed since the plan was made",
-                remedy="start again",
-            )
+        for entry in tensor.source.entries():
+            _check_source(entry, headers)
+
+
+def _check_source(entry: TensorEntry, headers: dict[Path, dict[str, TensorEntry]]) -> None:
+    if entry.file not in headers:
+        headers[entry.file] = {found.name: found for found in read_header(entry.file)[0]}
+    here = headers[entry.file].get(entry.name)
+    if here is None or not is_part(entry, here):
+        raise SurgeonError(
+            f"tensor {one_line(entry.name)!r} is not where it was",
+            where=str(entry.file),
+            why="the file has changed since the plan was made",
+            remedy="start again",
+        )
 
 
 def check_written(folder: Path, plan: Plan) -> None:

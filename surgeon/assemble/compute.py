@@ -1,0 +1,122 @@
+"""Tensors that are more than a copy, as bytes of the output: converted or blended, chunk by chunk, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..checkpoint.dtypes import TORCH_NAMES
+from ..errors import SurgeonError
+from ..plan.types import Blend, Convert, PlannedTensor
+from ..text import one_line, plural
+from .copy import Sources, read_exactly
+from .readers import CHUNK, BlendReader, Readers
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Computer:
+    """One worker's arithmetic.
+
+    Attributes:
+        sources: its open files.
+        chunk: elements per chunk; the result does not depend on it.
+        allow_nonfinite: take NaN and infinity in donors as they come.
+        overflowed: finite values of the last tensor that its dtype could not hold.
+    """
+
+    sources: Sources
+    chunk: int = CHUNK
+    allow_nonfinite: bool = False
+    overflowed: int = 0
+
+    def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
+        """The tensor's bytes, piece by piece; each is valid until the next is asked for.
+
+        Raises:
+            SurgeonError: a donor's file is not what its header says, or a value is not finite.
+        """
+        self.overflowed = 0
+        if isinstance(tensor.source, Convert):
+            return self._converted(tensor, tensor.source)
+        assert isinstance(tensor.source, Blend), "copies need no arithmetic"
+        return self._blended(tensor, tensor.source)
+
+    def _converted(self, tensor: PlannedTensor, convert: Convert) -> Iterator[memoryview]:
+        from ..methods.convert import CHUNK as COUNT
+        from ..methods.convert import Converter
+
+        entry = convert.entry
+        converter = Converter(entry.dtype, tensor.dtype, convert.factor)
+        source = self.sources.get(entry.file)
+        for start in range(0, entry.numel, COUNT):
+            count = min(COUNT, entry.numel - start)
+            piece = converter.source[: count * converter.source_width]
+            read_exactly(source, piece, entry.offset + start * converter.source_width)
+            yield converter.run(count)
+        self.overflowed = converter.overflowed
+
+    def _blended(self, tensor: PlannedTensor, blend: Blend) -> Iterator[memoryview]:
+        import torch
+
+        reader = self.reader(blend, tensor.dtype)
+        target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
+        rounded = torch.empty(0, dtype=target)
+        for start, result in reader.chunks():
+            if rounded.numel() < result.numel():
+                rounded = torch.empty(result.numel(), dtype=target)
+            out = rounded[: result.numel()].copy_(result)
+            if not bool(out.sum(dtype=torch.float32).isfinite()):
+                self._look(tensor, start, result, out)
+            yield memoryview(out.view(torch.uint8).numpy())
+
+    def reader(self, blend: Blend, code: str) -> BlendReader:
+        """The reader of a blend that becomes an output tensor of dtype `code`."""
+        import torch
+
+        wide = code == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
+        readers = Readers(self.sources, chunk=self.chunk, allow_nonfinite=self.allow_nonfinite)
+        return readers.blend(blend, torch.float64 if wide else torch.float32)
+
+    def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
+        """A chunk that may hold what is not finite: count what the dtype is too narrow for, refuse the rest."""
+        finite = result.isfinite()
+        self.overflowed += int((finite & ~out.isfinite()).sum())
+        if not self.allow_nonfinite and not bool(finite.all()):
+            place = start + int((~finite).nonzero()[0])
+            raise SurgeonError(
+                f"the merge of {one_line(tensor.name)} is not finite (element {place:,})",
+                why=f"{tensor.source.method if isinstance(tensor.source, Blend) else ''} cannot make a number of "
+                "what the donors hold there",
+                remedy="see the parameters with `surgeon plan --values`, or write it as it is with --allow-nonfinite",
+            )
+
+    def warning(self, tensor: PlannedTensor) -> str:
+        """What to tell of the tensor just computed; empty for nothing."""
+        if not self.overflowed:
+            return ""
+        return (
+            f"{plural(self.overflowed, 'value')} of {one_line(tensor.name)} became infinite, because "
+            f"{TORCH_NAMES[tensor.dtype]} holds nothing that large. Write the model in bfloat16 or float32."
+        )
+
+
+def whole(tensor: PlannedTensor, sources: Sources, *, allow_nonfinite: bool = False) -> torch.Tensor:
+    """A computed tensor in memory, to the bit what is written to disk."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
+    out = torch.empty(tensor.numel, dtype=dtype)
+    target, done = memoryview(out.view(torch.uint8).numpy()) if tensor.numel else memoryview(b""), 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for piece in Computer(sources, allow_nonfinite=allow_nonfinite).run(tensor):
+            target[done : done + len(piece)] = piece
+            done += len(piece)
+    finally:
+        torch.set_num_threads(before)
+    return out.view(tensor.shape)

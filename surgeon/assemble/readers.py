@@ -1,0 +1,210 @@
+"""Operands as numbers: any range of a donor's tensor, or of what is made of several, in the working dtype.
+
+A reader holds a chunk or so, never a tensor, and gives the same bits however the range is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Protocol
+
+from ..checkpoint import TensorEntry
+from ..checkpoint.dtypes import BITS, TORCH_NAMES
+from ..errors import SurgeonError
+from ..methods import find
+from ..methods.kernel import BLOCK, Kernel
+from ..plan.types import Adapted, Blend, Operand, Rows, Stored
+from ..text import one_line
+from .copy import Sources, read_exactly
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 2 * BLOCK
+"""Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
+
+
+class Reader(Protocol):
+    """Gives ranges of one tensor.
+
+    Attributes:
+        shape: the tensor's.
+        numel: its elements.
+    """
+
+    shape: tuple[int, ...]
+    numel: int
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """Fill the flat CPU tensor `out`, of the working dtype, with the elements from `start` on."""
+        ...
+
+
+class StoredReader:
+    """A tensor on disk, read through a small buffer."""
+
+    def __init__(self, entry: TensorEntry, sources: Sources, allow_nonfinite: bool = False) -> None:
+        import torch
+
+        self.shape, self.numel = entry.shape, entry.numel
+        self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
+        self._width = BITS[entry.dtype] // 8
+        self._dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
+        self._bytes = bytearray(0)
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`; SurgeonError when the file does not hold them, or they are not finite."""
+        source = self._sources.get(self._entry.file)
+        offset = self._entry.offset + start * self._width
+        if out.dtype == self._dtype:
+            read_exactly(source, memoryview(out.numpy()).cast("B"), offset)
+        else:
+            count = out.numel() * self._width
+            read_exactly(source, memoryview(self._buffer(count))[:count], offset)
+            out.copy_(self._view[: out.numel()])
+        if not self._allow and not bool(out.sum().isfinite()) and not bool(out.isfinite().all()):
+            self._refuse(start, out)
+
+    def _buffer(self, count: int) -> bytearray:
+        if len(self._bytes) < count:
+            import torch
+
+            self._bytes = bytearray(count)
+            self._view = torch.frombuffer(self._bytes, dtype=self._dtype)
+        return self._bytes
+
+    def _refuse(self, start: int, out: torch.Tensor) -> None:
+        place = start + int((~out.isfinite()).nonzero()[0])
+        value = float(out[place - start])
+        raise SurgeonError(
+            f"tensor {one_line(self._entry.name)} holds {'NaN' if value != value else 'infinity'} (element {place:,})",
+            where=str(self._entry.file),
+            why="a merge of it would spread such values",
+            remedy="mend the donor, or merge it as it is with --allow-nonfinite",
+        )
+
+
+class Inputs:
+    """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
+
+    def __init__(self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int) -> None:
+        import torch
+
+        self.count, self.base, self.seeds = len(readers), blend.base, blend.seeds
+        self.shape, self.numel = blend.shape, prod(blend.shape)
+        self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
+        self.device = torch.device("cpu")
+        self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
+        self._readers, self._dtype = readers, dtype
+        self._scratch: list[torch.Tensor] = []
+        self._spare: list[torch.Tensor] = []
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The donors without the base, in order."""
+        return tuple(index for index in range(self.count) if index != self.base)
+
+    def chunks(self, which: Sequence[int] | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """(first element, one chunk per donor), from the first element to the last."""
+        for start in range(0, self.numel, self.step):
+            yield start, self.at(start, min(self.step, self.numel - start), which)
+
+    def at(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
+        """One chunk of every donor (of `which`, if given), in scratch memory that the next call overwrites."""
+        return self._fill(self._scratch, start, count, which)
+
+    def read(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
+        """`at`, in other memory: chunks that are being worked on stay as they are."""
+        return self._fill(self._spare, start, count, which)
+
+    def _fill(
+        self, scratch: list[torch.Tensor], start: int, count: int, which: Sequence[int] | None
+    ) -> list[torch.Tensor]:
+        import torch
+
+        if not scratch or scratch[0].numel() < count:
+            size = max(count, min(self.step, self.numel))
+            scratch[:] = [torch.empty(size, dtype=self._dtype) for _ in self._readers]
+        found = []
+        for index in range(self.count) if which is None else which:
+            out = scratch[index][:count]
+            self._readers[index].read(start, out)
+            found.append(out)
+        return found
+
+
+class BlendReader:
+    """What a blend gives, computed where it is read. Its survey is made once, at the first read."""
+
+    def __init__(self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, chunk: int) -> None:
+        self.shape, self.numel = blend.shape, prod(blend.shape)
+        self._blend = blend
+        self.kernel = kernel_of(blend)
+        self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk)
+
+    @cached_property
+    def ready(self) -> Kernel:
+        """The kernel, after its survey."""
+        if self.numel:
+            self.kernel.survey(self.inputs)
+        return self.kernel
+
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first element, result), from the first element to the last."""
+        kernel = self.ready
+        for start, found in self.inputs.chunks():
+            yield start, kernel.blend(start, found)
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`. Whole blocks or rows are computed, so that the result is that of the whole tensor."""
+        stop = start + out.numel()
+        unit = max(1, self.inputs.columns) if self.kernel.unit == "row" else BLOCK
+        kernel, step = self.ready, self.inputs.step
+        for low in range(start // unit * unit, stop, step):
+            high = min(low + step, -(-stop // unit) * unit, self.numel)
+            result = kernel.blend(low, self.inputs.at(low, high - low))
+            first, last = max(low, start), min(high, stop)
+            out[first - start : last - start].copy_(result[first - low : last - low])
+
+
+def kernel_of(blend: Blend) -> Kernel:
+    """The kernel of a blend, before its survey."""
+    method = find(blend.method)
+    assert method is not None, f"the plan has let pass a method that does not exist: {blend.method}"
+    return method.kernel(dict(blend.one), [dict(table) for table in blend.each])
+
+
+class Readers:
+    """Makes readers for operands, all of one worker's files.
+
+    Attributes:
+        chunk: elements per chunk, a multiple of BLOCK.
+    """
+
+    def __init__(self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False) -> None:
+        self.chunk = chunk
+        self._sources, self._allow = sources, allow_nonfinite
+
+    def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
+        """The reader of an operand, in this working dtype."""
+        match operand:
+            case Stored(entry):
+                return StoredReader(entry, self._sources, self._allow)
+            case Blend():
+                return self.blend(operand, dtype)
+            case Adapted():
+                from .adapted import AdaptedReader
+
+                pieces = (operand.down, operand.up, *([operand.magnitude] if operand.magnitude else []))
+                parts = [StoredReader(entry, self._sources, self._allow) for entry in pieces]
+                return AdaptedReader(operand, self.of(operand.whole, dtype), *parts)
+            case Rows():
+                from .rows import RowsReader
+
+                return RowsReader(operand, [self.of(part, dtype) for part in operand.parts])
+
+    def blend(self, blend: Blend, dtype: torch.dtype) -> BlendReader:
+        """The reader of a blend."""
+        return BlendReader(blend, [self.of(operand, dtype) for operand in blend.inputs], dtype, self.chunk)
