@@ -104,9 +104,11 @@ class Computer:
         )
 
 
-def whole(tensor: PlannedTensor, sources: Sources, *, allow_nonfinite: bool = False) -> torch.Tensor:
-    """A computed tensor in memory, to the bit what is written to disk."""
+def whole(tensor: PlannedTensor, *, allow_nonfinite: bool = False) -> torch.Tensor:
+    """A computed tensor in memory, to the bit what is written to disk; see `Computer.run` for what is raised."""
     import torch
+
+    sources = Sources()
 
     dtype: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
     out = torch.empty(tensor.numel, dtype=dtype)
@@ -119,4 +121,5 @@ def whole(tensor: PlannedTensor, sources: Sources, *, allow_nonfinite: bool = Fa
             done += len(piece)
     finally:
         torch.set_num_threads(before)
+        sources.close()
     return out.view(tensor.shape)

@@ -13,6 +13,7 @@ import typer
 
 from ..text import number, one_line, plural, ranges, size
 from .common import JsonOption, SetOption, bytes_option, load_plan
+from .plan_values import to_rows, value_lines
 from .table import pad, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 _SHOWN_LAYERS = 60
-_HOW = {"copied": "", "blended": "blended", "tied": "tied: the embedding", "materialised": "a copy of its embedding", "missing": "none"}
+_HOW = {
+    "copied": "",
+    "blended": "blended",
+    "tied": "tied: the embedding",
+    "materialised": "a copy of its embedding",
+    "missing": "none",
+}
 
 
 def plan(
@@ -29,26 +36,31 @@ def plan(
     sets: SetOption = None,
     shard_size: Annotated[str, typer.Option(help="Bytes per weight file.", metavar="SIZE")] = "5GB",
     layers: Annotated[bool, typer.Option("--layers", help="List every layer on a line of its own.")] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="Print every parameter's value for every tensor, and where it is from.")
+    ] = False,
 ) -> None:
     """What a recipe would write, and everything wrong with it."""
     _, made = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
     if as_json:
         print(json.dumps(to_dict(made, recipe), indent=2))
     else:
-        for line in lines(made, recipe, every_layer=layers):
+        for line in lines(made, recipe, every_layer=layers, values=values):
             say(line)
     if not made.ok:
         raise typer.Exit(2)
 
 
-def lines(made: Plan, recipe: Path, *, every_layer: bool = False) -> Iterator[str]:
-    """The plan as text of at most 80 columns."""
+def lines(made: Plan, recipe: Path, *, every_layer: bool = False, values: bool = False) -> Iterator[str]:
+    """The plan as text of at most 80 columns (of more where values are listed)."""
     yield one_line(recipe)
     yield from ("", "donors", *_donors(made))
     depth = len(made.layers)
     yield from ("", f"stack: {plural(depth, 'layer')} (ranges with both ends, as on screen)")
     yield from _layers(made.layers) if every_layer else _runs(made)
     yield from ("", "ends", *_ends(made))
+    if values:
+        yield from ("", "values of parameters", *value_lines(made))
     if made.layers and all(layer.tensors for layer in made.layers):
         yield from ("", "size", *_sizes(made))
     yield from ("", *_findings(made.findings))
@@ -122,9 +134,9 @@ def scaled(layer: PlannedLayer) -> dict[str, float]:
 
 
 def _attributes(layer: PlannedLayer) -> str:
-    """What sets a layer apart from a plain dense one with full attention."""
+    """What sets a layer apart from a plain dense one with full attention that is copied."""
     kinds = layer.attributes
-    parts = []
+    parts = [layer.method] if layer.method != "passthrough" else []
     if kinds.get("attention") not in (None, "full"):
         window = kinds.get("window")
         parts.append(f"{kinds['attention']} {window:,}" if window else str(kinds["attention"]))
@@ -142,7 +154,7 @@ def _attributes(layer: PlannedLayer) -> str:
 def _ends(made: Plan) -> Iterator[str]:
     for role, end in made.ends.items():
         numel = sum(tensor.numel for tensor in end.tensors)
-        lead = f"  {role:<11} {end.donor or '-':<3} {number(numel) if numel else '':>8}  {_HOW[end.how]}"
+        lead = f"  {role:<11} {'~'.join(end.donors) or end.donor or '-':<3} {number(numel) if numel else '':>8}  {_HOW[end.how]}"
         yield lead.rstrip()
     if made.config_donor:
         yield f"  config and tokenizer from {made.config_donor}"
@@ -197,6 +209,7 @@ def to_dict(made: Plan, recipe: Path) -> dict[str, Any]:
                 "bytes": layer.nbytes,
                 "attributes": dict(layer.attributes),
                 "scaled": scaled(layer),
+                "values": to_rows(layer.tensors, [letter for letter, _ in layer.sources]),
             }
             for layer in made.layers
         ],
@@ -204,6 +217,8 @@ def to_dict(made: Plan, recipe: Path) -> dict[str, Any]:
             role: {
                 "donor": end.donor,
                 "how": end.how,
+                "donors": list(end.donors),
+                "values": to_rows(end.tensors, end.donors),
                 "parameters": sum(tensor.numel for tensor in end.tensors),
                 "bytes": sum(tensor.nbytes for tensor in end.tensors),
             }

@@ -200,7 +200,7 @@ def _plan(recipe: Path, root: Path | None) -> Plan:
 def _plan_key(plan: Plan) -> Any:
     """What a model in memory depends on: every tensor's source, the files' times, the config and the small files."""
     sources = tuple((tensor.name, tensor.dtype, tensor.source) for tensor in plan.tensors)
-    files = {tensor.source.entry.file for tensor in plan.tensors} | set(plan.files.values())
+    files = {entry.file for tensor in plan.tensors for entry in tensor.source.entries()} | set(plan.files.values())
     return sources, _stamps(files), json.dumps(plan.config, sort_keys=True), tuple(sorted(plan.files))
 
 

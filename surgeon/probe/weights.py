@@ -7,11 +7,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..assemble.compute import whole
 from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
-from ..errors import InputError, SurgeonError
+from ..errors import InputError
 from ..methods.convert import convert
-from ..plan.types import Convert, Copy, PlannedTensor, TensorSource
+from ..plan.types import Blend, Convert, Copy, PlannedTensor, TensorSource
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ _ALIGNED = frozenset({"F32", "F64"})
 
 
 class Weights:
-    """Opens each file and makes each tensor once; equal sources give the same tensor."""
+    """Opens each file and makes each tensor once; equal sources give the same tensor. Blends are computed."""
 
     def __init__(self) -> None:
         self._maps: dict[Path, mmap.mmap] = {}
@@ -38,8 +39,8 @@ class Weights:
                     self._tensors[key] = self.entry(entry)
                 case Convert(entry, factor):
                     self._tensors[key] = convert(self.entry(entry), tensor.dtype, factor)
-                case other:
-                    raise SurgeonError(f"cannot compute {tensor.name} in memory", why=f"it is a {type(other).__name__}")
+                case Blend():
+                    self._tensors[key] = whole(tensor)
         return self._tensors[key]
 
     def entry(self, entry: TensorEntry) -> torch.Tensor:

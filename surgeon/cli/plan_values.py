@@ -1,0 +1,64 @@
+"""`surgeon plan --values`: what every parameter is worth for every tensor, and where that was said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..text import one_line
+
+if TYPE_CHECKING:
+    from ..plan import Plan, PlannedTensor
+    from ..plan.types import Value
+
+_SHOWN = {"source": "its source", "slice": "its slice", "recipe": "the recipe", "default": "default"}
+
+
+def value_lines(made: Plan) -> Iterator[str]:
+    """A line per tensor under a line per layer or end."""
+    for layer in made.layers:
+        if any(tensor.values for tensor in layer.tensors):
+            yield f"  layer {layer.index}  {layer.label}  {one_line(layer.method)}"
+            yield from _tensors(layer.tensors, [letter for letter, _ in layer.sources])
+    for role, end in made.ends.items():
+        if any(tensor.values for tensor in end.tensors):
+            yield f"  {role}  {'~'.join(end.donors) or end.donor}"
+            yield from _tensors(end.tensors, end.donors)
+
+
+def _tensors(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterator[str]:
+    width = max(len(one_line(tensor.place.suffix)) for tensor in tensors)
+    for tensor in tensors:
+        yield f"    {one_line(tensor.place.suffix):<{width}}  {spoken(tensor.values, letters)}"
+
+
+def spoken(values: Sequence[Value], letters: Sequence[str]) -> str:
+    """Parameters in words: `weight A 0.6, B 0.3 (its source); normalize true (default)`."""
+    from ..plan.blending import shown
+
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for value in values:
+        whose = "" if value.donor is None else f"{letters[value.donor]} "
+        grouped.setdefault((value.name, value.origin, value.rule), []).append(f"{whose}{shown(value.value)}")
+    parts = []
+    for (name, origin, rule), found in grouped.items():
+        words = _SHOWN.get(origin, origin)
+        where = f"{words}, filter {one_line(rule)}" if rule and rule != "*" else words
+        parts.append(f"{name} {', '.join(found)} ({where})")
+    return "; ".join(parts)
+
+
+def to_rows(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> list[dict[str, Any]]:
+    """The same as JSON says it."""
+    return [
+        {
+            "tensor": tensor.name,
+            "parameter": value.name,
+            "value": value.value,
+            "donor": None if value.donor is None else letters[value.donor],
+            "origin": value.origin,
+            "filter": value.rule or None,
+        }
+        for tensor in tensors
+        for value in tensor.values
+    ]
