@@ -95,7 +95,13 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert last["scaled"] == {"self_attn.o_proj.weight": 0.5}
     assert last["attributes"]["attention"] == "full"
     assert last["bytes"] == 2 * last["parameters"]
-    assert document["ends"]["lm_head"] == {"donor": "A", "how": "copied", "parameters": 1024, "bytes": 2048}
+    assert document["ends"]["lm_head"] == {
+        "donor": "A",
+        "how": "copied",
+        "donors": ["A"],
+        "parameters": 1024,
+        "bytes": 2048,
+    }
     assert document["config"]["num_hidden_layers"] == 6
     assert document["config_donor"] == "A"
     assert document["estimates"]["parameters"] == sum(x["parameters"] for x in document["layers"]) + 2 * 1024 + 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -154,6 +154,22 @@ def _open(ref: str, path: Path) -> Checkpoint:
     tensors, metadata, warnings = _read_tensors(files)
     config_path = files.folder / "config.json"
     config = ModelConfig.of(read_json_object(config_path)) if config_path.is_file() else None
+    made = assembled(ref, files.folder, tensors, config)
+    head_differs = bool(config and config.tied and config.says_tied) and _head_differs(made.ends)
+    if head_differs:
+        warnings.append("config.json ties the head to the embedding, but the stored head is another; it is used")
+    return replace(
+        made,
+        path=path,
+        files=files.weights,
+        warnings=(*files.warnings, *warnings, *made.warnings),
+        metadata=metadata,
+        head_differs=head_differs,
+    )
+
+
+def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: ModelConfig | None) -> Checkpoint:
+    """A checkpoint of these tensors, wherever they lie; its tokenizer is the one in `folder`."""
     naming = families.find_naming(tensors)
     layers, ends, other = _sort_tensors(tensors, naming)
     stated = config.depth if config else None
@@ -165,16 +181,12 @@ def _open(ref: str, path: Path) -> Checkpoint:
     beyond = [index for index in layers if index >= depth]
     for index in beyond:
         other.update((entry.name, entry) for entry in layers[index].values())
-    if beyond:
-        warnings.append(f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} that config.json counts")
-    head_differs = bool(config and config.tied and config.says_tied) and _head_differs(ends)
-    if head_differs:
-        warnings.append("config.json ties the head to the embedding, but the stored head is another; it is used")
+    lost = f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} that config.json counts"
     return Checkpoint(
         ref=ref,
-        path=path,
-        folder=files.folder,
-        files=files.weights,
+        path=folder,
+        folder=folder,
+        files=(),
         tensors=MappingProxyType(tensors),
         config=config,
         naming=naming,
@@ -182,9 +194,7 @@ def _open(ref: str, path: Path) -> Checkpoint:
         ends=MappingProxyType(ends),
         other=MappingProxyType(other),
         problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors))),
-        warnings=(*files.warnings, *warnings),
-        metadata=metadata,
-        head_differs=head_differs,
+        warnings=(lost,) if beyond else (),
     )
 
 

@@ -51,7 +51,7 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
     document = documents.load(recipe)
     if not sets:
         return document
-    models = document.recipe.model_refs()
+    models = document.model_refs
     rename = {}
     for text in sets:
         name, equals, path = text.partition("=")
@@ -61,7 +61,7 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
             raise InputError(f"--set {text} names no donor of the recipe", remedy=f"write DONOR=PATH; donors: {known}")
         # A path typed on the command line is meant from the working directory, not from the recipe's folder.
         rename[model] = str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
-    changed = document.with_recipe(document.recipe.with_models(rename))
+    changed = document.with_models(rename)
     return replace(changed, key_problems=document.key_problems)
 
 

@@ -43,7 +43,7 @@ def plan(
     """What a recipe would write, and everything wrong with it."""
     _, made = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
     if as_json:
-        print(json.dumps(to_dict(made, recipe), indent=2))
+        print(json.dumps(to_dict(made, recipe, values=values), indent=2))
     else:
         for line in lines(made, recipe, every_layer=layers, values=values):
             say(line)
@@ -154,7 +154,8 @@ def _attributes(layer: PlannedLayer) -> str:
 def _ends(made: Plan) -> Iterator[str]:
     for role, end in made.ends.items():
         numel = sum(tensor.numel for tensor in end.tensors)
-        lead = f"  {role:<11} {'~'.join(end.donors) or end.donor or '-':<3} {number(numel) if numel else '':>8}  {_HOW[end.how]}"
+        whose = "~".join(end.donors) or end.donor or "-"
+        lead = f"  {role:<11} {whose:<3} {number(numel) if numel else '':>8}  {_HOW[end.how]}"
         yield lead.rstrip()
     if made.config_donor:
         yield f"  config and tokenizer from {made.config_donor}"
@@ -192,7 +193,7 @@ def _some(layers: Sequence[int]) -> str:
     return text if len(text) <= _SHOWN_LAYERS else text[:_SHOWN_LAYERS].rsplit(",", 1)[0] + ", ..."
 
 
-def to_dict(made: Plan, recipe: Path) -> dict[str, Any]:
+def to_dict(made: Plan, recipe: Path, *, values: bool = False) -> dict[str, Any]:
     """The plan as JSON says it; ranges and layer numbers count from 0."""
     return {
         "recipe": str(recipe),
@@ -209,7 +210,7 @@ def to_dict(made: Plan, recipe: Path) -> dict[str, Any]:
                 "bytes": layer.nbytes,
                 "attributes": dict(layer.attributes),
                 "scaled": scaled(layer),
-                "values": to_rows(layer.tensors, [letter for letter, _ in layer.sources]),
+                **({"values": to_rows(layer.tensors, [letter for letter, _ in layer.sources])} if values else {}),
             }
             for layer in made.layers
         ],
@@ -218,7 +219,7 @@ def to_dict(made: Plan, recipe: Path) -> dict[str, Any]:
                 "donor": end.donor,
                 "how": end.how,
                 "donors": list(end.donors),
-                "values": to_rows(end.tensors, end.donors),
+                **({"values": to_rows(end.tensors, end.donors)} if values else {}),
                 "parameters": sum(tensor.numel for tensor in end.tensors),
                 "bytes": sum(tensor.nbytes for tensor in end.tensors),
             }

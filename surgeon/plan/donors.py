@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..errors import InputError
 from ..recipe.document import Document
 from ..recipe.letters import letters
-from .types import Donor
+from .types import Donor, Operand
+
+
+@dataclass(frozen=True)
+class Lent:
+    """An unwritten merge as a donor.
+
+    Attributes:
+        checkpoint: what it would be on disk.
+        overlay: what its tensors are computed from, by name.
+        refs: the donors it is made of.
+        key: what it was made from, to tell whether it still is that.
+    """
+
+    checkpoint: Checkpoint
+    overlay: Mapping[str, Operand]
+    refs: tuple[str, ...]
+    key: object
 
 
 class Donors:
@@ -26,9 +43,20 @@ class Donors:
         self.roots = tuple(roots)
         self.first = tuple(dict.fromkeys(first))
         self._open: dict[str, Checkpoint | InputError] = {}
+        self._lent: dict[str, Lent] = {}
+
+    def lend(self, name: str, lent: Lent) -> None:
+        """Make an unwritten merge a donor under its name."""
+        self._lent[name] = lent
+
+    def lent(self, name: str) -> Lent | None:
+        """The unwritten merge of that name."""
+        return self._lent.get(name)
 
     def checkpoint(self, ref: str) -> Checkpoint:
         """The donor of that reference; InputError when it cannot be opened."""
+        if ref in self._lent:
+            return self._lent[ref].checkpoint
         if ref not in self._open:
             self._open[ref] = _try_open(ref, self.roots)
         found = self._open[ref]
@@ -43,6 +71,7 @@ class Donors:
     def forget(self) -> None:
         """Open everything afresh the next time (files may have changed)."""
         self._open.clear()
+        self._lent.clear()
 
     def lettered(self, refs: Iterable[str]) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
         """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them."""
@@ -51,7 +80,8 @@ class Donors:
         failed: dict[str, InputError] = {}
         for ref, letter in names.items():
             try:
-                donors[letter] = Donor(letter, ref, self.checkpoint(ref))
+                lent = self._lent.get(ref)
+                donors[letter] = Donor(letter, ref, self.checkpoint(ref), lent.overlay if lent else {})
             except InputError as error:
                 failed[ref] = error
         return donors, failed, names
@@ -81,8 +111,8 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     """
     folder = path.absolute().parent
     rename: dict[str, str] = {}
-    taken = set(document.recipe.model_refs())
-    for ref in document.recipe.model_refs():
+    taken = set(document.model_refs)
+    for ref in document.model_refs:
         name = located(ref, roots, folder)
         if name in taken and name != ref:
             # Two spellings of one donor stay two, so that nothing that counts donors is put out.
@@ -90,7 +120,7 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
         if name not in taken:
             rename[ref] = name
             taken.add(name)
-    changed = document.with_recipe(document.recipe.with_models(rename)) if rename else document
+    changed = document.with_models(rename) if rename else document
     return replace(changed, path=path)
 
 

@@ -19,6 +19,7 @@ from .estimate import DEFAULT_SHARD, estimate
 from .fill import Filler
 from .outconfig import in_place, output_config
 from .parts import Part, Row, parts, rows, single
+from .stages import lend_stages
 from .types import (
     SEVERITIES,
     Donor,
@@ -47,11 +48,18 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
 
     Never raises for anything the recipe or its donors say: that is what the findings are for.
     """
+    found = lend_stages(document, donors, lambda stage, known: _resolve(stage, known, shard_size, []))
+    return _resolve(document, donors, shard_size, found)
+
+
+def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequence[Finding]) -> Plan:
+    """One document's plan, its earlier stages among the donors; `found` is what is already known of it."""
     recipe = document.recipe
     refs = recipe.model_refs()
-    by_letter, failed, names = donors.lettered(refs)
+    by_letter, failed, names = donors.lettered([*refs, *_inner(refs, donors)])
     by_ref = {donor.ref: donor for donor in by_letter.values() if donor.ref in refs}
     findings = [
+        *found,
         *checks.keys(document),
         *checks.unsupported(document),
         *checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
@@ -72,6 +80,14 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
     filler = Filler(document, by_ref, template, Chooser())
     layers = [filler.layer(layer, row) for layer, row in zip(layers, stack, strict=True)]
     return _assembled(filler, planned, by_letter, layers, findings, shard_size)
+
+
+def _inner(refs: Sequence[str], donors: Donors) -> Iterator[str]:
+    """The donors of stages, for they are donors of the result too."""
+    for ref in refs:
+        lent = donors.lent(ref)
+        if lent is not None:
+            yield from (*lent.refs, *_inner(lent.refs, donors))
 
 
 def _bare_layers(stack: Sequence[Row], names: Mapping[str, str]) -> list[PlannedLayer]:

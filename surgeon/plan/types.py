@@ -127,7 +127,8 @@ class Adapted:
 class Rows:
     """An operand: a table of token rows put together from the rows of others.
 
-    Row r is the mean of row `take[p][r]` of every part p where that is not negative; zeros where all are.
+    Row r is the mean of row `take[p][r]` of every part p where that is not negative; zeros where all are. Where the
+    first part's number is `MEAN`, it is the mean of all rows of the result for which it is not.
 
     Attributes:
         take: one packed array of native int32 per part, of as many numbers as the result has rows.
@@ -150,6 +151,10 @@ class Rows:
         """Every tensor on disk that it is made of."""
         for part in self.parts:
             yield from part.entries()
+
+
+MEAN = -2
+"""Among the numbers of `Rows.take`: a row made of all others, for tokens and padding that no donor has a row for."""
 
 
 Settings = tuple[tuple[str, Word], ...]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,7 +33,11 @@ class KeyProblem:
 
 @dataclass(frozen=True)
 class Document:
-    """A recipe and the text it stands in (with the line ends of its file); `path` is None until it is saved."""
+    """A recipe and the text it stands in (with the line ends of its file); `path` is None until it is saved.
+
+    A text of several YAML documents is a merge in stages: `recipe` is the last stage's, `stages` are the others, each a
+    recipe that its `name` stands for.
+    """
 
     recipe: Recipe
     text: str
@@ -41,6 +45,7 @@ class Document:
     key_problems: tuple[KeyProblem, ...] = ()
     lines: Mapping[Place, int] = field(default_factory=dict)
     tree: Node | None = field(default=None, repr=False, compare=False)
+    stages: tuple[Document, ...] = ()
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -64,9 +69,26 @@ class Document:
                 document = parse(self._finished(write(recipe)), self.path)
             except (ValueError, InputError):
                 continue
-            if document.recipe == recipe:
+            if recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
                 return document
         return parse(self._finished(self._written_afresh(recipe)), self.path)
+
+    def with_models(self, rename: Mapping[str, str]) -> Document:
+        """The document with donors under other names, in every stage."""
+        changed = self.with_recipe(self.recipe.with_models(rename))
+        for number, stage in enumerate(self.stages):
+            renamed = stage.recipe.with_models(rename)
+            if renamed != stage.recipe:
+                text = changed.stages[number].with_recipe(renamed).text
+                changed = replace(parse(text, self.path), key_problems=changed.key_problems)
+        return changed
+
+    @property
+    def model_refs(self) -> list[str]:
+        """Every donor named in any stage, each once; names of stages are none."""
+        names = {stage.recipe.name for stage in self.stages}
+        refs = (ref for document in (self, *self.stages) for ref in document.recipe.model_refs())
+        return [ref for ref in dict.fromkeys(refs) if ref not in names]
 
     @property
     def _unix(self) -> str:
@@ -85,7 +107,10 @@ class Document:
 
     def _written_afresh(self, recipe: Recipe) -> str:
         strange = {key: value for key, value in _data(self.tree).items() if key not in Recipe.model_fields}
-        return yamltext.dump({**as_data(recipe), **strange})
+        text = yamltext.dump({**as_data(recipe), **strange})
+        if not self.stages or self.tree is None:
+            return text
+        return self._unix[: self.tree.start] + text + self._unix[self.tree.stop :].lstrip("\n")
 
     def _finished(self, text: str) -> str:
         """The text with comments that got lost put at its top, and with the file's own line ends."""
@@ -146,12 +171,18 @@ def parse(text: str, path: Path | None = None) -> Document:
     """A recipe from YAML text; `path` is where it came from, for messages and relative model paths."""
     where = str(path) if path else "the recipe"
     try:
-        tree = build(_unix(text))
-        data = _data(tree)
+        trees = build(_unix(text))
+        parts = [(tree, _data(tree)) for tree in trees] or [(None, {})]
     except TextError as error:
         place = f"{where}, line {error.line}" if error.line else where
         remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
         raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
+    found = [_one(tree, data, text, path, where) for tree, data in parts]
+    last = _last(found, where)
+    return replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
+
+
+def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, where: str) -> Document:
     places = dict(lines(tree)) if tree else {}
     problems = tuple(_key_problems(data, places))
     try:
@@ -161,6 +192,25 @@ def parse(text: str, path: Path | None = None) -> Document:
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
     return Document(recipe, text, path, problems, places, tree)
+
+
+def _last(found: list[Document], where: str) -> int:
+    """Which of several documents is the result: the one without a name, else the last."""
+    if len(found) == 1:
+        return 0
+    bare = [number for number, document in enumerate(found) if document.recipe.name is None]
+    names = [document.recipe.name for document in found if document.recipe.name is not None]
+    if len(bare) > 1:
+        line = found[bare[0]].tree.line if found[bare[0]].tree else 1  # type: ignore[union-attr]
+        raise InputError(
+            f"{len(bare)} of the recipe's documents have no name",
+            where=f"{where}, line {line}",
+            why="only the result may have none: the others are known by their names",
+            remedy="give each stage a `name:`",
+        )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two documents of the recipe are named {one_line(twice[0])}", where=where)
+    return bare[0] if bare else len(found) - 1
 
 
 def _data(tree: Node | None) -> dict[str, Any]:
@@ -206,8 +256,12 @@ def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Itera
             elif key == "parameters" and isinstance(item, Mapping):
                 for name, setting in item.items():
                     yield from check_setting(setting, (*place, key, name))
+            elif get_origin(annotation := known[key].annotation) is dict:
+                for inner in _models_in(annotation):
+                    for name, entry in item.items() if isinstance(item, Mapping) else ():
+                        yield from check(entry, inner.model_fields, (*place, key, name))
             else:
-                for inner in _models_in(known[key].annotation):
+                for inner in _models_in(annotation):
                     yield from each(item, partial(check, known=inner.model_fields), (*place, key))
 
     def check_setting(value: Any, place: Place) -> Iterator[KeyProblem]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 End = Literal["embeddings", "final_norm", "lm_head"]
 ENDS: tuple[End, ...] = ("embeddings", "final_norm", "lm_head")
@@ -149,6 +149,47 @@ class EdgePolicy(Frozen):
     taper: bool = False
 
 
+def _positive(value: Any) -> Any:
+    value = _whole(value)
+    if value < 1:
+        raise ValueError("a multiple is a whole number from 1")
+    return value
+
+
+def _row_form(value: Any) -> str:
+    return "row" if isinstance(value, TokenRow) or (isinstance(value, Mapping) and "kind" in value) else "donor"
+
+
+class TokenRow(Frozen):
+    """The row of a token: zeros, or the row that a donor has for a token or an id."""
+
+    kind: Literal["zero", "model_token"]
+    model: ModelRef | None = None
+    token: str | None = None
+    token_id: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> TokenRow:
+        if self.kind == "model_token" and (self.model is None or (self.token is None) == (self.token_id is None)):
+            raise ValueError("model_token needs a model and either token or token_id")
+        return self
+
+
+class TokenOverride(Frozen):
+    """What the recipe says of one token: where its row comes from in donors without it; with `force` in all."""
+
+    source: Annotated[Annotated[ModelRef, Tag("donor")] | Annotated[TokenRow, Tag("row")], Discriminator(_row_form)]
+    force: bool = False
+
+
+class TokenizerSettings(Frozen):
+    """The output's vocabulary: `union`, `base`, or a donor's; tokens with rows of their own; padding of the table."""
+
+    source: ModelRef = "union"
+    tokens: dict[str, TokenOverride] = Field(default_factory=dict)
+    pad_to_multiple_of: Annotated[int, BeforeValidator(_positive)] | None = None
+
+
 class Recipe(Frozen):
     """A whole recipe; see `recipes/` for examples."""
 
@@ -167,8 +208,8 @@ class Recipe(Frozen):
     first_layers: EdgePolicy | None = None
     last_layers: EdgePolicy | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    tokenizer_source: str | None = None
-    tokenizer: dict[str, Any] | None = None
+    tokenizer_source: ModelRef | None = None
+    tokenizer: TokenizerSettings | None = None
     chat_template: str | None = None
 
     def end(self, end: End) -> EndSource | None:
@@ -207,7 +248,7 @@ class Recipe(Frozen):
             if isinstance(value, dict):
                 return {
                     key: rename.get(item, item)
-                    if key in {"model", "base_model"} and isinstance(item, str)
+                    if key in {"model", "base_model", "source", "tokenizer_source"} and isinstance(item, str)
                     else walk(item)
                     for key, item in value.items()
                 }

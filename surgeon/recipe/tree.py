@@ -132,11 +132,11 @@ def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
         yield from lines(item, here)
 
 
-def build(text: str) -> Node | None:
-    """The tree of a document; None when it holds nothing.
+def build(text: str) -> list[Node]:
+    """The trees of a text's documents; those that hold nothing are left out.
 
     Raises:
-        TextError: not valid YAML, several documents, a tag, a key twice, or aliases that unfold without end.
+        TextError: not valid YAML, a tag, a key twice, or aliases that unfold without end.
     """
     try:
         return _Builder(text).build()
@@ -166,14 +166,14 @@ class _Builder:
         self.text = text
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.open: list[_Open] = []
-        self.root: Node | None = None
+        self.roots: list[Node] = []
 
-    def build(self) -> Node | None:
+    def build(self) -> list[Node]:
         parser: Any = YAML(typ="safe", pure=True)
         for event in parser.parse(self.text):
             line = event.start_mark.line + 1
-            if isinstance(event, ev.DocumentStartEvent) and self.root is not None:
-                raise TextError("a recipe is one YAML document, and here a second one begins", line)
+            if isinstance(event, ev.DocumentStartEvent):
+                self.anchors.clear()
             if isinstance(event, (ev.MappingStartEvent, ev.SequenceStartEvent)):
                 self._tag(event, line)
                 if len(self.open) >= MAX_NESTING:
@@ -185,7 +185,7 @@ class _Builder:
                 self._put(self._scalar(event, line), 1)
             elif isinstance(event, ev.AliasEvent):
                 self._alias(event, line)
-        return self.root
+        return [root for root in self.roots if root.kind != "scalar" or root.value is not None]
 
     def _scalar(self, event: Any, line: int) -> Node:
         start, stop = event.start_mark.index, event.end_mark.index
@@ -227,7 +227,7 @@ class _Builder:
         if node.anchor is not None and node.kind != "alias":
             self.anchors[node.anchor] = (node, size)
         if not self.open:
-            self.root = node
+            self.roots.append(node)
             return
         parent = self.open[-1]
         parent.size += size

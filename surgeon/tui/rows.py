@@ -88,10 +88,19 @@ def stack_rows(plan: Plan, markers: Sequence[str], zoomed_out: bool) -> list[Row
     return [_stack_end(plan, "embeddings"), *body, _stack_end(plan, "final_norm"), _stack_end(plan, "lm_head")]
 
 
+_HOW = {
+    "copied": "",
+    "blended": "blended",
+    "tied": "tied to embed",
+    "materialised": "copy of its embedding",
+    "missing": "none",
+}
+
+
 def _stack_end(plan: Plan, role: str) -> Row:
     end = plan.ends[role]
     letter = end.donor or ""
-    how = {"copied": "", "blended": "blended", "tied": "tied to embed", "materialised": "copy of its embedding", "missing": "none"}[end.how]
+    how = _HOW[end.how]
     numel = sum(tensor.numel for tensor in end.tensors)
     text = f"{number(numel):>7} {how}".rstrip() if numel else f"{'':7} {how}"
     return Row("end", role, -1, -1, END_NAMES[role], letter or "-", text, letter)
