@@ -107,8 +107,12 @@ def fit_rows(ends: Ends, who: Owners, template: Donor) -> tuple[Ends, int | None
     one, other = who.embeddings, who.lm_head
     mine, theirs = one.checkpoint.tokenizer, other.checkpoint.tokenizer
     rows = min(have, *counts)
-    if counts == {have} or not (mine.digest and mine.digest == theirs.digest):
-        return ends, None, list(_config_rows(have, one, template)) if counts == {have} else []
+    if counts == {have}:
+        if have != _rows(one):
+            return ends, have, [_blended_rows(have, who)]
+        return ends, None, list(_config_rows(have, one, template))
+    if not (mine.digest and mine.digest == theirs.digest):
+        return ends, None, []
     if why := _cannot_crop(table, head, mine, rows):
         return ends, None, [_refused(one, have, other, max(counts), why)]
     finding = Finding(
@@ -131,6 +135,17 @@ def fit_rows(ends: Ends, who: Owners, template: Donor) -> tuple[Ends, int | None
 def _table(ends: Mapping[str, PlannedEnd], donor: Donor) -> PlannedTensor | None:
     table, own = donor.checkpoint.token_embedding, donor.checkpoint.ends["embeddings"]
     return next((tensor for tensor in ends["embeddings"].tensors if own.get(tensor.place.suffix) is table), None)
+
+
+def _blended_rows(rows: int, who: Owners) -> Finding:
+    """Tables of several heights were blended."""
+    heights = ", ".join(f"{donor.letter} {_rows(donor):,}" for donor in who.of("embeddings").donors)
+    return Finding(
+        "note",
+        "rows",
+        f"The output has {rows:,} rows of tokens, those that all donors have",
+        f"the donors have one tokenizer and pad its table differently ({heights} rows)",
+    )
 
 
 def _config_rows(rows: int, donor: Donor, template: Donor) -> Iterator[Finding]:
