@@ -1,0 +1,136 @@
+"""What the engine owes every blend: the same bytes however it is cut, one rounding, and an answer to bad values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assembling import contents
+from blending import donors, merged, plan_of, stored
+
+from surgeon.assemble import assemble
+from surgeon.assemble import compute as computing
+from surgeon.assemble.compute import Computer, whole
+from surgeon.assemble.copy import Sources
+from surgeon.errors import SurgeonError
+from surgeon.methods import kernel
+from surgeon.methods.registry import every
+from surgeon.plan import PlannedTensor
+from surgeon.plan.types import Blend
+
+GIVEN: dict[str, Any] = {"weight": 0.6, "t": 0.3, "density": 0.5, "epsilon": 0.1, "select_topk": 0.4, "gamma": 0.05}
+METHODS = sorted(every().keys() - {"passthrough"})
+
+
+def recipe(name: str, more: str = "") -> str:
+    """A recipe of that method over as many of the donors as it takes."""
+    method = every()[name]
+    count = min(method.donors[1] or 3, 3) if method.subtracts else min(method.donors[1] or 4, 4)
+    models = ["a", "b", "c"][:count] if method.base != "none" else ["base", "a", "b", "c"][:count]
+    if method.base == "start":
+        models = ["base", "a"]
+    given = {key: value for key, value in GIVEN.items() if key in method.parameters}
+    lines = [f"merge_method: {name}", "models:", *(f"- model: {model}" for model in models)]
+    lines += [] if method.base == "none" else ["base_model: base"]
+    lines += ["parameters:", *(f"  {key}: {value}" for key, value in given.items())] if given else []
+    return "\n".join([*lines, "seed: 7", more]) + "\n"
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return donors(tmp_path_factory.mktemp("donors"), ("base", "a", "b", "c"), depth=2, dtype="bfloat16")
+
+
+def bytes_of(tensor: PlannedTensor, chunk: int) -> bytes:
+    """A computed tensor's bytes, made in chunks of so many elements."""
+    sources = Sources()
+    try:
+        return b"".join(bytes(piece) for piece in Computer(sources, chunk=chunk).run(tensor))
+    finally:
+        sources.close()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_chunks_change_no_byte(name: str, four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (kernel, *(m for m in vars(kernel).values() if hasattr(m, "BLOCK"))):
+        monkeypatch.setattr(module, "BLOCK", 16, raising=False)
+    plan = plan_of(four, recipe(name))
+    assert plan.ok, [finding.sentence() for finding in plan.errors]
+    tensors = [tensor for tensor in plan.tensors if isinstance(tensor.source, Blend)]
+    assert tensors
+    for tensor in tensors:
+        found = {bytes_of(tensor, chunk) for chunk in (16, 48, 4096)}
+        assert len(found) == 1, tensor.name
+        assert len(found.pop()) == tensor.nbytes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_workers_and_shards_change_no_byte(name: str, four: Path, tmp_path: Path) -> None:
+    plan = plan_of(four, recipe(name))
+    expected = None
+    for number, (workers, shard_size) in enumerate([(1, 10**9), (2, 4000), (4, 900)]):
+        out = tmp_path / str(number)
+        assemble(plan, out, workers=workers, shard_size=shard_size, fsync=False)
+        found = contents(out)
+        expected = expected or found
+        assert found == expected
+    assert {name: whole(t).dtype for name, t in [(plan.tensors[0].name, plan.tensors[0])]}
+    first = plan.tensors[0]
+    assert whole(first).contiguous().view(dtype=__import__("torch").uint8).numpy().tobytes() == expected[first.name][2]
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+def test_values_that_are_no_numbers_are_refused_with_their_tensor(bad: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = donors(tmp_path)
+    tensors = stored(folder, "b")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 2] = float(bad)
+    save_file(tensors, folder / "b" / "model.safetensors")
+    plan = plan_of(folder, recipe("linear").replace("- model: c\n", ""))
+    with pytest.raises(SurgeonError) as caught:
+        assemble(plan, tmp_path / "out", fsync=False)
+    sentence = caught.value.sentence()
+    assert "model.layers.1.mlp.up_proj.weight" in sentence
+    assert "element 26" in sentence
+    assert str(folder / "b") in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_f16_cannot_hold_is_told(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = donors(tmp_path)
+    for name in ("base", "a"):
+        tensors = stored(folder, name)
+        tensors["model.norm.weight"] *= 1e6
+        save_file(tensors, folder / name / "model.safetensors")
+    text = "merge_method: slerp\nbase_model: base\nmodels: [{model: base}, {model: a}]\nparameters: {t: 0.5}\n"
+    result = assemble(plan_of(folder, text + "dtype: float16\n"), tmp_path / "out", fsync=False)
+    (warning,) = result.warnings
+    assert "model.norm.weight became infinite" in warning
+
+
+def test_donors_of_several_precisions_give_the_widest(tmp_path: Path) -> None:
+    folder = donors(tmp_path, ("base", "a"), dtype="bfloat16")
+    donors(tmp_path / "wide", ("x", "c"), dtype="float32")
+    text = "merge_method: linear\nmodels: [{model: a}, {model: wide/c}]\nparameters: {weight: 1}\n"
+    plan = plan_of(folder, text)
+    assert {tensor.dtype for tensor in plan.tensors} == {"F32"}
+    mine = merged(plan)["model.norm.weight"]
+    one, other = stored(folder, "a")["model.norm.weight"], stored(folder, "wide/c")["model.norm.weight"]
+    assert mine.double().allclose((one.double() + other.double()) / 2, atol=1e-7)
+
+
+def test_a_tensor_without_elements_is_nothing(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    folder = donors(tmp_path)
+    plan = plan_of(folder, recipe("linear").replace("- model: c\n", ""))
+    tensor = plan.tensors[0]
+    assert isinstance(tensor.source, Blend)
+    inputs = tuple(replace(o, entry=o.entry._replace(shape=(0, 8), nbytes=0)) for o in tensor.source.inputs)  # type: ignore[union-attr,type-var]
+    empty = replace(tensor, shape=(0, 8), source=replace(tensor.source, inputs=inputs))
+    assert whole(empty).shape == (0, 8)
+    assert computing.CHUNK % kernel.BLOCK == 0
