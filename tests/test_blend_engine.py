@@ -134,3 +134,27 @@ def test_a_tensor_without_elements_is_nothing(tmp_path: Path) -> None:
     empty = replace(tensor, shape=(0, 8), source=replace(tensor.source, inputs=inputs))
     assert whole(empty).shape == (0, 8)
     assert computing.CHUNK % kernel.BLOCK == 0
+
+
+def test_memory_that_runs_out_makes_chunks_smaller_and_changes_no_byte(
+    four: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from surgeon.assemble import readers
+
+    monkeypatch.setattr(kernel, "BLOCK", 16)
+    monkeypatch.setattr(computing, "BLOCK", 16)
+    tensor = next(t for t in plan_of(four, recipe("linear")).tensors if t.numel >= 96)
+    expected, whole_at = bytes_of(tensor, 16), readers.Inputs.at
+
+    def scarce(self: Any, start: int, count: int, which: Any = None) -> Any:
+        if start >= 32 and count > 16:
+            raise torch.OutOfMemoryError("no memory. none at all")
+        return whole_at(self, start, count, which)
+
+    monkeypatch.setattr(readers.Inputs, "at", scarce)
+    assert bytes_of(tensor, 32) == expected
+    with pytest.raises(SurgeonError, match="too little memory"):
+        monkeypatch.setattr(computing, "BLOCK", 32)
+        bytes_of(tensor, 32)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
+from ..methods.kernel import BLOCK
 from ..plan.types import Blend, Convert, PlannedTensor
 from ..text import one_line, plural
 from .copy import Sources, read_exactly
-from .readers import CHUNK, BlendReader, Readers
+from .readers import CHUNK, BlendReader, Readers, raw, torch_empty
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +26,14 @@ class Computer:
         sources: its open files.
         chunk: elements per chunk; the result does not depend on it.
         allow_nonfinite: take NaN and infinity in donors as they come.
+        device: where the arithmetic is done, as torch names it. Where its memory runs out, chunks become smaller.
         overflowed: finite values of the last tensor that its dtype could not hold.
     """
 
     sources: Sources
     chunk: int = CHUNK
     allow_nonfinite: bool = False
+    device: str = "cpu"
     overflowed: int = 0
 
     def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
@@ -62,27 +65,48 @@ class Computer:
     def _blended(self, tensor: PlannedTensor, blend: Blend) -> Iterator[memoryview]:
         import torch
 
-        reader = self.reader(blend, tensor.dtype)
+        done = 0
+        while True:
+            try:
+                for piece in self._pieces(tensor, self.reader(blend, tensor.dtype), done):
+                    done += len(piece)
+                    yield piece
+                return
+            except torch.OutOfMemoryError as error:
+                if self.chunk <= BLOCK:
+                    raise SurgeonError(
+                        f"{self.device} has too little memory for {one_line(tensor.name)}",
+                        why=one_line(str(error).split(". ", 1)[0]),
+                        remedy="free some of it, or merge with --device cpu",
+                    ) from error
+                self.chunk = max(BLOCK, self.chunk // 2 // BLOCK * BLOCK)
+                torch.cuda.empty_cache()
+
+    def _pieces(self, tensor: PlannedTensor, reader: BlendReader, done: int) -> Iterator[memoryview]:
+        """The bytes of a blend from byte `done` on."""
+        import torch
+
         target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
         rounded = torch.empty(0, dtype=target)
-        for start, result in reader.chunks():
+        for start, result in reader.chunks(done // target.itemsize):
             if rounded.numel() < result.numel():
-                rounded = torch.empty(result.numel(), dtype=target)
+                rounded = torch_empty(result.numel(), target, pinned=result.device.type == "cuda")
             out = rounded[: result.numel()].copy_(result)
             if not bool(out.sum(dtype=torch.float32).isfinite()):
                 self._look(tensor, start, result, out)
-            yield memoryview(out.view(torch.uint8).numpy())
+            yield raw(out)
 
     def reader(self, blend: Blend, code: str) -> BlendReader:
         """The reader of a blend that becomes an output tensor of dtype `code`."""
         import torch
 
         wide = code == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
-        readers = Readers(self.sources, chunk=self.chunk, allow_nonfinite=self.allow_nonfinite)
+        readers = Readers(self.sources, chunk=self.chunk, allow_nonfinite=self.allow_nonfinite, device=self.device)
         return readers.blend(blend, torch.float64 if wide else torch.float32)
 
     def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
         """A chunk that may hold what is not finite: count what the dtype is too narrow for, refuse the rest."""
+        result = result.cpu()
         finite = result.isfinite()
         self.overflowed += int((finite & ~out.isfinite()).sum())
         if not self.allow_nonfinite and not bool(finite.all()):
@@ -112,7 +136,7 @@ def whole(tensor: PlannedTensor, *, allow_nonfinite: bool = False) -> torch.Tens
 
     dtype: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
     out = torch.empty(tensor.numel, dtype=dtype)
-    target, done = memoryview(out.view(torch.uint8).numpy()) if tensor.numel else memoryview(b""), 0
+    target, done = raw(out), 0
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -52,28 +52,27 @@ class StoredReader:
         self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
         self._width = BITS[entry.dtype] // 8
         self._dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
-        self._bytes = bytearray(0)
+        self._staging = torch.empty(0, dtype=self._dtype)
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`; SurgeonError when the file does not hold them, or they are not finite."""
+        """See `Reader`; `out` may be on any device. SurgeonError when the file does not hold them, or they are not
+        finite."""
         source = self._sources.get(self._entry.file)
         offset = self._entry.offset + start * self._width
-        if out.dtype == self._dtype:
-            read_exactly(source, memoryview(out.numpy()).cast("B"), offset)
+        if out.dtype == self._dtype and out.device.type == "cpu":
+            read_exactly(source, raw(out), offset)
         else:
-            count = out.numel() * self._width
-            read_exactly(source, memoryview(self._buffer(count))[:count], offset)
-            out.copy_(self._view[: out.numel()])
+            staged = self._staged(out)
+            read_exactly(source, raw(staged), offset)
+            out.copy_(staged)
         if not self._allow and not bool(out.sum().isfinite()) and not bool(out.isfinite().all()):
             self._refuse(start, out)
 
-    def _buffer(self, count: int) -> bytearray:
-        if len(self._bytes) < count:
-            import torch
-
-            self._bytes = bytearray(count)
-            self._view = torch.frombuffer(self._bytes, dtype=self._dtype)
-        return self._bytes
+    def _staged(self, out: torch.Tensor) -> torch.Tensor:
+        """Memory for the bytes as they lie in the file: pinned, where they go on to a GPU."""
+        if self._staging.numel() < out.numel():
+            self._staging = torch_empty(out.numel(), self._dtype, pinned=out.device.type == "cuda")
+        return self._staging[: out.numel()]
 
     def _refuse(self, start: int, out: torch.Tensor) -> None:
         place = start + int((~out.isfinite()).nonzero()[0])
@@ -86,16 +85,30 @@ class StoredReader:
         )
 
 
+def raw(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a flat CPU tensor, to be written to."""
+    import torch
+
+    return memoryview(tensor.view(torch.uint8).numpy())
+
+
+def torch_empty(count: int, dtype: torch.dtype, *, pinned: bool = False) -> torch.Tensor:
+    """A flat CPU tensor of uninitialised memory."""
+    import torch
+
+    return torch.empty(count, dtype=dtype, pin_memory=pinned)
+
+
 class Inputs:
     """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
 
-    def __init__(self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int) -> None:
-        import torch
-
+    def __init__(
+        self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int, device: torch.device
+    ) -> None:
         self.count, self.base, self.seeds = len(readers), blend.base, blend.seeds
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
-        self.device = torch.device("cpu")
+        self.device = device
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
         self._scratch: list[torch.Tensor] = []
@@ -126,11 +139,17 @@ class Inputs:
 
         if not scratch or scratch[0].numel() < count:
             size = max(count, min(self.step, self.numel))
-            scratch[:] = [torch.empty(size, dtype=self._dtype) for _ in self._readers]
+            scratch[:] = [torch.empty(size, dtype=self._dtype, device=self.device) for _ in self._readers]
         found = []
         for index in range(self.count) if which is None else which:
             out = scratch[index][:count]
-            self._readers[index].read(start, out)
+            reader = self._readers[index]
+            if self.device.type == "cpu" or isinstance(reader, (StoredReader, BlendReader)):
+                reader.read(start, out)
+            else:
+                there = torch_empty(count, self._dtype)
+                reader.read(start, there)
+                out.copy_(there)
             found.append(out)
         return found
 
@@ -138,11 +157,13 @@ class Inputs:
 class BlendReader:
     """What a blend gives, computed where it is read. Its survey is made once, at the first read."""
 
-    def __init__(self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, chunk: int) -> None:
+    def __init__(
+        self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, chunk: int, device: torch.device
+    ) -> None:
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self._blend = blend
         self.kernel = kernel_of(blend)
-        self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk)
+        self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk, device)
 
     @cached_property
     def ready(self) -> Kernel:
@@ -151,14 +172,14 @@ class BlendReader:
             self.kernel.survey(self.inputs)
         return self.kernel
 
-    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first element, result), from the first element to the last."""
-        kernel = self.ready
-        for start, found in self.inputs.chunks():
-            yield start, kernel.blend(start, found)
+    def chunks(self, first: int = 0) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first element, result), from element `first` to the last."""
+        kernel, inputs = self.ready, self.inputs
+        for start in range(first, inputs.numel, inputs.step):
+            yield start, kernel.blend(start, inputs.at(start, min(inputs.step, inputs.numel - start)))
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`. Whole blocks or rows are computed, so that the result is that of the whole tensor."""
+        """See `Reader`; `out` may be on any device. Whole blocks or rows are computed, as for the whole tensor."""
         stop = start + out.numel()
         unit = max(1, self.inputs.columns) if self.kernel.unit == "row" else BLOCK
         kernel, step = self.ready, self.inputs.step
@@ -181,10 +202,15 @@ class Readers:
 
     Attributes:
         chunk: elements per chunk, a multiple of BLOCK.
+        device: where the arithmetic is done.
     """
 
-    def __init__(self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False) -> None:
-        self.chunk = chunk
+    def __init__(
+        self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False, device: str = "cpu"
+    ) -> None:
+        import torch
+
+        self.chunk, self.device = chunk, torch.device(device)
         self._sources, self._allow = sources, allow_nonfinite
 
     def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
@@ -207,4 +233,5 @@ class Readers:
 
     def blend(self, blend: Blend, dtype: torch.dtype) -> BlendReader:
         """The reader of a blend."""
-        return BlendReader(blend, [self.of(operand, dtype) for operand in blend.inputs], dtype, self.chunk)
+        readers = [self.of(operand, dtype) for operand in blend.inputs]
+        return BlendReader(blend, readers, dtype, self.chunk, self.device)
