@@ -39,11 +39,12 @@ def spoken(values: Sequence[Value], letters: Sequence[str]) -> str:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for value in values:
         whose = "" if value.donor is None else f"{letters[value.donor]} "
-        grouped.setdefault((value.name, value.origin, value.rule), []).append(f"{whose}{shown(value.value)}")
+        rule = "" if value.rule == "*" else value.rule
+        grouped.setdefault((value.name, value.origin, rule), []).append(f"{whose}{shown(value.value)}")
     parts = []
     for (name, origin, rule), found in grouped.items():
         words = _SHOWN.get(origin, origin)
-        where = f"{words}, filter {one_line(rule)}" if rule and rule != "*" else words
+        where = f"{words}, filter {one_line(rule)}" if rule else words
         parts.append(f"{name} {', '.join(found)} ({where})")
     return "; ".join(parts)
 
