@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from ..checkpoint.dtypes import TORCH_NAMES
@@ -87,12 +88,12 @@ class Computer:
         import torch
 
         target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
-        rounded = torch.empty(0, dtype=target)
+        rounded, narrow = torch.empty(0, dtype=target), tensor.dtype == "F16"
         for start, result in reader.chunks(done // target.itemsize):
             if rounded.numel() < result.numel():
                 rounded = torch_empty(result.numel(), target, pinned=result.device.type == "cuda")
             out = rounded[: result.numel()].copy_(result)
-            if not bool(out.sum(dtype=torch.float32).isfinite()):
+            if not isfinite(result.sum().item()) or (narrow and not isfinite(out.sum(dtype=torch.float32).item())):
                 self._look(tensor, start, result, out)
             yield raw(out)
 
