@@ -125,9 +125,9 @@ def test_a_wrong_value_is_named_with_its_place() -> None:
 
 
 def test_tagged_plain_data_and_yaml_1_2_words_mean_what_they_say() -> None:
-    data = parse("name: !!str 12\ntokenizer: {a: yes, b: 0x10, c: ~, d: '7', e: 1e-3, f: .5, g: 1_000}\n").recipe
+    data = parse("name: !!str 12\nmodules: {a: yes, b: 0x10, c: ~, d: '7', e: 1e-3, f: .5, g: 1_000}\n").recipe
     assert data.name == "12"
-    assert data.tokenizer == {"a": "yes", "b": 16, "c": None, "d": "7", "e": 0.001, "f": 0.5, "g": 1000}
+    assert data.modules == {"a": "yes", "b": 16, "c": None, "d": "7", "e": 0.001, "f": 0.5, "g": 1000}
 
 
 def test_lines_are_known_for_every_place() -> None:

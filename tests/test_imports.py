@@ -23,7 +23,7 @@ TORCH = {"methods", "assemble", "probe"}
 THIRD_PARTY = {
     "checkpoint": {"huggingface_hub"},
     "recipe": {"pydantic", "pydantic_core", "ruamel"},
-    "plan": set(),
+    "plan": {"jinja2"},
 }
 """What the lower rooms may import at all; the others may use whatever the project depends on."""
 
