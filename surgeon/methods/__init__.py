@@ -1,1 +1,8 @@
-"""The arithmetic of merging, on chunks of numbers. Knows no file and no recipe; torch is imported where it is used."""
+"""The merge methods, on chunks of numbers: what each is called, what it takes, and how it computes.
+
+Knows no file and no recipe. Importing it imports no torch: the functions that compute do.
+"""
+
+from .registry import METHODS, Method, Parameter, find
+
+__all__ = ["METHODS", "Method", "Parameter", "find"]

@@ -1,0 +1,152 @@
+"""Which elements of a task vector stay: some at random, all alike or the larger rather.
+
+Whether an element stays depends on the seed and its index alone, not on chunks, threads or device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import select
+from .consensus import Mask
+from .kernel import Inputs, Unit
+
+if TYPE_CHECKING:
+    import torch
+
+LANES = 1 << 16
+"""Values of a random lane: probabilities are multiples of 1 / LANES."""
+
+
+@dataclass
+class Random(Mask):
+    """Each element stays with one probability, its density.
+
+    Attributes:
+        densities: per donor; rounded to a multiple of 1 / 65536, but to 0 or 1 only if it is that.
+        divide: divide what stays by its probability (as it was rounded).
+    """
+
+    densities: Sequence[float]
+    divide: bool = False
+    _lanes: list[Lanes] = field(default_factory=list)
+
+    def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
+        self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
+
+    def whole(self, donor: int) -> bool:
+        return self.densities[donor] >= 1
+
+    def apply(self, donor: int, start: int, delta: torch.Tensor) -> None:
+        limit = limits(self.densities[donor])
+        if limit == 0:
+            delta.zero_()
+            return
+        drawn = self._lanes[donor].read(start, delta.numel())
+        delta.mul_(_on((drawn < limit).view("u1"), delta))
+        if self.divide:
+            delta.mul_(LANES / limit)
+
+
+@dataclass
+class Ranked(Mask):
+    """Each element stays with a probability that grows with the rank of its magnitude in its row.
+
+    From density - epsilon for the smallest to density + epsilon for the largest; of equal magnitudes the lower index
+    ranks lower. A row of one element has the density. Densities of 0 and less keep none, of 1 and more all.
+
+    Attributes:
+        densities, epsilons: per donor.
+        divide: divide what stays by its probability (as it was rounded).
+    """
+
+    densities: Sequence[float]
+    epsilons: Sequence[float]
+    divide: bool = False
+    unit: Unit = "row"
+    _lanes: list[Lanes] = field(default_factory=list)
+    _limits: list[Any] = field(default_factory=list)
+
+    def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
+        self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
+        pairs = zip(self.densities, self.epsilons, strict=True)
+        self._limits = [ranked_limits(density, epsilon, inputs.columns) for density, epsilon in pairs]
+
+    def whole(self, donor: int) -> bool:
+        return self.densities[donor] >= 1
+
+    def apply(self, donor: int, start: int, delta: torch.Tensor) -> None:
+        import numpy as np
+
+        if self.densities[donor] <= 0:
+            delta.zero_()
+            return
+        by_rank = self._limits[donor]
+        rows = delta.view(-1, len(by_rank))
+        drawn = self._lanes[donor].read(start, delta.numel()).reshape(rows.shape)
+        stays = drawn < by_rank
+        factors = np.where(stays, np.float32(LANES) / by_rank, np.float32(0)) if self.divide else stays.view("u1")
+        ranked = _on(factors, delta)
+        rows.mul_(ranked.new_empty(ranked.shape).scatter_(1, _ascending(rows), ranked))
+
+
+def limits(density: float) -> int:
+    """Below which of `LANES` values a random lane lets an element stay."""
+    if not 0 < density < 1:
+        return 0 if density <= 0 else LANES
+    return min(max(round(density * LANES), 1), LANES - 1)
+
+
+def ranked_limits(density: float, epsilon: float, count: int) -> Any:
+    """(count,) uint32 `limits` of a row's elements, from the smallest magnitude to the largest."""
+    import numpy as np
+
+    ranks = np.arange(count) / (count - 1) if count > 1 else np.full(count, 0.5)
+    return np.clip(np.rint((density - epsilon + 2 * epsilon * ranks) * LANES), 1, LANES - 1).astype(np.uint32)
+
+
+class Lanes:
+    """A stream of random 16-bit numbers that can be read anywhere: PCG64's raw 64-bit draws, four lanes each.
+
+    NumPy promises that a seed's raw stream stays what it is (NEP 19).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._next = -1
+        self._generator: Any = None
+
+    def read(self, start: int, count: int) -> Any:
+        """(count,) uint16 lanes, from the `start`-th on."""
+        import numpy as np
+
+        first, last = start // 4, -(-(start + count) // 4)
+        if first != self._next:
+            self._generator = np.random.PCG64(self._seed).advance(first)
+        self._next = last if (start + count) % 4 == 0 else -1
+        return self._generator.random_raw(last - first).view("<u2")[start % 4 : start % 4 + count]
+
+
+def _on(values: Any, like: torch.Tensor) -> torch.Tensor:
+    """A NumPy array as a tensor of the dtype and on the device of another."""
+    import torch
+
+    return torch.from_numpy(values).to(like.device).to(like.dtype)
+
+
+def _ascending(rows: torch.Tensor) -> torch.Tensor:
+    """(n, m) int64 indices that sort each of n rows by magnitude, equal ones by index."""
+    import numpy as np
+    import torch
+
+    keys = select.keys(rows.reshape(-1)).view(rows.shape)
+    if keys.device.type != "cpu":
+        return torch.sort(keys, dim=1, stable=True).indices
+    # Many times faster than a stable argsort: sorts whole numbers that hold magnitude and index.
+    packed = np.empty((*keys.shape, 2), np.uint32)
+    packed[..., 1], packed[..., 0] = keys.numpy(), np.arange(keys.shape[1], dtype=np.uint32)
+    whole = packed.view("<u8")[..., 0]
+    whole.sort(axis=1)
+    return torch.from_numpy((whole & np.uint64(0xFFFFFFFF)).astype(np.int64))

@@ -1,0 +1,175 @@
+"""Task vectors: what donors differ from a base by, thinned out, weighted, and added up, all or those that agree.
+
+One kernel for ties, dare, della and breadcrumbs, which differ in their `Mask` and in what they do with signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from .kernel import Inputs, Kernel, Sum, Threshold, Unit, differences, subtract
+
+if TYPE_CHECKING:
+    import torch
+
+Rescale = Literal["l1", "none", "paper"]
+
+
+class Mask:
+    """What a method leaves of a task vector. Asked about donors by their number among those that are not the base.
+
+    Attributes:
+        unit: `row` when it looks at whole rows.
+        whole_model: as a kernel's.
+    """
+
+    unit: Unit = "element"
+    whole_model: tuple[float, ...] | None = None
+
+    def give(self, thresholds: Sequence[Threshold]) -> None:
+        """As a kernel's."""
+        raise NotImplementedError
+
+    def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
+        """Passes over the donors that have a weight, before `apply`."""
+
+    def whole(self, donor: int) -> bool:
+        """Whether all of this donor's task vector stays."""
+        raise NotImplementedError
+
+    def apply(self, donor: int, start: int, delta: torch.Tensor) -> None:
+        """Sets to 0 in place what goes of a chunk of the donor's task vector."""
+        raise NotImplementedError
+
+
+@dataclass
+class Consensus(Kernel):
+    """base + scale * (sum of weight * masked task vector) / divisor.
+
+    Attributes:
+        mask: what stays of every task vector.
+        weights: a factor per donor, the base left out.
+        elect: take, for every element, only donors whose weighted difference has the sign of the sum of all; 0 agrees
+            with nothing, a sum of 0 counts as positive.
+        normalize: divide by the sum of the weights (of those that agree, with `elect`), where it is not 0.
+        scale: factor on the whole.
+        rescale: `l1` makes a masked task vector's sum of magnitudes what it was before.
+    """
+
+    mask: Mask
+    weights: Sequence[float]
+    elect: bool
+    normalize: bool
+    scale: float
+    rescale: Rescale = "none"
+    _factors: list[float] = field(default_factory=list)
+    _base: int = 0
+
+    def __post_init__(self) -> None:
+        self.unit = self.mask.unit
+        self.whole_model = self.mask.whole_model
+
+    def give(self, thresholds: Sequence[Threshold]) -> None:
+        self.mask.give(thresholds)
+
+    def survey(self, inputs: Inputs) -> None:
+        assert inputs.base is not None, "task vectors are relative to a base"
+        self._base = inputs.base
+        self._factors = list(self.weights)
+        active = [donor for donor, weight in enumerate(self.weights) if weight != 0]
+        self.mask.prepare(inputs, active)
+        if self.rescale == "l1":
+            self._match_lengths(inputs, [donor for donor in active if not self.mask.whole(donor)])
+
+    def _match_lengths(self, inputs: Inputs, which: Sequence[int]) -> None:
+        """Corrects factors by what the mask takes from the sum of magnitudes; not where either sum is nearly 0."""
+        if not which:
+            return
+        span = inputs.columns if self.unit == "row" else None
+        before, after = [Sum(span) for _ in which], [Sum(span) for _ in which]
+        for start, deltas in differences(inputs, [inputs.others[donor] for donor in which]):
+            for donor, delta, whole, left in zip(which, deltas, before, after, strict=True):
+                whole.add(delta.abs_())
+                self.mask.apply(donor, start, delta)
+                left.add(delta)
+        for donor, whole, left in zip(which, before, after, strict=True):
+            if min(whole.value, left.value) >= 1e-7:
+                self._factors[donor] *= whole.value / left.value
+
+    def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
+        base, deltas = chunks[self._base], subtract(chunks, self._base)
+        active = [donor for donor, weight in enumerate(self.weights) if weight != 0]
+        for donor in active:
+            if not self.mask.whole(donor):
+                self.mask.apply(donor, start, deltas[donor])
+        if self.elect:
+            for donor in active:
+                if self._factors[donor] != 1:
+                    deltas[donor].mul_(self._factors[donor])
+            weights = [self.weights[donor] for donor in active] if self.normalize else None
+            found = elected([deltas[donor] for donor in active], weights)
+            return base if found is None else base.add_(found, alpha=self.scale)
+        whole = sum(self.weights)
+        scale = self.scale / whole if self.normalize and abs(whole) >= 1e-8 else self.scale
+        for donor in active:
+            base.add_(deltas[donor], alpha=self._factors[donor] * scale)
+        return base
+
+
+def elected(
+    terms: Sequence[torch.Tensor],
+    weights: Sequence[float] | None = None,
+    factors: Sequence[float] | None = None,
+    floor: float | None = None,
+) -> torch.Tensor | None:
+    """For every element the sum of the terms that have the sign of the sum of all terms; overwrites them.
+
+    Signs are compared by their bits: torch's boolean operations are many times slower.
+
+    Args:
+        terms: (n,) float32 or float64 each; None is returned if there are none.
+        weights: of the terms; the result is divided by the sum of the weights of those that agree, unless that is 0.
+        factors: what terms are multiplied with after the vote.
+        floor: weights are not negative, and the divisor is at least this.
+    """
+    import torch
+
+    if not terms:
+        return None
+    bits, sign = (torch.int64, -(1 << 63)) if terms[0].dtype == torch.float64 else (torch.int32, -(1 << 31))
+    # A sum of -0 comes of terms that are all -0: whatever its sign, none of them agrees with anything.
+    signs = total(terms).view(bits).bitwise_and_(sign)
+    for term in terms:
+        term.view(bits).bitwise_xor_(signs)
+        term.relu_()
+    out = total(terms, factors)
+    if weights is not None:
+        out.div_(_agreeing(terms, weights, floor))
+    out.view(bits).bitwise_xor_(signs)
+    return out
+
+
+def total(terms: Sequence[torch.Tensor], factors: Sequence[float] | None = None) -> torch.Tensor:
+    """The sum of the terms (each times its factor), in a tensor of its own."""
+    out = terms[0].clone() if factors is None else terms[0] * factors[0]
+    for number, term in enumerate(terms[1:], 1):
+        out.add_(term, alpha=1 if factors is None else factors[number])
+    return out
+
+
+def _agreeing(terms: Sequence[torch.Tensor], weights: Sequence[float], floor: float | None) -> torch.Tensor:
+    """The sums of the weights of terms that are not 0; 1 where the sum is (nearly) 0. Overwrites the terms."""
+    import torch
+
+    if floor is not None or min(weights) > 0:
+        divisor = terms[0].sign_().mul_(weights[0])
+        for term, weight in zip(terms[1:], weights[1:], strict=True):
+            divisor.add_(term.sign_(), alpha=weight)
+        # Where nothing agrees there is nothing to divide.
+        return divisor.clamp_min_(floor or torch.finfo(divisor.dtype).tiny)
+    exact = torch.zeros_like(terms[0], dtype=torch.float64)
+    for term, weight in zip(terms, weights, strict=True):
+        exact.add_(term.sign_().double(), alpha=weight)
+    return exact.masked_fill_(exact.abs() < 1e-8, 1.0).to(terms[0].dtype)

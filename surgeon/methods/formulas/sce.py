@@ -1,0 +1,109 @@
+"""Select, calculate, erase: the elements that donors differ in most, donors weighted by how much they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .. import select
+from ..consensus import elected
+from ..kernel import Inputs, Kernel, Sum, differences, subtract
+from ..registry import method, one
+from .linear import WITHOUT_EFFECT
+
+if TYPE_CHECKING:
+    import torch
+
+
+LEAST = 1e-6
+"""A divisor is at least this, and a sum of mean squares below it counts as none, as in mergekit."""
+
+
+def variance(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(n,) population variances of k values, n times, in float32."""
+    import torch
+
+    single = [value.to(torch.float32) for value in values]
+    mean = single[0] / len(single)
+    for value in single[1:]:
+        mean.add_(value, alpha=1 / len(single))
+    out = torch.zeros_like(mean)
+    for value in single:
+        apart = value - mean
+        out.addcmul_(apart, apart)
+    return out.div_(len(single))
+
+
+@dataclass
+class Variances:
+    """Keys of the variances of task vectors over donors, for `select`."""
+
+    inputs: Inputs
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        self.numel = self.inputs.numel
+
+    def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """The one sequence there is."""
+        for start, deltas in differences(self.inputs, self.inputs.others):
+            yield start, [select.keys(variance(deltas))]
+
+    def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
+        """The same of some elements."""
+        return [select.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)))]
+
+
+@dataclass
+class Selected(Kernel):
+    """The weighted mean of donors that agree in sign, where their variance is largest.
+
+    Attributes:
+        share: of the elements with a variance, how many are taken.
+    """
+
+    share: float
+    _base: int = 0
+    _cut: select.Cut | None = None
+    _weights: list[float] = field(default_factory=list)
+
+    def survey(self, inputs: Inputs) -> None:
+        assert inputs.base is not None, "the base is required"
+        self._base = inputs.base
+        if self.share < 1:
+            self._cut = select.cuts(Variances(inputs), [[select.Share(self.share)]])[0][0]
+        squares = [Sum() for _ in inputs.others]
+        for start, deltas in differences(inputs, inputs.others):
+            for square, delta in zip(squares, self._selected(start, deltas), strict=True):
+                square.add(delta.double().square_())
+        means = [square.value / max(inputs.numel, 1) for square in squares]
+        whole = sum(means)
+        self._weights = [mean / whole if whole >= LEAST else 1 / len(means) for mean in means]
+
+    def _selected(self, start: int, deltas: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The task vectors, 0 in place where the variance is not among the largest."""
+        if self._cut is not None:
+            taken = select.keep(variance(deltas), start, self._cut).sign_()
+            for delta in deltas:
+                delta.mul_(taken)
+        return deltas
+
+    def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
+        base, deltas = chunks[self._base], self._selected(start, subtract(chunks, self._base))
+        found = elected(deltas, self._weights, self._weights, floor=LEAST)
+        return base if found is None else base.add_(found)
+
+
+@method(donors=(1, None), base="required", source="Wan et al. 2024, FuseChat (SCE), arXiv 2408.07990")
+def sce(
+    *,
+    select_topk: float = one(1.0, low=0, high=1, help="the share of elements that differ between donors that is taken"),
+    int8_mask: bool = one(False, help=WITHOUT_EFFECT),
+) -> Kernel:
+    """The base plus, where donors differ most, the mean of those that agree in sign, weighted by their mean squares.
+
+    The base where donors do not differ and a share is asked for. Donors count the same where all changed next to
+    nothing.
+    """
+    return Selected(select_topk)

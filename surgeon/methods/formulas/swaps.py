@@ -1,0 +1,41 @@
+"""Nearly equal parameters are taken over, far ones approached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..kernel import Inputs, Kernel, subtract
+from ..registry import method, one
+
+if TYPE_CHECKING:
+    import torch
+
+CLOSEST = 1e-6
+"""Differences below this count as this, as in mergekit."""
+
+
+@dataclass
+class Approach(Kernel):
+    """base + what the donor differs from it by, at most `t` of it."""
+
+    t: float
+    _base: int = 0
+
+    def survey(self, inputs: Inputs) -> None:
+        assert inputs.base is not None, "the base is required"
+        self._base = inputs.base
+
+    def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
+        base, (delta,) = chunks[self._base], subtract(chunks, self._base)
+        furthest = max(self.t, CLOSEST)
+        return base.add_(delta.clamp_(-furthest, furthest), alpha=max(self.t, 0.0) / furthest)
+
+
+@method(donors=1, base="required", source="mergekit's nearswap, after alchemonaut")
+def nearswap(*, t: float = one(help="up to this far the base moves towards the donor")) -> Kernel:
+    """The donor where it is within `t` of the base; elsewhere the base, moved by `t` towards it.
+
+    The base where t is 0 or less.
+    """
+    return Approach(t)

@@ -1,0 +1,393 @@
+"""The k-th largest magnitude of numbers that stream past: exact, in memory that does not grow with them.
+
+A magnitude is compared by its *key*, the bit pattern of |x| rounded to float32, which sorts as it does. Of equal keys
+the lower index counts as the larger, so "the largest k" is one set of exactly k, and a `Cut` says which: every key
+above a threshold, and those equal to it before one index. It is the same set for any chunks, threads and device.
+
+`Search` narrows an interval of keys down to the k-th, one histogram a pass; it starts at an interval guessed from a
+sample, and where the guess was wrong it starts over with all keys. `cuts` drives it over one tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+TOP = 1 << 31
+"""Above every key."""
+
+COARSE = 16
+"""Bits that the first histogram over all keys leaves out."""
+
+BINS = 1 << 18
+"""Most bins of a histogram of a part of the keys (2 MB)."""
+
+KEPT = 1 << 20
+"""Most keys that are kept as they are (4 MB)."""
+
+SAMPLES, SAMPLE = 256, 1024
+"""How many places are sampled, and how many elements at each. Tensors of fewer than 8 times that are not."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which elements are the largest k: those whose key is above `key`, and those equal to it before index `end`."""
+
+    key: int
+    end: int
+
+
+NONE = Cut(TOP, 0)
+
+
+def everything(numel: int) -> Cut:
+    """The cut that keeps all."""
+    return Cut(0, numel)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A k that is a share of how many keys are not 0, rounded down."""
+
+    of_nonzero: float
+
+
+class Keyed(Protocol):
+    """Sequences of keys that can be read again and again.
+
+    Attributes:
+        numel: how long each is.
+        step: chunks hold a multiple of this many elements.
+    """
+
+    numel: int
+    step: int
+
+    def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """(first element, int32 keys of each of these sequences), from the first element to the last."""
+        ...
+
+    def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
+        """Keys `[start, start + count)` of these sequences."""
+        ...
+
+
+def keys(values: torch.Tensor) -> torch.Tensor:
+    """(n,) int32 keys of (n,) float32 or float64 values."""
+    import torch
+
+    return values.to(torch.float32).view(torch.int32) & (TOP - 1)
+
+
+def magnitude(key: int) -> float:
+    """The float32 magnitude that a key stands for."""
+    import struct
+
+    return float(struct.unpack("<f", struct.pack("<I", key))[0])
+
+
+def edge(key: int, dtype: torch.dtype) -> float:
+    """The largest magnitude of that dtype whose key is below `key` (float32 or float64); `key` is at least 1."""
+    import torch
+
+    if dtype == torch.float32:
+        return magnitude(min(key, 0x7F800001) - 1)
+    if key > 0x7F800000:
+        return math.inf
+    high = 2.0**128 if key == 0x7F800000 else magnitude(key)
+    middle = (magnitude(key - 1) + high) / 2
+    return math.nextafter(middle, 0) if key % 2 == 0 else middle  # ties round to the even pattern
+
+
+def keep(values: torch.Tensor, start: int, cut: Cut) -> torch.Tensor:
+    """Sets values outside the cut to 0 in place.
+
+    Args:
+        values: (n,) float32 or float64.
+        start: the index of the first of them.
+        cut: what stays.
+    """
+    split = min(max(cut.end - start, 0), values.numel())
+    for part, key in ((values[:split], cut.key), (values[split:], cut.key + 1)):
+        if part.numel() and key > 0:
+            shrink(part, edge(key, values.dtype))
+    return values
+
+
+def shrink(values: torch.Tensor, limit: float, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Values whose magnitude is at most `limit` become 0 (in place without `out`), the others stay.
+
+    Several times faster than a mask: torch's boolean operations are not vectorised.
+    """
+    import torch
+
+    target = values if out is None else out
+    if limit == math.inf:
+        return target.zero_()
+    torch.ops.aten.hardshrink.out(values, limit, out=target)
+    return target
+
+
+@dataclass
+class Search:
+    """Finds the k-th largest key.
+
+    In a pass, `add` every key in any order, then call `narrow`; again until that returns True. Counts of several
+    processes can be added up (`absorb`). Keys inside the interval are kept while they are few, which saves passes.
+
+    Attributes:
+        k: which key; at most the number of keys. For less than 1 the result is `TOP`, which is above every key.
+        low, high: the interval of keys that is being searched.
+        key: the result, -1 until it is known.
+        need: how many of the keys equal to it belong to the largest k.
+        equal: how many keys are equal to it.
+        place: (first index, length, n) of the chunk whose n-th key equal to `key` is the last of the largest k, where
+            that is known.
+    """
+
+    k: int | Share
+    low: int = 0
+    high: int = TOP
+    key: int = -1
+    need: int = 0
+    equal: int = 0
+    place: tuple[int, int, int] | None = None
+    _above: int = 0
+    _nonzero: int = 0
+    _bins: Any = None
+    _kept: list[tuple[int, int, Any]] = field(default_factory=list)
+    _waiting: int = 0
+    _few: bool = True
+
+    @property
+    def _whole(self) -> bool:
+        return self.high - self.low == TOP
+
+    @property
+    def _shift(self) -> int:
+        return COARSE if self._whole else max(0, (self.high - self.low - 1).bit_length() - BINS.bit_length() + 1)
+
+    @property
+    def _size(self) -> int:
+        return ((self.high - self.low - 1) >> self._shift) + 1
+
+    def add(self, found: torch.Tensor, start: int = 0) -> None:
+        """Counts (n,) int32 keys, the first of which has index `start`."""
+        import torch
+
+        if isinstance(self.k, Share):
+            self._nonzero += int(torch.count_nonzero(found))
+        if self._whole:
+            self._count(torch.bincount(found >> COARSE, minlength=self._size).cpu().numpy())
+            return
+        above, inside = _between(found, self.low, self.high)
+        self._above += above
+        self._kept.append((start, found.numel(), inside))
+        self._waiting += len(inside)
+        if self._waiting > KEPT:
+            self._flush()
+
+    def absorb(self, other: Search) -> None:
+        """Adds the counts of a search of the same interval that saw other keys."""
+        other._flush()
+        self._flush()
+        self._above += other._above
+        self._nonzero += other._nonzero
+        if other._bins is not None:
+            self._count(other._bins)
+
+    def narrow(self) -> bool:
+        """Ends a pass. Whether `key`, `need` and `equal` are known now; else another pass is wanted."""
+        if isinstance(self.k, Share):
+            self.k = int(self.k.of_nonzero * self._nonzero)
+        if self.k < 1:
+            self.key = TOP
+            return True
+        if self._few and not self._whole:
+            return self._from_kept(self.k - self._above)
+        self._flush()
+        return self._from_bins(self.k - self._above)
+
+    def _from_kept(self, rank: int) -> bool:
+        """Ends the search if the rank-th largest of the keys that were kept exists."""
+        import numpy as np
+
+        inside = np.concatenate([kept for _, _, kept in self._kept]) if self._kept else np.zeros(0, np.uint32)
+        if not 0 < rank <= len(inside):
+            return self._restart(0, TOP)
+        offset = np.partition(inside, len(inside) - rank)[len(inside) - rank]
+        self.key = self.low + int(offset)
+        self.equal = int(np.count_nonzero(inside == offset))
+        self.need = left = rank - int(np.count_nonzero(inside > offset))
+        for start, length, kept in self._kept:
+            here = int(np.count_nonzero(kept == offset))
+            if here >= left:
+                self.place = (start, length, left)
+                break
+            left -= here
+        self._kept = []
+        return True
+
+    def _from_bins(self, rank: int) -> bool:
+        """Goes on inside the bin that holds the rank-th largest of the keys that were counted, or ends there."""
+        import numpy as np
+
+        bins = self._bins
+        if bins is None or not 0 < rank <= int(bins.sum()):
+            return self._restart(0, TOP)
+        downwards = np.cumsum(bins[::-1])
+        place = int(np.searchsorted(downwards, rank))
+        number, inside = len(bins) - 1 - place, int(bins[len(bins) - 1 - place])
+        low, width = self.low + (number << self._shift), 1 << self._shift
+        if width == 1:
+            self.key, self.need, self.equal = low, rank - int(downwards[place]) + inside, inside
+            return True
+        return self._restart(low, min(self.high, low + width))
+
+    def _restart(self, low: int, high: int) -> bool:
+        assert self._whole is False or high - low < TOP, "a search of all keys has found none"
+        self.low, self.high, self._above, self._bins = low, high, 0, None
+        self._kept, self._waiting, self._few = [], 0, True
+        return False
+
+    def _flush(self) -> None:
+        """Counts what was kept, and what comes, instead of keeping it."""
+        import numpy as np
+
+        self._few = False
+        if self._kept:
+            found = np.concatenate([kept for _, _, kept in self._kept]) >> self._shift
+            self._kept, self._waiting = [], 0
+            self._count(np.bincount(found, minlength=self._size))
+
+    def _count(self, bins: Any) -> None:
+        if self._bins is None:
+            self._bins = bins.copy()
+        else:
+            self._bins += bins
+
+
+def _between(found: torch.Tensor, low: int, high: int) -> tuple[int, Any]:
+    """How many keys are at or above `high`, and by how much those in [low, high) exceed `low` (uint32)."""
+    import numpy as np
+    import torch
+
+    if found.device.type != "cpu":
+        inside = (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
+        return int(torch.count_nonzero(found >= high)) if high < TOP else 0, inside
+    patterns = found.numpy().view(np.uint32)
+    above = int(np.count_nonzero(patterns >= np.uint32(high))) if high < TOP else 0
+    patterns = np.subtract(patterns, np.uint32(low))
+    return above, patterns[np.flatnonzero(patterns < np.uint32(high - low))]
+
+
+def find(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
+    """For every sequence of keys a finished search per k (each at most `numel`)."""
+    return _finish(source, _begun(source, wanted))
+
+
+def cuts(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Cut]]:
+    """For every sequence of keys a cut per k. k may be anything: 0 and less keep none, `numel` and more all."""
+    inner = [[k for k in ks if isinstance(k, Share) or k < source.numel] for ks in wanted]
+    found = [iter(group) for group in located(source, find(source, inner))]
+    return [
+        [next(group) if isinstance(k, Share) or k < source.numel else everything(source.numel) for k in ks]
+        for group, ks in zip(found, wanted, strict=True)
+    ]
+
+
+def _finish(source: Keyed, searches: list[list[Search]]) -> list[list[Search]]:
+    while which := [index for index, group in enumerate(searches) if any(search.key < 0 for search in group)]:
+        running = [[search for search in searches[index] if search.key < 0] for index in which]
+        for start, found in source.chunks(which):
+            for group, sequence in zip(running, found, strict=True):
+                for search in group:
+                    search.add(sequence, start)
+        for group in running:
+            for search in group:
+                search.narrow()
+    return searches
+
+
+def located(source: Keyed, searches: Sequence[Sequence[Search]]) -> list[list[Cut]]:
+    """The cuts of finished searches, whose `need` and `equal` may count this source's keys only.
+
+    Where several keys equal the threshold, one chunk is read again to find the last that belongs to the largest k; or,
+    where it is not known which, all up to there.
+    """
+    ends = [[source.numel if search.need >= search.equal else 0 for search in group] for group in searches]
+    left: dict[tuple[int, int], int] = {}
+    for index, group in enumerate(searches):
+        for number, search in enumerate(group):
+            if search.place and 0 < search.need < search.equal:
+                start, length, n = search.place
+                _, at = _nth_equal(source.read(start, length, [index])[0], search.key, n)
+                assert at is not None, "a source gives the same keys every time"
+                ends[index][number] = start + at + 1
+            elif 0 < search.need < search.equal:
+                left[index, number] = search.need
+    which = sorted({index for index, _ in left})
+    for start, found in source.chunks(which) if which else ():
+        for index, sequence in zip(which, found, strict=True):
+            for place in [place for place in left if place[0] == index]:
+                count, at = _nth_equal(sequence, searches[index][place[1]].key, left[place])
+                left[place] -= count
+                if at is not None:
+                    ends[index][place[1]] = start + at + 1
+                    del left[place]
+        if not left:
+            break
+    return [
+        [Cut(search.key, end) for search, end in zip(group, tails, strict=True)]
+        for group, tails in zip(searches, ends, strict=True)
+    ]
+
+
+def _nth_equal(found: torch.Tensor, key: int, n: int) -> tuple[int, int | None]:
+    """How many keys equal `key`, and where the n-th of them is (from 1), if there are as many."""
+    import numpy as np
+
+    matches = found.cpu().numpy() == key
+    count = int(np.count_nonzero(matches))
+    return count, int(np.flatnonzero(matches)[n - 1]) if count >= n else None
+
+
+def _begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
+    """Searches that begin where a sample says that they may end."""
+    which = [index for index, ks in enumerate(wanted) if ks]
+    count = -(-SAMPLE // source.step) * source.step
+    if not which or source.numel < 8 * SAMPLES * count:
+        return [[Search(k) for k in ks] for ks in wanted]
+    places: list[list[Any]] = [[] for _ in which]
+    stride = source.numel // SAMPLES
+    for number in range(SAMPLES):
+        # Not at equal distances: the columns of a matrix would repeat.
+        offset = int(number * 0.6180339887498949 % 1 * (stride - count))
+        start = (number * stride + offset) // source.step * source.step
+        for found, sequence in zip(places, source.read(start, count, which), strict=True):
+            found.append(sequence.cpu().numpy().copy())
+    guesses = {index: _guesses(found, wanted[index], source.numel) for index, found in zip(which, places, strict=True)}
+    return [[Search(k, *guess) for k, guess in zip(ks, guesses.get(i, []), strict=True)] for i, ks in enumerate(wanted)]
+
+
+def _guesses(places: Sequence[Any], ks: Sequence[int | Share], numel: int) -> list[tuple[int, int]]:
+    """For every k an interval that most likely holds it, by how much the sampled places differ from each other."""
+    import numpy as np
+
+    ordered, found = np.sort(np.concatenate(places))[::-1], []
+    size = len(ordered)
+    for k in ks:
+        rank = k.of_nonzero * np.count_nonzero(ordered) if isinstance(k, Share) else k * size / numel
+        middle = ordered[min(max(int(rank), 0), size - 1)]
+        shares = [np.count_nonzero(place >= middle) / len(place) for place in places]
+        margin = 4 + 3 * size * max(float(np.std(shares)) / math.sqrt(len(places)), 1 / math.sqrt(4 * size))
+        first, last = int(rank - margin), int(rank + margin) + 1
+        low = int(ordered[last]) if last < size else 0
+        high = int(ordered[first]) + 1 if first >= 0 else TOP
+        found.append((low, high))
+    return found
