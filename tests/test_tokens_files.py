@@ -185,6 +185,18 @@ def test_merges_in_either_form(tmp_path: Path) -> None:
         assert Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(new[1]) == 4
 
 
+def test_merges_that_form_the_bases_tokens_in_another_way_are_left_out(tmp_path: Path) -> None:
+    """The base has `ab` and never forms it of `a` and `b`; with the other's merge it would."""
+    from tokenizers import Tokenizer
+
+    base = tokenizer_json({"a": 0, "b": 1, "c": 2, "ab": 3})
+    other = tokenizer_json({"a": 0, "b": 1, "c": 2, "ab": 3, "bc": 4}, merges=["a b", "b c"])
+    donors = [donor(letter, write(tmp_path / letter, doc), 5) for letter, doc in (("A", base), ("B", other))]
+    folder = put(build(recipe("tokenizer_source: union"), donors, donors[0]), tmp_path / "out")
+    new = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert new.encode("ab").ids == [0, 1] and new.encode("bc").ids == [4]
+
+
 def test_special_ids_follow_their_tokens(tmp_path: Path) -> None:
     one = tokenizer_json({"a": 0, "b": 1}, added=[added(2, "<s>"), added(3, "</s>"), added(4, "<only>")])
     two = tokenizer_json({"b": 0, "a": 1, "c": 2}, added=[added(3, "</s>"), added(4, "<s>")])
