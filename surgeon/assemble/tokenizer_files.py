@@ -46,14 +46,15 @@ def _tokenizer(new: NewTokenizer) -> dict[str, Any]:
     """
     assert new.source.json is not None, "a tokenizer without tokenizer.json cannot have grown"
     vocabulary = read_vocabulary(new.source)
+    more = _candidates(new)  # Before the source is read: such files are large, and one at a time is enough.
     document = read_json_object(new.source.json)
     model = _model(document, new.source.json)
     if isinstance(model.get("vocab"), dict):
         model["vocab"].update({token: vocabulary.ids[token] for token in vocabulary.added})
         model["vocab"].update(new.appended)
     document["added_tokens"] = list(_added(new, vocabulary))
-    if new.merges:
-        model["merges"] = _merged(model, new)
+    if more:
+        model["merges"] = _merged(model, more)
     return document
 
 
@@ -72,26 +73,41 @@ def _added(new: NewTokenizer, vocabulary: Vocabulary) -> Iterator[dict[str, Any]
         yield {"id": index, "content": text, **flags}
 
 
-def _merged(model: Mapping[str, Any], new: NewTokenizer) -> list[Any]:
+def _candidates(new: NewTokenizer) -> dict[Merge, None]:
+    """The merges of others that form new tokens, in order, each once."""
+    appended = {token for token, _ in new.appended}
+    found: dict[Merge, None] = {}
+    for path in new.merges:
+        model = _model(read_json_object(path), path)
+        for left, right in _pairs(model.get("merges") or []):
+            if _formed(model, left, right) in appended:
+                found[left, right] = None
+    return found
+
+
+def _merged(model: Mapping[str, Any], more: Mapping[Merge, None]) -> list[Any]:
     """The source's merges, and behind them those of others that form new tokens.
 
-    Others' merges that form a token of the source in another way are left out. So a text in which no new token occurs
-    is encoded as it was: the source's merges come first, and any later one leaves a new token behind.
+    Others' merges that form a token of the source in another way are not among them. So a text in which no new token
+    occurs is encoded as it was: the source's merges come first, and any later one leaves a new token behind.
     """
     merges, vocab = list(model.get("merges") or []), model["vocab"]
-    known = set(_pairs(merges))
-    appended = dict(new.appended)
-    skip = len(model.get("continuing_subword_prefix") or "")
-    more: list[Merge] = []
-    for path in new.merges:
-        for left, right in _pairs(_model(read_json_object(path), path).get("merges") or []):
-            fits = left + right[skip:] in appended and left in vocab and right in vocab
-            if fits and (left, right) not in known:
-                known.add((left, right))
-                more.append((left, right))
-    if all(isinstance(merge, str) for merge in merges) and not any(" " in half for pair in more for half in pair):
-        return [*merges, *(" ".join(pair) for pair in more)]
-    return [*map(list, _pairs(merges)), *map(list, more)]
+    known = {pair for pair in _pairs(merges) if pair in more}
+    # The library stops at a merge whose halves or result it does not know.
+    fitting = [
+        (left, right)
+        for left, right in more
+        if (left, right) not in known and {left, right, _formed(model, left, right)} <= vocab.keys()
+    ]
+    if all(isinstance(merge, str) for merge in merges) and not any(" " in half for pair in fitting for half in pair):
+        return [*merges, *(" ".join(pair) for pair in fitting)]
+    return [*map(list, _pairs(merges)), *map(list, fitting)]
+
+
+def _formed(model: Mapping[str, Any], left: str, right: str) -> str:
+    """What a merge makes of its halves."""
+    prefix = model.get("continuing_subword_prefix")
+    return left + right[len(prefix) if isinstance(prefix, str) else 0 :]
 
 
 def _pairs(merges: list[Any]) -> Iterator[Merge]:
