@@ -251,19 +251,22 @@ def _head_differs(ends: Mapping[str, Mapping[str, TensorEntry]]) -> bool:
     """Whether a head is stored whose values are not the embedding's, told by some pages of both."""
     head = next((entry for name, entry in ends["lm_head"].items() if name.endswith("weight")), None)
     table = _token_embedding(ends)
-    if head is None or table is None:
+    return head is not None and table is not None and not alike(head, table)
+
+
+def alike(first: TensorEntry, second: TensorEntry) -> bool:
+    """Whether two tensors have the same type, shape and values, the values told by some pages of both."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
-    if (head.dtype, head.shape) != (table.dtype, table.shape):
-        return True
-    step = max(1, head.nbytes // _SAMPLES)
-    with head.file.open("rb") as one, table.file.open("rb") as other:
-        for start in [*range(0, head.nbytes, step), max(0, head.nbytes - _PAGE)]:
-            count = min(_PAGE, head.nbytes - start)
-            one.seek(head.offset + start)
-            other.seek(table.offset + start)
+    step = max(1, first.nbytes // _SAMPLES)
+    with first.file.open("rb") as one, second.file.open("rb") as other:
+        for start in [*range(0, first.nbytes, step), max(0, first.nbytes - _PAGE)]:
+            count = min(_PAGE, first.nbytes - start)
+            one.seek(first.offset + start)
+            other.seek(second.offset + start)
             if one.read(count) != other.read(count):
-                return True
-    return False
+                return False
+    return True
 
 
 def _token_embedding(ends: Mapping[str, Mapping[str, TensorEntry]]) -> TensorEntry | None:
