@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import SurgeonError
-from . import assemble, demo, doctor, edit, generate, inspect, methods, open_tui, plan, verify
+from . import assemble, demo, doctor, edit, export, generate, inspect, methods, open_tui, plan, verify
 from .common import fail
 
 
@@ -62,6 +62,7 @@ app.command("inspect", help="What checkpoints hold, for one or side by side for 
 app.command("edit", help="Change a recipe with named operations.")(edit.edit)
 app.command("plan", help="What a recipe would write, and everything wrong with it.")(plan.plan)
 app.command("methods", help="The merge methods: what each takes, and where its formula is from.")(methods.methods)
+app.command("export", help="Write a recipe as mergekit runs it.")(export.export)
 app.command("assemble", help="Write the model of a recipe to disk.")(assemble.assemble)
 app.command("verify", help="Hold a checkpoint against its config, its recipe and its donors.")(verify.verify)
 app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)

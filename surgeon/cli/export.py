@@ -1,0 +1,44 @@
+"""`surgeon export RECIPE --mergekit`: the recipe as mergekit runs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from ..files import write_atomic
+from .common import SetOption, load_document, refuse
+
+_STDOUT = Path("-")
+
+
+def export(
+    recipe: Annotated[Path, typer.Argument(help="The recipe to write for another program.", metavar="RECIPE")],
+    mergekit: Annotated[bool, typer.Option("--mergekit", help="For mergekit 0.1.5.")] = False,
+    out: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Write there (- for the terminal, the default).")
+    ] = _STDOUT,
+    sets: SetOption = None,
+) -> None:
+    """Write a recipe that another program runs to the same tensors, or say what it cannot express."""
+    from ..plan import Donors, resolve
+    from ..plan.mergekit import export as exported
+    from ..plan.mergekit import localised
+
+    if not mergekit:
+        raise InputError("no program to export for is named", remedy="write `surgeon export RECIPE --mergekit`")
+    document = localised(load_document(recipe, sets), Path.cwd())
+    donors: Donors = Donors(document.roots)
+    plan = resolve(document, donors)
+    if not plan.ok:
+        refuse(plan, str(recipe))
+    made = exported(document, donors)
+    if out == _STDOUT:
+        sys.stdout.write(made.document.text)
+    else:
+        write_atomic(out, made.document.text)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
