@@ -197,7 +197,7 @@ def _check(document: Document, wanted: Plan, recipe: Recipe, found: Plan, depth_
     if not found.ok:
         raise Refusal(f"what comes out has an error: {one_line(found.errors[0].what)}")
     tie = document.recipe.lm_head is not None and document.recipe.lm_head.tie
-    if tie and found.ends["lm_head"].tensors and not wanted.ends["lm_head"].tensors:
+    if tie and found.ends["lm_head"].how in ("copied", "blended"):
         raise Refusal("mergekit writes a head of its own wherever a donor of the last slice has one", "lm_head", "tie")
     if differs := difference(wanted, found):
         raise Refusal(differs)

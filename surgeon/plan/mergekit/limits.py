@@ -11,6 +11,7 @@ from ...methods.registry import Word, find
 from ...recipe.document import Document
 from ...recipe.schema import Slice
 from ...text import one_line
+from ..members import UNION, requested
 from ..types import Adapted, Blend, Convert, Copy, Donor, Operand, Plan, PlannedTensor, Rows, Stored, TensorSource
 from .facts import ARCHITECTURES, METHODS, RANDOM, RANKED, RESCALE
 from .refusal import Place, Refusal
@@ -39,6 +40,7 @@ def check(document: Document, plan: Plan) -> None:
             "lm_head",
             remedy=f"take the embeddings from {letter} too, or set `lm_head: {{tie: true}}`",
         )
+    _check_vocabulary(document, plan)
     for tensor in plan.tensors:
         _check_tensor(document, plan, tensor)
 
@@ -48,6 +50,21 @@ def used(plan: Plan) -> list[Donor]:
     letters = {letter for layer in plan.layers for letter, _ in layer.sources}
     letters |= {letter for end in plan.ends.values() for letter in (end.donor, *end.donors) if letter}
     return [donor for letter, donor in plan.donors.items() if letter in letters]
+
+
+def _check_vocabulary(document: Document, plan: Plan) -> None:
+    """Where a tokenizer is asked for, mergekit's tables have a row per token and no other, unless they are padded."""
+    request, new = requested(document.recipe), plan.tokenizer
+    tables = plan.ends["embeddings"].tensors
+    if request is None or request.multiple is not None or new is None or new.source.tokens is None or not tables:
+        return
+    rows, tokens = tables[0].shape[0], new.source.tokens + len(new.appended)
+    if rows != tokens:
+        raise Refusal(
+            f"mergekit leaves {tokens:,} rows of embedding and head, one a token, and here they have {rows:,}",
+            *request.place,
+            remedy="give them a `tokenizer: {pad_to_multiple_of: ...}`",
+        )
 
 
 def _check_tensor(document: Document, plan: Plan, tensor: PlannedTensor) -> None:
@@ -173,9 +190,9 @@ def notes(plan: Plan, *, several: bool) -> Iterator[str]:
         yield "mergekit merges LoRA adapters into a copy of their base first, rounded: give it --lora-merge-cache DIR"
     if plan.config_donor is not None:
         yield from _config_notes(plan, plan.donors[plan.config_donor])
-    request = plan.recipe.tokenizer or plan.recipe.tokenizer_source
-    if request is not None:
-        yield "where a tokenizer is asked for, mergekit cuts embedding and head to the number of tokens"
+    request = requested(plan.recipe)
+    if request is not None and request.source == UNION and plan.tokenizer and len(plan.tokenizer.appended) > 1:
+        yield "mergekit numbers the tokens that are new in a union by chance, and so orders their rows"
     if several:
         yield "it has several documents: run it with mergekit-multi -I DIR --out-path OUT"
 
