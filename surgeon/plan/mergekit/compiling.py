@@ -78,8 +78,8 @@ def raw_dtypes(document: Document) -> set[str | None]:
     return found
 
 
-def compiled(document: Document, plan: Plan, depth_of: DepthOf, resolve: Resolve) -> tuple[Recipe, Plan]:
-    """The document's recipe without own keys, and its plan.
+def compiled(document: Document, plan: Plan, depth_of: DepthOf, resolve: Resolve) -> Recipe:
+    """The document's recipe without own keys.
 
     Args:
         document: its plan has no errors.
@@ -93,14 +93,14 @@ def compiled(document: Document, plan: Plan, depth_of: DepthOf, resolve: Resolve
     made = _stack(document, plan, depth_of)
     refusals: list[Refusal] = []
     for method in made.methods():
-        for recipe in _recipes(made, document, method, refusals):
+        for recipe in _recipes(made, method, refusals):
             found = resolve(recipe)
             try:
                 _check(document, plan, recipe, found, depth_of)
             except Refusal as refusal:
                 refusals.append(refusal)
                 continue
-            return recipe, found
+            return recipe
     raise refusals[-1]
 
 
@@ -149,7 +149,7 @@ def _spelled(recipe: Recipe, methods: frozenset[str]) -> Recipe:
     return said(recipe, values)
 
 
-def _recipes(made: Stack, document: Document, method: str, refusals: list[Refusal]) -> Iterator[Recipe]:
+def _recipes(made: Stack, method: str, refusals: list[Refusal]) -> Iterator[Recipe]:
     """Recipes of one method without own keys, the plainest first."""
     recipe = made.recipe
     parameters = {name: value for name, value in recipe.parameters.items() if name in METHODS.get(method, {})} or None
@@ -168,12 +168,8 @@ def _recipes(made: Stack, document: Document, method: str, refusals: list[Refusa
 def _lists(recipe: Recipe, base: str | None, made: Stack) -> bool:
     """Whether `models:` gives what the slice takes; mergekit adds the base to it, whatever the method."""
     refs = [entry.model for entry in recipe.models or ()]
-    return [*refs, *([base] if base and base not in refs else [])] == donors_of(made.pieces[0].slice)
-
-
-def donors_of(part: Slice) -> list[str]:
-    """The donors of a slice, in their order."""
-    return [source.model for source in part.sources]
+    taken = [source.model for source in made.pieces[0].slice.sources]
+    return [*refs, *([base] if base and base not in refs else [])] == taken
 
 
 def _based(made: Stack, method: str, slices: tuple[Slice, ...]) -> tuple[str | None, tuple[Slice, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from .compiling import compiled, is_plain, raw_dtypes
 from .precision import computed, exactly, loses, output, said
 from .refusal import Refusal
 from .same import difference
+
+_REFERENCES = frozenset({"model", "base_model", "source", "tokenizer_source", "name"})
+"""Keys whose words name donors and stages."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ def export(document: Document, donors: Donors) -> Exported:
     every = [_One(one, _planned(one, donors)) for one in (*several, document)]
     _check_names(document)
     for one in every:
-        _refusing(one.document, limits.check, one.document, one.plan)
+        with _located(one.document):
+            limits.check(one.document, one.plan)
     plain = all(is_plain(one.document, donors.depth) for one in every)
     if plain:
         for one in every:
-            slices = one.document.recipe.explicit(donors.depth)
-            _refusing(one.document, limits.check_written, one.document, one.plan, one.plan, slices)
+            with _located(one.document):
+                slices = one.document.recipe.explicit(donors.depth)
+                limits.check_written(one.document, one.plan, one.plan, slices)
         recipes, notes = [one.document.recipe for one in every], list(_rounding(every))
     else:
         found = [_compiled(one, donors) for one in every]
@@ -90,10 +96,11 @@ def _where(document: Document, line: int | None) -> str:
     return f"{name}, line {line}" if line else name
 
 
-def _refusing(document: Document, check: Any, *arguments: Any) -> Any:
-    """The result of a check, its refusal as an error that says where."""
+@contextmanager
+def _located(document: Document) -> Iterator[None]:
+    """Makes a refusal an error that says where."""
     try:
-        return check(*arguments)
+        yield
     except Refusal as refusal:
         raise InputError(
             "mergekit cannot express this recipe",
@@ -107,25 +114,22 @@ def _check_names(document: Document) -> None:
     """Refuse names of stages that mergekit-multi would take for one wherever they occur."""
     names = {stage.recipe.name for stage in (document, *document.stages) if stage.recipe.name}
     for stage in (document, *document.stages) if document.stages else ():
-        for word in _words(as_data(stage.recipe), ()):
+        for word in _words(as_data(stage.recipe), ""):
             if word in names:
-                raise InputError(
-                    "mergekit cannot express this recipe",
-                    where=_where(stage, stage.line("name")),
-                    why=f"mergekit-multi takes every word {one_line(word)} for the stage of that name",
-                    remedy="give the stage another name",
-                )
+                why = f"mergekit-multi takes every word {one_line(word)} for the stage of that name"
+                with _located(stage):
+                    raise Refusal(why, "name", remedy="give the stage another name")
 
 
-def _words(value: Any, place: tuple[Any, ...]) -> Iterator[str]:
-    """Every word in a recipe that is not meant as a donor."""
+def _words(value: Any, key: str) -> Iterator[str]:
+    """Every word in a recipe that is meant as no donor."""
     if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _words(item, (*place, key))
+        for name, item in value.items():
+            yield from _words(item, name)
     elif isinstance(value, list):
         for item in value:
-            yield from _words(item, place)
-    elif isinstance(value, str) and (not place or place[-1] not in ("model", "base_model", "name", "source")):
+            yield from _words(item, key)
+    elif isinstance(value, str) and key not in _REFERENCES:
         yield value
 
 
@@ -133,9 +137,8 @@ def _compiled(one: _One, donors: Donors) -> Recipe:
     def planned(recipe: Recipe) -> Plan:
         return resolve(replace(one.document, recipe=recipe, key_problems=()), donors)
 
-    recipe, _ = _refusing(one.document, compiled, one.document, one.plan, donors.depth, planned)
-    assert isinstance(recipe, Recipe)
-    return recipe
+    with _located(one.document):
+        return compiled(one.document, one.plan, donors.depth, planned)
 
 
 def _rounding(every: Sequence[_One]) -> Iterator[str]:
@@ -185,5 +188,6 @@ def _verified(document: Document, wanted: Plan, result: Document, donors: Donors
     """The plan of what is written, the same as the original's."""
     found = _planned(result, donors)
     if differs := difference(wanted, found):
-        raise InputError("mergekit cannot express this recipe", where=_where(document, None), why=differs)
+        with _located(document):
+            raise Refusal(differs)
     return found
