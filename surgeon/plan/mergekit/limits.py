@@ -182,9 +182,10 @@ def notes(plan: Plan, *, several: bool) -> Iterator[str]:
         several: it has stages.
     """
     blends = [blend for tensor in plan.tensors for blend in _blends(tensor.source)]
-    if random := sorted({blend.method for blend in blends} & RANDOM):
+    partial = {blend.method for blend in blends if _cuts(blend)}
+    if random := sorted(partial & RANDOM):
         yield f"{' and '.join(random)} drops elements by chance, and mergekit drops others (its seed is not per tensor)"
-    if ranked := sorted({blend.method for blend in blends if _cuts(blend)} & RANKED):
+    if ranked := sorted(partial & RANKED):
         yield f"of elements of equal size {' and '.join(ranked)} keeps the first here, and mergekit any"
     if any("+" in donor.ref for donor in used(plan)) and any(map(_adapted, (t.source for t in plan.tensors))):
         yield "mergekit merges LoRA adapters into a copy of their base first, rounded: give it --lora-merge-cache DIR"
