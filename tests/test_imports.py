@@ -15,11 +15,11 @@ from sparse import sparse_llama
 import surgeon
 
 HOUSE = Path(surgeon.__file__).parent
-ROOMS = ("checkpoint", "recipe", "plan", "methods", "assemble", "probe", "jobs", "cli", "tui")
+ROOMS = ("checkpoint", "methods", "recipe", "plan", "assemble", "probe", "bench", "jobs", "cli", "tui")
 """From the cellar up: a room knows those before it."""
 
 HEAVY = {"torch", "transformers", "numpy", "textual", "huggingface_hub", "safetensors", "tokenizers"}
-TORCH = {"methods", "assemble", "probe"}
+TORCH = {"methods", "assemble", "probe", "bench"}
 THIRD_PARTY = {
     "checkpoint": {"huggingface_hub"},
     "recipe": {"pydantic", "pydantic_core", "ruamel"},

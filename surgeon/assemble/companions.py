@@ -14,6 +14,7 @@ from ..text import one_line
 from .card import card
 from .layout import Layout
 from .shard import Target
+from .tokenizer_files import written
 
 RECIPE = "surgeon_recipe.yaml"
 CARD = "README.md"
@@ -24,7 +25,11 @@ _PIECE = 1024 * 1024
 def size_of(plan: Plan, recipe: str) -> int:
     """Bytes of all these files together, a little too many rather than too few."""
     copied = sum(path.stat().st_size for path in plan.files.values() if path.is_file())
-    return copied + 3 * len(recipe.encode()) + 2 * len(json.dumps(plan.config)) + 200_000
+    # A tokenizer made of several is at most as large as all of them.
+    made = sum(path.stat().st_size for d in plan.donors.values() for path in d.checkpoint.tokenizer.files)
+    return (
+        copied + (made if plan.tokenizer else 0) + 3 * len(recipe.encode()) + 2 * len(json.dumps(plan.config)) + 200_000
+    )
 
 
 def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe: str, flush: bool) -> list[str]:
@@ -43,10 +48,20 @@ def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe
         texts[INDEX] = layout.index
     for file_name, text in texts.items():
         _write(folder / file_name, text.encode("utf-8", "backslashreplace"), flush)
-    copied = [file_name for file_name in plan.files if file_name not in texts]
+    generated = made_files(plan)
+    for file_name, data in generated.items():
+        _write(folder / _plain(file_name), data, flush)
+    copied = [name for name in plan.files if name not in texts and name not in generated]
     for file_name in copied:
         _write(folder / _plain(file_name), _contents(plan.files[file_name]), flush)
-    return [*texts, *copied]
+    return [*texts, *generated, *copied]
+
+
+def made_files(plan: Plan) -> dict[str, bytes]:
+    """The files beside config and weights that are neither copied nor surgeon's own: a tokenizer made of several, a
+    generation config whose ids have moved."""
+    files = {name: text.encode() for name, text in plan.made.items()}
+    return files | (written(plan.tokenizer) if plan.tokenizer else {})
 
 
 def _plain(name: str) -> str:

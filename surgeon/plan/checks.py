@@ -13,8 +13,6 @@ from .types import Donor, Finding
 
 _UNSUPPORTED = {
     "modules": "recipes per module are not supported",
-    "tokenizer": "building a tokenizer is not supported",
-    "chat_template": "setting a chat template is not supported",
 }
 
 
@@ -44,16 +42,6 @@ def unsupported(document: Document) -> Iterator[Finding]:
                 "take it out",
                 line=document.line(key),
             )
-    source = recipe.tokenizer_source
-    if source is not None and source not in {"base", recipe.base_model}:
-        yield Finding(
-            "error",
-            "unsupported",
-            f"tokenizer_source {one_line(source)!r} cannot be carried out",
-            "tokenizers are not merged; the tokenizer comes from base_model",
-            "take it out, or set it to `base`",
-            line=document.line("tokenizer_source"),
-        )
     if recipe.dtype and recipe.out_dtype and recipe.dtype != recipe.out_dtype:
         yield Finding(
             "note",

@@ -14,6 +14,7 @@ from . import leftovers, scaling
 from .blending import Chooser, Chosen, blend, computable, promoted
 from .ends import Owner
 from .parts import Part, Row, Scope, end_scope
+from .tokens import Built
 from .types import (
     Blend,
     Convert,
@@ -38,12 +39,14 @@ class Filler:
         by_ref: its donors.
         template: the donor of the config, whose names the output's tensors have.
         chooser: looks parameters up.
+        vocabulary: the output's, where the recipe asks for one and it could be made.
     """
 
     document: Document
     by_ref: Mapping[str, Donor]
     template: Donor
     chooser: Chooser
+    vocabulary: Built | None = None
     _frozen: dict[str, list[int]] = field(default_factory=dict)
     _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     _buffers: dict[str, list[int]] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class Filler:
         self, place: Place, entries: Sequence[TensorEntry], owner: Owner, scope: Scope, part: Part
     ) -> PlannedTensor | None:
         name = _naming(self.template).name(place)
-        operands: list[Operand] = [donor.operand(entry) for donor, entry in zip(owner.donors, entries, strict=True)]
+        operands = [self._operand(place, donor, entry) for donor, entry in zip(owner.donors, entries, strict=True)]
         names = [
             entry.name if place.role != "lm_head" else _naming(donor).name(place)
             for donor, entry in zip(owner.donors, entries, strict=True)
@@ -102,6 +105,15 @@ class Filler:
         if part.name == "passthrough":
             return self._one(place, operands[0], owner.first, float(dict(chosen.each[0])["scale"]), chosen)
         return self._blended(place, name, operands, owner, part, chosen)
+
+    def _operand(self, place: Place, donor: Donor, entry: TensorEntry) -> Operand:
+        """A donor's tensor, its rows of tokens in the order of the output's vocabulary."""
+        own = donor.operand(entry)
+        tokens = place.role == "lm_head" or entry is donor.checkpoint.token_embedding
+        if self.vocabulary is None or not tokens:
+            return own
+        tables = {other.letter: table for other in self.by_ref.values() if (table := _table(other, place)) is not None}
+        return self.vocabulary.operand(donor.letter, {**tables, donor.letter: own})
 
     def _blended(
         self, place: Place, name: str, operands: list[Operand], owner: Owner, part: Part, chosen: Chosen
@@ -175,6 +187,15 @@ def _source(operand: Operand, dtype: str, factor: float) -> TensorSource:
     if dtype not in dtypes.ARITHMETIC or (dtype == operand.dtype and factor == 1.0):
         return Copy(operand.entry)
     return Convert(operand.entry, factor)
+
+
+def _table(donor: Donor, place: Place) -> Operand | None:
+    """What a donor has in the place of a table of tokens: its embedding, its head (the embedding where they are tied),
+    or the head's bias; None where it has none."""
+    entry = donor.checkpoint.token_embedding
+    if place.role == "lm_head" and not (donor.checkpoint.tied and place.suffix.endswith("weight")):
+        entry = donor.checkpoint.ends["lm_head"].get(place.suffix)
+    return None if entry is None else donor.operand(entry)
 
 
 def _naming(donor: Donor) -> Naming:

@@ -18,8 +18,10 @@ from .ends import Owner, Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
 from .fill import Filler
 from .outconfig import in_place, output_config
+from .outtokenizer import new_tokenizer, with_tokenizer
 from .parts import Part, Row, parts, rows, single
 from .stages import lend_stages
+from .tokens import build
 from .types import (
     SEVERITIES,
     Donor,
@@ -77,7 +79,11 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     problems = list(checks.spliceable(document, by_ref.values()))
     if template is None or not layers or problems:
         return _finished(document, by_letter, tuple(layers), None, [*findings, *problems])
-    filler = Filler(document, by_ref, template, Chooser())
+    known = [by_ref[ref] for ref in refs if ref in by_ref]
+    base = by_ref.get(recipe.base_model or "")
+    vocabulary = build(recipe, known, base, line=document.line, roots=donors.roots)
+    findings += vocabulary.findings if vocabulary else ()
+    filler = Filler(document, by_ref, template, Chooser(), vocabulary if vocabulary and vocabulary.rows else None)
     layers = [filler.layer(layer, row) for layer, row in zip(layers, stack, strict=True)]
     return _assembled(filler, planned, by_letter, layers, findings, shard_size)
 
@@ -138,8 +144,12 @@ def _assembled(
     recipe, slices = document.recipe, [part.slice for part in planned]
     who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
     ends, problems = plan_ends(recipe, who, filler.end)
-    ends, rows, notes = fit_rows(ends, who, template)
-    problems = [*problems, *notes, *beyond(ends, who, template)]
+    built = filler.vocabulary
+    if built is None:
+        ends, rows, notes = fit_rows(ends, who, template)
+        problems += [*notes, *beyond(ends, who, template)]
+    else:
+        rows = built.rows
     used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
     lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
@@ -154,7 +164,7 @@ def _assembled(
         *compare(used, template, layers, lines=lines, dtype=filler.wanted),
         *quantised.compare(used, template, lines),
         *quantised.arithmetic(template, _every_tensor(layers, ends, extra)),
-        *compare_tokenizers(who, used, template),
+        *(() if built else compare_tokenizers(who, used, template)),
         *compare_ends(who, template),
         *problems,
         *checks.base(document, template, used),
@@ -173,7 +183,10 @@ def _assembled(
         )
         findings += [*problems, *scaling.filters(document, planned, layers, ends)]
         findings += lints.lints(document, slices, template, used, layers)
-    plan = _finished(document, by_letter, tuple(layers), template, findings, ends, extra, config)
+    new, notes = new_tokenizer(document, filler, template)
+    plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)
+    if new is not None:
+        plan = with_tokenizer(plan, new, built, template)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
 

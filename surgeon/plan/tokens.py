@@ -142,9 +142,14 @@ def build(
         own = next((member for member in known if member.ref == request.source), None)
         source = own or outsider(request, roots, known, notes)
     if source is not None and not source.digest:
-        why = "the recipe takes the vocabulary from it"
+        # Where nobody has one, the tables are all that can be merged, and they are as they would be without the key.
+        bare = not any(member.digest for member in known) and request.source != UNION and not request.tokens
+        why = "the recipe takes the vocabulary from it" + (", and no other donor has any" if bare else "")
         what = f"{source.name} has no tokenizer files"
-        notes.append(note("error", "tokenizer", what, why, "name another source", request.place))
+        remedy = "take the key out" if bare else "name another source"
+        notes.append(note("warning" if bare else "error", "tokenizer", what, why, remedy, request.place))
+        if bare:
+            return Built((), None, placed(notes, line))
     if source is None or _failed(notes):
         return Built((), None, placed(notes, line))
     made, more = _made(request, known, source, number)

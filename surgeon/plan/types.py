@@ -15,6 +15,7 @@ from ..checkpoint.families import Place
 from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from ..text import one_line
+from .newtokenizer import NewTokenizer
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -369,6 +370,8 @@ class Plan:
         config: the output's config.json; None when there is no donor to make it from.
         config_donor: letter of the donor of config, tokenizer and generation config.
         files: files to copy, by their name in the output (tokenizer, generation config, ...).
+        made: small files that are written anew, by name, as text.
+        tokenizer: what tokenizer files are made from; None where the config's donor's are copied.
         findings: errors first.
         estimates: sizes.
     """
@@ -383,6 +386,8 @@ class Plan:
     files: Mapping[str, Path]
     findings: tuple[Finding, ...]
     estimates: Estimates
+    made: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: NewTokenizer | None = None
 
     @cached_property
     def tensors(self) -> tuple[PlannedTensor, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..assemble.companions import made_files
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tokenizer import FILES
@@ -91,10 +92,13 @@ def from_plan(plan: Plan, device: str = "auto") -> Subject:
         for name, path in plan.files.items():
             if path.is_file():
                 shutil.copyfile(path, Path(folder) / name)
+        for name, data in made_files(plan).items():
+            (Path(folder) / name).write_bytes(data)
+        tokenizer_files = any((Path(folder) / name).is_file() for name in FILES)
         model.config.save_pretrained(folder)
         if (Path(folder) / "generation_config.json").is_file():
             _set_generation(model, Path(folder))
-        tokenizer, why = _tokenizer(Path(folder)) if not plan.files.keys().isdisjoint(FILES) else (None, _NONE)
+        tokenizer, why = _tokenizer(Path(folder)) if tokenizer_files else (None, _NONE)
     return _subject(model, tokenizer, why, ModelConfig.of(plan.config), device, start)
 
 
