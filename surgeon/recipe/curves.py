@@ -165,3 +165,14 @@ def setting(curves: Mapping[str, Sequence[Word]]) -> Any:
     if set(forms) <= {REST}:
         return forms.get(REST, [])
     return [{"value": value} if rule == REST else {"filter": rule, "value": value} for rule, value in forms.items()]
+
+
+def shortened(value: Any, count: int) -> Any:
+    """A setting of a slice of `count` layers with its gradients as short as they can be."""
+    if isinstance(value, dict) and "value" in value:
+        return {**value, "value": shortened(value["value"], count)}
+    if isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value):
+        return [shortened(part, count) for part in value]
+    if isinstance(value, (list, tuple)) and len(value) > 1:
+        return shortest(over_layers(value, count)).value
+    return value

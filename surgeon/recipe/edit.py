@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import InputError
+from ..methods import find
 from ..text import plural
 from . import stack
 from .parameters import has_gradient, over
-from .schema import Parameters, Recipe, Slice
+from .schema import Parameters, Recipe, Slice, Source
 
 DepthOf = Callable[[str], int]
 """Number of layers of a donor by its reference; raises InputError when it cannot be opened."""
@@ -43,7 +44,7 @@ class Edit:
 
 def restacked(recipe: Recipe, depth_of: DepthOf, change: Callable[[Sequence[Slice]], Sequence[Slice]]) -> Recipe:
     """The recipe with other slices. Gradients that it sets for all slices go with the pieces of a slice that is cut."""
-    slices = recipe.explicit(depth_of)
+    slices = _with_base(recipe, recipe.explicit(depth_of), depth_of)
     shared = {name: value for name, value in recipe.parameters.items() if has_gradient(value)}
     held = [_holding(part, shared) for part in slices] if shared else list(slices)
     originals = {id(part): original for part, original in zip(held, slices, strict=True)}
@@ -55,6 +56,17 @@ def restacked(recipe: Recipe, depth_of: DepthOf, change: Callable[[Sequence[Slic
             f"the stack would have {stack.depth(changed):,} layers", why=f"the most is {stack.MAX_LAYERS:,}"
         )
     return _with_slices(recipe, changed)
+
+
+def _with_base(recipe: Recipe, slices: tuple[Slice, ...], depth_of: DepthOf) -> tuple[Slice, ...]:
+    """The slice that `models:` stands for, with the base as a source where its method works on one."""
+    method, base = find(recipe.merge_method), recipe.base_model
+    if recipe.models is None or recipe.slices is not None or base is None or method is None or method.base == "none":
+        return slices
+    if not slices or any(source.model == base for source in slices[0].sources):
+        return slices
+    more = Source(model=base, layer_range=(0, depth_of(base)))
+    return (slices[0].model_copy(update={"sources": (*slices[0].sources, more)}),)
 
 
 def _holding(part: Slice, shared: Parameters) -> Slice:

@@ -12,12 +12,21 @@ from dataclasses import dataclass, replace
 from ..errors import InputError
 from ..text import plural
 from . import stack
+from .blends import BLENDS
+from .blends import Blend as Blend
+from .blends import Collapse as Collapse
+from .blends import Edges as Edges
+from .blends import SetMethod as SetMethod
+from .blends import SetParameters as SetParameters
+from .blends import Unblend as Unblend
 from .edit import DepthOf as DepthOf
 from .edit import Edit as Edit
 from .edit import check_donor, check_range
 from .factors import Expand as Expand
 from .factors import Scale as Scale
 from .schema import DTYPES, End, EndSource, Recipe, Slice
+from .settings import Setting as Setting
+from .settings import with_end
 
 
 @dataclass(frozen=True)
@@ -200,16 +209,25 @@ class Reverse(Edit):
 
 @dataclass(frozen=True)
 class SetEnd(Edit):
-    """The donor of an end; `model` None leaves it to the slices again, `tie` makes the head the embedding."""
+    """The donor of an end; `model` None leaves it to the slices again, `tie` makes the head the embedding.
+
+    With `settings` it is blended as the slices say, but for these parameters.
+    """
 
     end: End
     model: str | None = None
     tie: bool = False
+    settings: tuple[Setting, ...] = ()
     verb = "end"
-    usage = "end lm_head B|tie|auto"
-    help = "embeddings, final_norm or lm_head from donor B (tie: the embedding; auto: as the slices say)"
+    usage = "end lm_head B|tie|auto|t=0.5"
+    help = (
+        "embeddings, final_norm or lm_head from donor B (tie: the embedding; auto: as the slices say; t=0.5: blended "
+        "with that parameter)"
+    )
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
+        if self.settings:
+            return with_end(recipe, self.end, self.settings)
         if self.model is not None:
             depth_of(self.model)
         if self.tie and self.end != "lm_head":
@@ -330,5 +348,5 @@ class SetBase(Edit):
 
 EDITS: tuple[type[Edit], ...] = (
     Insert, Delete, Move, Duplicate, Replace, Reverse, SetEnd, Upscale, SelfStack, Interleave, Scale, Expand,
-    SetDtype, SetBase,
+    *BLENDS, SetDtype, SetBase,
 )  # fmt: skip

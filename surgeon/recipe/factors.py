@@ -12,7 +12,7 @@ from ..text import plural
 from . import stack
 from .edit import DepthOf, Edit, check_range, restacked
 from .parameters import filter_of, rules
-from .schema import Parameters, Recipe, Slice, Source
+from .schema import Parameters, Recipe, Slice, Source, WholeModel
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Scale(Edit):
         if len(part.sources) == 1 and rules(source.parameters.get("scale")):
             below = [*rules(part.parameters.get("scale")), *below]
             source = source.model_copy(update={"parameters": self._table(source.parameters, below)})
-            return part.model_copy(update={"sources": (_bare(source),)})
-        return _bare(part.model_copy(update={"parameters": self._table(part.parameters, below)}))
+            return part.model_copy(update={"sources": (bare(source),)})
+        return bare(part.model_copy(update={"parameters": self._table(part.parameters, below)}))
 
     def _table(self, parameters: Parameters, below: list[dict[str, Any]]) -> Parameters:
         wanted = dict(self.factors)
@@ -123,10 +123,10 @@ class Expand(Edit):
         return replace(self, start=start, stop=stop)
 
 
-_Part = TypeVar("_Part", Slice, Source)
+_Part = TypeVar("_Part", Slice, Source, WholeModel)
 
 
-def _bare(part: _Part) -> _Part:
+def bare(part: _Part) -> _Part:
     """Without a parameter table that holds nothing."""
     if part.parameters or "parameters" not in part.model_fields_set:
         return part

@@ -14,19 +14,17 @@ from typing import Any
 
 from ..errors import InputError
 from ..text import nearest
-from . import edits
+from . import blends, blendtext, edits
+from .blendtext import span
 from .edits import EDITS, Edit
 from .letters import letters, named
-from .schema import ENDS, End
+from .schema import ENDS
+from .settings import with_donors
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?|\[(\d{1,9}),(\d{1,9})\)")
 ALIASES = {
     "splice": "insert", "del": "delete", "dup": "duplicate", "dus": "upscale", "stack": "selfstack", "rev": "reverse",
 }  # fmt: skip
-_END_ALIASES: dict[str, End] = {
-    "embed": "embeddings", "embedding": "embeddings", "norm": "final_norm", "head": "lm_head",
-}  # fmt: skip
-
 
 _SETTINGS: dict[type[Edit], str] = {
     edits.Upscale: "[mn]", edits.SelfStack: "block|stride", edits.Interleave: "block|stride", edits.Scale: r"[\w.*]+",
@@ -167,6 +165,8 @@ class _Words:
             start, stop = self.range(self.next("a range"))
             zero = tuple(filter(None, self.settings.pop("zero", "").split(",")))
             return edits.Expand(start, stop, self.setting("every"), zero)
+        if kind in blends.BLENDS:
+            return blendtext.build(self)
         word = self.next("a value")
         if kind is edits.SetDtype:
             return edits.SetDtype(None if word == "keep" else word)
@@ -174,9 +174,11 @@ class _Words:
 
     def _end(self) -> Edit:
         name = self.next("embeddings, final_norm or lm_head")
-        end = _END_ALIASES.get(name, name)
+        end = blendtext.END_ALIASES.get(name, name)
         if end not in ENDS:
             raise self.wrong(f"{name!r} is not an end")
+        if self.rest and blendtext.is_setting(self.rest[0]):
+            return edits.SetEnd(end, settings=blendtext.settings(self))
         word = self.next("a donor")
         if word in ("tie", "auto"):
             return edits.SetEnd(end, tie=word == "tie")
@@ -192,10 +194,6 @@ class _Words:
         return edits.Scale(start, stop, factors)
 
 
-def _span(start: int, stop: int) -> str:
-    return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
-
-
 def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
     """The text of an edit; donors by letter when `models` names them, by reference otherwise."""
     known = letters(models)
@@ -208,20 +206,22 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
     match edit:
         case edits.Insert():
             at = "" if edit.at is None else f" @{edit.at}"
-            return f"insert {donor(edit.model)}:{_span(edit.start, edit.stop)}{at}"
+            return f"insert {donor(edit.model)}:{span(edit.start, edit.stop)}{at}"
         case edits.InsertRuns():
-            runs = " ".join(f"{donor(model)}:{_span(start, stop)}" for model, start, stop in edit.runs)
+            runs = " ".join(f"{donor(model)}:{span(start, stop)}" for model, start, stop in edit.runs)
             return f"insert {runs}" + ("" if edit.at is None else f" @{edit.at}")
         case edits.Move():
-            return f"move {_span(edit.start, edit.stop)} @{edit.to}"
+            return f"move {span(edit.start, edit.stop)} @{edit.to}"
         case edits.Duplicate():
-            return f"duplicate {_span(edit.start, edit.stop)}" + (f" x{edit.times}" if edit.times != 1 else "")
+            return f"duplicate {span(edit.start, edit.stop)}" + (f" x{edit.times}" if edit.times != 1 else "")
         case edits.Replace():
-            source = f"{donor(edit.model)}:{_span(edit.from_start, edit.from_stop)}"
-            return f"replace {_span(edit.start, edit.stop)} {source}"
+            source = f"{donor(edit.model)}:{span(edit.from_start, edit.from_stop)}"
+            return f"replace {span(edit.start, edit.stop)} {source}"
         case edits.Delete() | edits.Reverse():
-            return f"{edit.verb} {_span(edit.start, edit.stop)}"
+            return f"{edit.verb} {span(edit.start, edit.stop)}"
         case edits.SetEnd():
+            if edit.settings:
+                return f"end {edit.end} {blendtext.settings_text(edit.settings, donor)}"
             return f"end {edit.end} " + ("tie" if edit.tie else donor(edit.model) if edit.model else "auto")
         case edits.Upscale():
             return f"upscale {donor(edit.model)} m={edit.drop}" + (f" n={edit.depth}" if edit.depth else "")
@@ -232,15 +232,15 @@ def unparse(edit: Edit, models: Sequence[str] = ()) -> str:
             return f"interleave {names} block={edit.block} stride={edit.stride}"
         case edits.Scale():
             factors = " ".join(f"{name}={factor!r}" for name, factor in edit.factors)
-            return f"scale {_span(edit.start, edit.stop)} {factors}"
+            return f"scale {span(edit.start, edit.stop)} {factors}"
         case edits.Expand():
             zero = f" zero={','.join(edit.zero)}" if edit.zero else ""
-            return f"expand {_span(edit.start, edit.stop)} every={edit.every}{zero}"
+            return f"expand {span(edit.start, edit.stop)} every={edit.every}{zero}"
         case edits.SetDtype():
             return f"dtype {edit.dtype or 'keep'}"
         case edits.SetBase():
             return f"base {donor(edit.model) if edit.model else 'auto'}"
-    raise AssertionError(f"no text for {edit!r}")
+    return blendtext.text(edit, donor)
 
 
 def renamed(edit: Edit, name: Callable[[str], str]) -> Edit:
@@ -252,6 +252,9 @@ def renamed(edit: Edit, name: Callable[[str], str]) -> Edit:
             return replace(edit, models=tuple(map(name, edit.models)))
         case edits.Insert() | edits.Replace() | edits.Upscale() | edits.SelfStack():
             return replace(edit, model=name(edit.model))
-        case edits.SetEnd() | edits.SetBase() if edit.model is not None:
+        case edits.SetEnd():
+            model = None if edit.model is None else name(edit.model)
+            return replace(edit, model=model, settings=with_donors(edit.settings, name))
+        case edits.SetBase() if edit.model is not None:
             return replace(edit, model=name(edit.model))
-    return edit
+    return blends.with_renamed_donors(edit, name)

@@ -101,7 +101,14 @@ class Help(Reader):
     def __init__(self, screen: ScreenName) -> None:
         lines: list[str | tuple[str, Style]] = []
         group = ""
-        names = {"move": "Moving", "select": "Selecting", "edit": "Editing", "go": "Looking and going", "file": "Files"}
+        names = {
+            "move": "Moving",
+            "select": "Selecting",
+            "edit": "Editing",
+            "blend": "Blending",
+            "go": "Looking and going",
+            "file": "Files",
+        }
         order = [*names, *{action.group: 0 for action in of_screen(screen)}]
         actions = sorted(of_screen(screen), key=lambda action: order.index(action.group))
         for action in actions:

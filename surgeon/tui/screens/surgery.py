@@ -13,10 +13,10 @@ from ...recipe.edits import EDITS
 from ...text import nearest
 from ..widgets.line import Line
 from .dialogs import COMMANDS
-from .surgery_edit import Editing
+from .surgery_blend import Blending
 
 
-class Surgery(Editing):
+class Surgery(Blending):
     """Donors, stack, inspector: the whole screen."""
 
     # -- the command line
