@@ -240,7 +240,7 @@ def test_an_adapter_is_named(tmp_path: Path, weights: str) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     sparse_file(tmp_path / weights, {"base_model.model.x.lora_A.weight": ("F32", (2, 2))})
     sentence = refusal(tmp_path)
-    assert "LoRA adapter, not a whole checkpoint" in sentence and "merge it" in sentence.lower()
+    assert "LoRA adapter, not a whole checkpoint" in sentence and "base+adapter" in sentence.lower()
 
 
 def test_several_files_without_an_index(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def _no_weights(path: Path, found: list[Path]) -> InputError:
         return InputError(
             "this is a LoRA adapter, not a whole checkpoint",
             where=str(path),
-            remedy="merge it into its base first",
+            remedy="in a recipe write BASE+ADAPTER, or set base_model to its base",
         )
     if found:
         return InputError(

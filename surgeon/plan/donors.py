@@ -11,6 +11,7 @@ from ..checkpoint import Checkpoint, open_checkpoint
 from ..errors import InputError
 from ..recipe.document import Document
 from ..recipe.letters import letters
+from .adapters import open_adapted
 from .types import Donor, Operand
 
 
@@ -44,6 +45,19 @@ class Donors:
         self.first = tuple(dict.fromkeys(first))
         self._open: dict[str, Checkpoint | InputError] = {}
         self._lent: dict[str, Lent] = {}
+        self._overlays: dict[str, Mapping[str, Operand]] = {}
+        self._base: str | None = None
+
+    def adapt(self, base: str | None) -> None:
+        """Say which donor adapters that stand alone belong on: the recipe's base."""
+        if base != self._base:
+            self._base = base
+            for ref in [ref for ref in self._open if self._depends_on_base(ref)]:
+                del self._open[ref]
+
+    def _depends_on_base(self, ref: str) -> bool:
+        # A failure may have been for want of a base.
+        return ref in self._overlays or isinstance(self._open[ref], InputError)
 
     def lend(self, name: str, lent: Lent) -> None:
         """Make an unwritten merge a donor under its name."""
@@ -58,11 +72,29 @@ class Donors:
         if ref in self._lent:
             return self._lent[ref].checkpoint
         if ref not in self._open:
-            self._open[ref] = _try_open(ref, self.roots)
+            self._open[ref] = self._try_open(ref)
         found = self._open[ref]
         if isinstance(found, InputError):
             raise found
         return found
+
+    def _try_open(self, ref: str) -> Checkpoint | InputError:
+        try:
+            return open_checkpoint(ref, self.roots)
+        except InputError as first:
+            self._overlays.pop(ref, None)
+            try:
+                adapted = open_adapted(ref, self.roots, self._base, self._below)
+            except InputError as error:
+                return error
+            if adapted is None:
+                return first
+            checkpoint, self._overlays[ref] = adapted
+            return checkpoint
+
+    def _below(self, ref: str) -> Checkpoint:
+        """The checkpoint that an adapter belongs on."""
+        return open_checkpoint(ref, self.roots)
 
     def depth(self, ref: str) -> int:
         """Number of layers of a donor."""
@@ -80,24 +112,12 @@ class Donors:
         failed: dict[str, InputError] = {}
         for ref, letter in names.items():
             try:
-                lent = self._lent.get(ref)
-                donors[letter] = Donor(letter, ref, self.checkpoint(ref), lent.overlay if lent else {})
+                checkpoint, lent = self.checkpoint(ref), self._lent.get(ref)
+                overlay = lent.overlay if lent else self._overlays.get(ref, {})
+                donors[letter] = Donor(letter, ref, checkpoint, overlay)
             except InputError as error:
                 failed[ref] = error
         return donors, failed, names
-
-
-def _try_open(ref: str, roots: tuple[Path, ...]) -> Checkpoint | InputError:
-    try:
-        return open_checkpoint(ref, roots)
-    except InputError as first:
-        if "+" not in ref:
-            return first
-        return InputError(
-            f"{ref} names a LoRA adapter",
-            why="adapters as donors are not supported",
-            remedy="merge it into its base",
-        )
 
 
 def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
@@ -132,6 +152,9 @@ def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
     same_folder = any(_same(root, folder) for root in roots)
     places = roots if same_folder else (*roots, Path.cwd())
     found = next((root / plain for root in places if (root / plain).exists()), None)
+    if found is None and "+" in ref:
+        # A donor with an adapter on it: each of the two by itself.
+        return "+".join(located(part, roots, folder) if part else part for part in ref.split("+"))
     if found is None or _same(folder / plain, found):
         return ref
     # The donor's own name is kept, even where it is a link; the folders to it are the real ones.

@@ -98,9 +98,9 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
             here,
             line,
         )
-    if method.base == "member" and part.base_ref is not None:
-        listed = [source.model for source in part.sources]
-        if part.base_ref in listed:
+    if method.base in ("member", "none") and part.base_ref is not None and document.recipe.models is not None:
+        listed = [entry.model for entry in document.recipe.models]
+        if part.base_ref not in listed and any(source.model == part.base_ref for source in part.sources):
             yield Finding(
                 "note",
                 "base-member",

@@ -114,7 +114,7 @@ def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], in
     name = part.merge_method or recipe.merge_method
     method, ref = find(name), part.base_model or recipe.base_model
     listed = next((index for index, source in enumerate(part.sources) if source.model == ref), None)
-    if method is None or ref is None or method.base == "none":
+    if method is None or ref is None or (method.base == "none" and not _counts(recipe, method)):
         return Part(part, number, name, method, None, ref)
     whole = recipe.models is not None
     if listed is None and (whole or method.base in ("start", "required")):
@@ -122,7 +122,12 @@ def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], in
         if span is not None:
             part = part.model_copy(update={"sources": (*part.sources, Source(model=ref, layer_range=span))})
             listed = len(part.sources) - 1
-    return Part(part, number, name, method, None if method.base == "member" else listed, ref)
+    return Part(part, number, name, method, None if method.base in ("member", "none") else listed, ref)
+
+
+def _counts(recipe: Recipe, method: Method) -> bool:
+    """Whether mergekit takes an unlisted base for one more donor: in `models:`, where its weight is said for all."""
+    return recipe.models is not None and method.donors[1] is None and "weight" in recipe.parameters
 
 
 def _common_range(part: Slice) -> tuple[int, int] | None:

@@ -58,6 +58,7 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     """One document's plan, its earlier stages among the donors; `found` is what is already known of it."""
     recipe = document.recipe
     refs = recipe.model_refs()
+    donors.adapt(recipe.base_model)
     by_letter, failed, names = donors.lettered([*refs, *_inner(refs, donors)])
     by_ref = {donor.ref: donor for donor in by_letter.values() if donor.ref in refs}
     findings = [
