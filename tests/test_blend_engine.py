@@ -11,7 +11,7 @@ from blending import donors, merged, plan_of, stored
 
 from surgeon.assemble import assemble
 from surgeon.assemble import compute as computing
-from surgeon.assemble.compute import Computer, whole
+from surgeon.assemble.compute import Arithmetic, Computer, whole
 from surgeon.assemble.copy import Sources
 from surgeon.errors import SurgeonError
 from surgeon.methods import kernel
@@ -46,7 +46,7 @@ def bytes_of(tensor: PlannedTensor, chunk: int) -> bytes:
     """A computed tensor's bytes, made in chunks of so many elements."""
     sources = Sources()
     try:
-        return b"".join(bytes(piece) for piece in Computer(sources, chunk=chunk).run(tensor))
+        return b"".join(bytes(piece) for piece in Computer(sources, Arithmetic(chunk=chunk)).run(tensor))
     finally:
         sources.close()
 
@@ -158,3 +158,46 @@ def test_memory_that_runs_out_makes_chunks_smaller_and_changes_no_byte(
     with pytest.raises(SurgeonError, match="too little memory"):
         monkeypatch.setattr(computing, "BLOCK", 32)
         bytes_of(tensor, 32)
+
+
+def test_a_trim_over_the_whole_model_keeps_the_largest_of_all_tensors(tmp_path: Path) -> None:
+    import torch
+
+    folder = donors(tmp_path, ("base", "a"), depth=2)
+    text = "merge_method: ties\nbase_model: base\nmodels: [{model: a}]\n"
+    plan = plan_of(folder, text + "parameters: {weight: 1, density: 0.2, scope: model}\n")
+    assemble(plan, tmp_path / "out", fsync=False)
+    base, a = stored(folder, "base"), stored(folder, "a")
+    deltas = {name: a[name] - base[name] for name in base}
+    everything = torch.cat([delta.abs().flatten() for delta in deltas.values()])
+    threshold = everything.sort(descending=True).values[int(0.2 * everything.numel()) - 1]
+    mine = stored(tmp_path, "out")
+    kept = 0
+    for name, tensor in mine.items():
+        expected = torch.where(deltas[name].abs() >= threshold, base[name] + deltas[name], base[name])
+        assert tensor.allclose(expected, atol=1e-6), name
+        kept += int((tensor != base[name]).sum())
+    assert kept == int(0.2 * everything.numel())
+    shares = {name: float((mine[name] != base[name]).float().mean()) for name in mine}
+    assert len({round(share, 3) for share in shares.values()}) > 5, "each tensor has its own share"
+
+
+@pytest.mark.parametrize("density", ["[0.2, 0.4]", "[{filter: mlp, value: 0.3}, {value: 0.2}]"])
+def test_a_trim_over_the_whole_model_has_one_density(density: str, tmp_path: Path) -> None:
+    folder = donors(tmp_path, ("base", "a"), depth=2)
+    text = "merge_method: ties\nbase_model: base\nmodels: [{model: a}]\n"
+    plan = plan_of(folder, text + f"parameters: {{weight: 1, density: {density}, scope: model}}\n")
+    assert [finding.code for finding in plan.errors] == ["scope-model"]
+
+
+def test_values_that_are_no_numbers_may_be_let_through(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = donors(tmp_path)
+    tensors = stored(folder, "b")
+    tensors["model.norm.weight"][1] = float("nan")
+    save_file(tensors, folder / "b" / "model.safetensors")
+    plan = plan_of(folder, recipe("linear").replace("- model: c\n", ""))
+    assemble(plan, tmp_path / "out", fsync=False, allow_nonfinite=True)
+    found = stored(tmp_path, "out")["model.norm.weight"]
+    assert found.isnan().tolist() == [False, True, *[False] * 6]

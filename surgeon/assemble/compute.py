@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
-from ..methods.kernel import BLOCK
+from ..methods.kernel import BLOCK, Threshold
 from ..plan.types import Blend, Convert, PlannedTensor
 from ..text import one_line, plural
 from .copy import Sources, read_exactly
@@ -19,23 +20,39 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a plan's tensors are computed; the same for all workers.
+
+    Attributes:
+        chunk: elements per chunk; the result does not depend on it.
+        allow_nonfinite: take NaN and infinity in donors as they come.
+        device: where it is done, as torch names it. Where its memory runs out, chunks become smaller.
+        trims: by tensor, what a trim over the whole model found.
+    """
+
+    chunk: int = CHUNK
+    allow_nonfinite: bool = False
+    device: str = "cpu"
+    trims: Mapping[str, Sequence[Threshold]] = field(default_factory=dict)
+
+
+PLAIN = Arithmetic()
+
+
 class Computer:
     """One worker's arithmetic.
 
     Attributes:
         sources: its open files.
-        chunk: elements per chunk; the result does not depend on it.
-        allow_nonfinite: take NaN and infinity in donors as they come.
-        device: where the arithmetic is done, as torch names it. Where its memory runs out, chunks become smaller.
+        how: what all workers do alike.
         overflowed: finite values of the last tensor that its dtype could not hold.
     """
 
-    sources: Sources
-    chunk: int = CHUNK
-    allow_nonfinite: bool = False
-    device: str = "cpu"
-    overflowed: int = 0
+    def __init__(self, sources: Sources, how: Arithmetic = PLAIN) -> None:
+        self.sources, self.how = sources, how
+        self.overflowed = 0
+        self._chunk = how.chunk
 
     def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
         """The tensor's bytes, piece by piece; each is valid until the next is asked for.
@@ -69,18 +86,18 @@ class Computer:
         done = 0
         while True:
             try:
-                for piece in self._pieces(tensor, self.reader(blend, tensor.dtype), done):
+                for piece in self._pieces(tensor, self.reader(tensor, blend), done):
                     done += len(piece)
                     yield piece
                 return
             except torch.OutOfMemoryError as error:
-                if self.chunk <= BLOCK:
+                if self._chunk <= BLOCK:
                     raise SurgeonError(
-                        f"{self.device} has too little memory for {one_line(tensor.name)}",
+                        f"{self.how.device} has too little memory for {one_line(tensor.name)}",
                         why=one_line(str(error).split(". ", 1)[0]),
                         remedy="free some of it, or merge with --device cpu",
                     ) from error
-                self.chunk = max(BLOCK, self.chunk // 2 // BLOCK * BLOCK)
+                self._chunk = max(BLOCK, self._chunk // 2 // BLOCK * BLOCK)
                 torch.cuda.empty_cache()
 
     def _pieces(self, tensor: PlannedTensor, reader: BlendReader, done: int) -> Iterator[memoryview]:
@@ -97,20 +114,21 @@ class Computer:
                 self._look(tensor, start, result, out)
             yield raw(out)
 
-    def reader(self, blend: Blend, code: str) -> BlendReader:
-        """The reader of a blend that becomes an output tensor of dtype `code`."""
+    def reader(self, tensor: PlannedTensor, blend: Blend) -> BlendReader:
+        """The reader of the blend that an output tensor is."""
         import torch
 
-        wide = code == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
-        readers = Readers(self.sources, chunk=self.chunk, allow_nonfinite=self.allow_nonfinite, device=self.device)
-        return readers.blend(blend, torch.float64 if wide else torch.float32)
+        wide = tensor.dtype == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
+        how = self.how
+        readers = Readers(self.sources, chunk=self._chunk, allow_nonfinite=how.allow_nonfinite, device=how.device)
+        return readers.blend(blend, torch.float64 if wide else torch.float32, how.trims.get(tensor.name))
 
     def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
         """A chunk that may hold what is not finite: count what the dtype is too narrow for, refuse the rest."""
         result = result.cpu()
         finite = result.isfinite()
         self.overflowed += int((finite & ~out.isfinite()).sum())
-        if not self.allow_nonfinite and not bool(finite.all()):
+        if not self.how.allow_nonfinite and not bool(finite.all()):
             place = start + int((~finite).nonzero()[0])
             raise SurgeonError(
                 f"the merge of {one_line(tensor.name)} is not finite (element {place:,})",
@@ -129,22 +147,36 @@ class Computer:
         )
 
 
-def whole(tensor: PlannedTensor, *, allow_nonfinite: bool = False) -> torch.Tensor:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in the calling thread alone.
+
+    Its threads would fight with the workers, and on a busy machine wait for each other at every small chunk: slower by
+    orders of magnitude there, and never much faster. Reductions are the same for any number of workers, too.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def whole(tensor: PlannedTensor, how: Arithmetic = PLAIN) -> torch.Tensor:
     """A computed tensor in memory, to the bit what is written to disk; see `Computer.run` for what is raised."""
     import torch
 
     sources = Sources()
-
     dtype: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
     out = torch.empty(tensor.numel, dtype=dtype)
     target, done = raw(out), 0
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        for piece in Computer(sources, allow_nonfinite=allow_nonfinite).run(tensor):
-            target[done : done + len(piece)] = piece
-            done += len(piece)
+        with one_thread():
+            for piece in Computer(sources, how).run(tensor):
+                target[done : done + len(piece)] = piece
+                done += len(piece)
     finally:
-        torch.set_num_threads(before)
         sources.close()
     return out.view(tensor.shape)

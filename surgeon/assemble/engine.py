@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +16,14 @@ from ..plan.estimate import DEFAULT_SHARD
 from ..plan.types import Plan
 from ..recipe.document import fresh
 from . import companions, destination, verify
+from .compute import Arithmetic, one_thread
 from .layout import Layout, lay_out
 from .loadback import LoadBack, expectation, summary
+from .modelsurvey import Cancelled, surveyed
 from .shard import write_shard
 from .tracker import INTERVAL, Event, OnEvent, Reporter, Tracker, places
 
 Cancel = Callable[[], bool] | threading.Event | None
-
-
-class Cancelled(SurgeonError):
-    """The user stopped it; nothing was written (exit code 130, as for any program ended by Ctrl-C)."""
-
-    exit_code = 130
-
-    def __init__(self) -> None:
-        super().__init__("cancelled; nothing was written")
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,8 @@ def assemble(
     fsync: bool = True,
     check: bool = False,
     keep: Iterable[Path] = (),
+    allow_nonfinite: bool = False,
+    device: str = "cpu",
     on_event: OnEvent | None = None,
     cancelled: Cancel = None,
 ) -> Result:
@@ -83,6 +78,8 @@ def assemble(
         check: let transformers, in a child process, resolve the config and match every name and shape with the model
             it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
         keep: files that replacing `out` must not remove, such as the recipe's own.
+        allow_nonfinite: blend NaN and infinity in donors as they come, instead of refusing them.
+        device: where blends are computed, as torch names it.
         on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
             (only waiting for it is left), done, and error or cancelled before this raises.
         cancelled: asked four times a second, and a last time before the model gets its name.
@@ -95,7 +92,18 @@ def assemble(
     emit = on_event or (lambda event: None)
     try:
         return _assemble(
-            _Job(plan, out, recipe or fresh(plan.recipe).text, shard_size, force, workers, fsync, check, tuple(keep)),
+            _Job(
+                plan,
+                out,
+                recipe or fresh(plan.recipe).text,
+                shard_size,
+                force,
+                workers,
+                fsync,
+                check,
+                tuple(keep),
+                Arithmetic(allow_nonfinite=allow_nonfinite, device=device),
+            ),
             emit,
             _asker(cancelled),
         )
@@ -118,6 +126,7 @@ class _Job:
     fsync: bool
     check: bool
     keep: tuple[Path, ...]
+    arithmetic: Arithmetic
 
 
 def _asker(cancelled: Cancel) -> Callable[[], bool]:
@@ -181,8 +190,9 @@ def _write(
     try:
         with destination.Workspace(final) as workspace, _loading_back(job) as child:
             workers = max(1, min(job.workers or _cores(), len(layout.shards)))
-            with _own_arithmetic(job.plan):
-                _fill(layout, workspace.folder, workers, job.fsync, tracker, emit, cancelled)
+            with one_thread() if job.plan.needs_arithmetic else contextlib.nullcontext():
+                how = surveyed(job.plan, job.arithmetic, cancelled)
+                _fill(layout, workspace.folder, workers, job.fsync, how, tracker, emit, cancelled)
             names = companions.write_companions(job.plan, layout, workspace.folder, final.name, job.recipe, job.fsync)
             verify.check_written(workspace.folder, job.plan)
             if child:
@@ -226,6 +236,7 @@ def _fill(
     folder: Path,
     workers: int,
     flush: bool,
+    how: Arithmetic,
     tracker: Tracker,
     emit: OnEvent,
     cancelled: Callable[[], bool],
@@ -235,7 +246,7 @@ def _fill(
     with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
         pending: set[Future[None]] = set()
         try:
-            pending = {pool.submit(write_shard, shard, folder, tracker, flush) for shard in layout.shards}
+            pending = {pool.submit(write_shard, shard, folder, tracker, flush, how) for shard in layout.shards}
             while pending:
                 done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -252,23 +263,3 @@ def _fill(
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _own_arithmetic(plan: Plan) -> Iterator[None]:
-    """While a plan that computes is written, each worker does its own arithmetic.
-
-    Torch's threads would fight with the workers, and on a busy machine wait for each other at every small chunk:
-    slower by orders of magnitude there, and never much faster.
-    """
-    if not plan.needs_arithmetic:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import SurgeonError
 from ..methods import find
-from ..methods.kernel import BLOCK, Kernel
+from ..methods.kernel import BLOCK, Kernel, Threshold
 from ..plan.types import Adapted, Blend, Operand, Rows, Stored
 from ..text import one_line
 from .copy import Sources, read_exactly
@@ -159,10 +159,17 @@ class BlendReader:
     """What a blend gives, computed where it is read. Its survey is made once, at the first read."""
 
     def __init__(
-        self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, chunk: int, device: torch.device
+        self,
+        blend: Blend,
+        readers: Sequence[Reader],
+        dtype: torch.dtype,
+        chunk: int,
+        device: torch.device,
+        given: Sequence[Threshold] | None = None,
     ) -> None:
+        """`given`: what a trim over the whole model found for this tensor, where its method makes one."""
         self.shape, self.numel = blend.shape, prod(blend.shape)
-        self._blend = blend
+        self._given = given
         self.kernel = kernel_of(blend)
         self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk, device)
 
@@ -170,6 +177,8 @@ class BlendReader:
     def ready(self) -> Kernel:
         """The kernel, after its survey."""
         if self.numel:
+            if self._given is not None:
+                self.kernel.give(self._given)
             self.kernel.survey(self.inputs)
         return self.kernel
 
@@ -232,7 +241,7 @@ class Readers:
 
                 return RowsReader(operand, [self.of(part, dtype) for part in operand.parts])
 
-    def blend(self, blend: Blend, dtype: torch.dtype) -> BlendReader:
-        """The reader of a blend."""
+    def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
+        """The reader of a blend; `given` as for `BlendReader`."""
         readers = [self.of(operand, dtype) for operand in blend.inputs]
-        return BlendReader(blend, readers, dtype, self.chunk, self.device)
+        return BlendReader(blend, readers, dtype, self.chunk, self.device, given)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from .compute import Computer
+from .compute import PLAIN, Arithmetic, Computer
 from .copy import Sources, copy_range, write_all
 from .layout import Placed, Run, Shard, steps
 from .tracker import Tracker
@@ -58,8 +58,8 @@ def start_writeback() -> Callable[[int, int, int], object]:
     return lambda fd, offset, count: function(fd, offset, count, write)
 
 
-def write_shard(shard: Shard, folder: Path, tracker: Tracker, flush: bool) -> None:
-    """Write one file.
+def write_shard(shard: Shard, folder: Path, tracker: Tracker, flush: bool, how: Arithmetic = PLAIN) -> None:
+    """Write one file; `how` its blends are computed.
 
     Raises:
         Halted: the tracker was halted.
@@ -67,13 +67,14 @@ def write_shard(shard: Shard, folder: Path, tracker: Tracker, flush: bool) -> No
         OSError: reading or writing failed.
     """
     target, sources, complete = Target(folder / shard.name, flush), Sources(), False
+    computer = Computer(sources, how)
     try:
         write_all(target.fd, shard.header, 0)
         for step in steps(shard):
             if isinstance(step, Run):
                 _copy(step, target, sources, tracker)
             else:
-                _compute(step, target, sources, tracker)
+                _compute(step, target, computer, tracker)
         complete = True
     finally:
         sources.close()
@@ -99,9 +100,9 @@ def _settle(waiting: deque[Placed], position: int, tracker: Tracker) -> None:
             tracker.begin(waiting[0].tensor.name)
 
 
-def _compute(placed: Placed, target: Target, sources: Sources, tracker: Tracker) -> None:
+def _compute(placed: Placed, target: Target, computer: Computer, tracker: Tracker) -> None:
     """One tensor that is more than a copy."""
-    tensor, position, computer = placed.tensor, placed.offset, Computer(sources)
+    tensor, position = placed.tensor, placed.offset
     tracker.begin(tensor.name)
     for piece in computer.run(tensor):
         write_all(target.fd, piece, position)

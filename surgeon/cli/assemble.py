@@ -45,6 +45,10 @@ def assemble(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files written at a time; by default one per core.")
     ] = None,
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where blends are computed: cpu, cuda, cuda:N, mps or auto.")] = "cpu",
 ) -> None:
     """Write the model of a recipe to disk."""
     from ..assemble import Cancelled
@@ -72,10 +76,25 @@ def assemble(
             fsync=not no_fsync,
             check=not no_check,
             keep=(recipe,),
+            allow_nonfinite=allow_nonfinite,
+            device=picked_device(device, plan),
             on_event=_stopping(on_event, stop),
             cancelled=stop,
         )
     _print_result(result, plan, quiet=quiet or events, as_json=as_json and not events)
+
+
+def picked_device(wanted: str, plan: Plan) -> str:
+    """The device asked for, as torch names it; torch is asked only where something is computed.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if wanted == "cpu" or not plan.needs_arithmetic:
+        return "cpu"
+    from ..probe.environment import pick_device
+
+    return pick_device(wanted)
 
 
 def _print_findings(plan: Plan, where: str, quiet: bool) -> None:

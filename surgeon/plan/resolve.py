@@ -10,7 +10,7 @@ from ..checkpoint import dtypes
 from ..checkpoint.families import Place
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice
-from . import checks, leftovers, lints, methodchecks, quantised, scaling
+from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel
 from .blending import Chooser
 from .compare import compare, compare_ends
 from .donors import Donors
@@ -182,7 +182,8 @@ def _assembled(
             dtype=_dtype(filler, layers),
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
-        findings += [*problems, *scaling.filters(document, planned, layers, ends)]
+        findings += [*problems, *wholemodel.findings(_every_tensor(layers, ends, extra))]
+        findings += scaling.filters(document, planned, layers, ends)
         findings += lints.lints(document, slices, template, used, layers)
     new, notes = new_tokenizer(document, filler, template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..assemble.compute import PLAIN, one_thread
+from ..assemble.modelsurvey import surveyed
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.families import Place, find_naming
 from ..errors import InputError, SurgeonError
@@ -39,7 +41,8 @@ def build(plan: Plan, device: str = "cpu") -> Any:
     if plan.config is None or not plan.ok:
         first = plan.errors[0].sentence() if plan.errors else "There is nothing to build."
         raise InputError("the recipe cannot be carried out", why=first.rstrip("."), remedy="see `surgeon plan`")
-    weights = Weights()
+    with one_thread():
+        weights = Weights(surveyed(plan, PLAIN))
     state = {tensor.name: weights.planned(tensor) for tensor in plan.tensors}
     shared = _distinct_first(plan, weights)
     model = _built(plan.config, shared) if shared else None

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..assemble.compute import whole
+from ..assemble.compute import PLAIN, Arithmetic, whole
 from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import InputError
@@ -26,7 +26,9 @@ _ALIGNED = frozenset({"F32", "F64"})
 class Weights:
     """Opens each file and makes each tensor once; equal sources give the same tensor. Blends are computed."""
 
-    def __init__(self) -> None:
+    def __init__(self, how: Arithmetic = PLAIN) -> None:
+        """`how` blends are computed."""
+        self._how = how
         self._maps: dict[Path, mmap.mmap] = {}
         self._tensors: dict[tuple[str, TensorSource], torch.Tensor] = {}
 
@@ -40,7 +42,7 @@ class Weights:
                 case Convert(entry, factor):
                     self._tensors[key] = convert(self.entry(entry), tensor.dtype, factor)
                 case Blend():
-                    self._tensors[key] = whole(tensor)
+                    self._tensors[key] = whole(tensor, self._how)
         return self._tensors[key]
 
     def entry(self, entry: TensorEntry) -> torch.Tensor:
