@@ -27,7 +27,7 @@ Base = Literal["none", "member", "start", "optional", "required"]
 
 * `none`: nothing, it only gives the config (a donor like any other where a slice lists it)
 * `member`: one more donor
-* `start`: the donor that the parameter's lower end means
+* `start`: the donor that the parameter's lower end means; it comes first
 * `optional`: subtracted from the donors where a slice has it
 * `required`: subtracted from the donors, and there must be one
 """
