@@ -458,8 +458,8 @@ def test_a_base_that_a_method_needs_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "selection", "again"),
     [
-        ("blend 2-5 B:4-7 method=slerp t=1", (6, 9), "blend 6-8 B:8-10 method=slerp t=1.0"),
-        ("param 2-5 t=0,1", (0, 2), "param 0-1 t=0.0,1.0"),
+        ("blend 2-5 B:4-7 method=slerp t=1", (6, 9), "blend 6-8 B:8-10 method=slerp t=1"),
+        ("param 2-5 t=0,1", (0, 2), "param 0-1 t=0,1"),
         ("unblend 2-5 A", (0, 2), "unblend 0-1 A"),
         ("method 2 ties", (0, 2), "method 0-1 ties"),
         ("collapse 2-4", (5, 6), "collapse 5-7"),

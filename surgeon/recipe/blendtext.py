@@ -199,4 +199,6 @@ def _setting_words(setting: Setting, donor: Donor) -> Iterator[str]:
 
 
 def _typed(value: Word) -> str:
-    return spelled(value) if isinstance(value, (bool, str)) else repr(value)
+    if isinstance(value, (bool, str)):
+        return spelled(value)
+    return repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

@@ -83,7 +83,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("selfstack", ("S",), "S", "stack a donor upon itself", group="edit", verb="selfstack"),
     Action("interleave", ("I",), "I", "interleave donors", group="edit", verb="interleave"),
     Action("expand", ("E",), "E", "block expansion: copies that add nothing", group="edit", verb="expand"),
-    Action("blend", ("b",), "b", "blend the selection with donors: method, base, curves", "", group="blend", verb="blend"),
+    Action("blend", ("b",), "b", "blend the selection with donors: method, base, curves", group="blend", verb="blend"),
     Action("curves", ("c",), "c", "draw the parameters of the selection, or of the slice", group="blend", verb="param"),
     Action("method", ("m",), "m", "another method for the selection", group="blend", verb="method"),
     Action("unblend", ("B",), "B", "copies of one donor instead of a blend", group="blend", verb="unblend"),

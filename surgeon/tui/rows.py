@@ -9,6 +9,7 @@ from typing import Literal
 from ..checkpoint import Checkpoint, TensorEntry
 from ..plan import Convert, Plan, PlannedLayer
 from ..text import number, one_line, plural, ranges, size
+from .blendtext import is_blend, source_lines, value_lines, worth
 
 END_NAMES = {"embeddings": "emb", "final_norm": "norm", "lm_head": "head"}
 Kind = Literal["end", "layer", "slice"]
@@ -25,6 +26,7 @@ class Row:
         stop: one past its last layer.
         head: what leads the line: an index, or the end's name.
         label: provenance, in the stack.
+        value: the main parameter of a blend.
         text: the rest.
         letter: donor whose hue the label has.
         marker: `+`, `x`, `!` or blank, in the stack.
@@ -41,6 +43,7 @@ class Row:
     letter: str = ""
     marker: str = " "
     bracket: str = " "
+    value: str = ""
 
 
 def layer_text(attributes: dict[str, object] | None, numel: int, plain: bool) -> str:
@@ -103,7 +106,8 @@ def _stack_end(plan: Plan, role: str) -> Row:
     how = _HOW[end.how]
     numel = sum(tensor.numel for tensor in end.tensors)
     text = f"{number(numel):>7} {how}".rstrip() if numel else f"{'':7} {how}"
-    return Row("end", role, -1, -1, END_NAMES[role], letter or "-", text, letter)
+    label = "~".join(end.donors) or letter or "-"
+    return Row("end", role, -1, -1, END_NAMES[role], label, text, letter)
 
 
 def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iterator[Row]:
@@ -115,6 +119,8 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
         factors = {factor for _, factor in _scaled(layer)}
         if factors:
             text += " scaled " + ", ".join(f"{factor:g}" for factor in sorted(factors)[:3])
+        if is_blend(layer):
+            text += f" {one_line(layer.method)}"
         yield Row(
             "layer",
             "layer",
@@ -126,6 +132,7 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
             layer.sources[0][0],
             "!" if layer.index in flagged else marker,
             edges[layer.index],
+            worth(layer) if is_blend(layer) else "",
         )
 
 
@@ -147,29 +154,52 @@ def _brackets(slices: Sequence[int]) -> list[str]:
     return out
 
 
-def runs(plan: Plan) -> list[tuple[int, int, str, int]]:
-    """The stack as runs `(start, stop, letter, first layer there)` of neighbouring layers of one donor in one slice."""
-    found: list[tuple[int, int, str, int]] = []
+@dataclass(frozen=True)
+class Run:
+    """Output layers `[start, stop)` that are neighbouring layers of the same donors, in one slice.
+
+    `sources` are the letters with the first layer of each, without a base that is subtracted.
+    """
+
+    start: int
+    stop: int
+    sources: tuple[tuple[str, int], ...]
+
+    @property
+    def label(self) -> str:
+        """`B 8-15`, or `A 16-23~B 8-15` for a blend."""
+        count = self.stop - self.start
+        return "~".join(f"{letter} {first}-{first + count - 1}" if count > 1 else f"{letter} {first}"
+                        for letter, first in self.sources)  # fmt: skip
+
+
+def runs(plan: Plan) -> list[Run]:
+    """The stack as runs."""
+    found: list[Run] = []
     for layer in plan.layers:
-        letter, index = layer.sources[0]
+        sources = tuple(source for number, source in enumerate(layer.sources) if number != layer.base)
+        sources = sources or layer.sources
         if found:
-            start, stop, last, first = found[-1]
-            same = plan.layers[start].slice_index == layer.slice_index and len(layer.sources) == 1
-            if same and last == letter and first + (stop - start) == index:
-                found[-1] = (start, stop + 1, last, first)
+            last = found[-1]
+            before = plan.layers[last.start]
+            step = layer.index - last.start
+            goes_on = tuple((letter, first + step) for letter, first in last.sources) == sources
+            if goes_on and (before.slice_index, before.method) == (layer.slice_index, layer.method):
+                found[-1] = Run(last.start, last.stop + 1, last.sources)
                 continue
-        found.append((layer.index, layer.index + 1, letter, index))
+        found.append(Run(layer.index, layer.index + 1, sources))
     return found
 
 
 def _slice_rows(plan: Plan, flagged: set[int]) -> Iterator[Row]:
-    for start, stop, letter, first in runs(plan):
-        count = stop - start
-        source = f"{letter} {first}-{first + count - 1}" if count > 1 else f"{letter} {first}"
-        numel = sum(layer.numel for layer in plan.layers[start:stop])
+    for run in runs(plan):
+        start, stop = run.start, run.stop
+        layers = plan.layers[start:stop]
+        numel = sum(layer.numel for layer in layers)
         marker = "!" if flagged & set(range(start, stop)) else " "
-        text = f"{number(numel):>7}  {start}-{stop - 1}, {plural(count, 'layer')}"
-        yield Row("slice", "layer", start, stop, str(start), source, text, letter, marker, "─")
+        text = f"{number(numel):>7}  {start}-{stop - 1}, {plural(stop - start, 'layer')}"
+        text += f", {one_line(layers[0].method)}" if is_blend(layers[0]) else ""
+        yield Row("slice", "layer", start, stop, str(start), run.label, text, run.sources[0][0], marker, "─")
 
 
 def uses(plan: Plan, letter: str, depth: int) -> list[int]:
@@ -200,19 +230,12 @@ def layer_detail(
 ) -> tuple[str, list[str]]:
     """Title and lines that describe a row in full: provenance, attributes, tensors."""
     if in_stack and row.kind != "end":
-        layer = plan.layers[row.start]
-        donor = plan.donors.get(layer.sources[0][0])
-        title = f"layer {layer.index} = {layer.label}" + (f" of {one_line(donor.ref)}" if donor else "")
-        lines = [f"{number(layer.numel)} parameters, {size(layer.nbytes)}, {layer.method}"]
-        lines += _attribute_lines(dict(layer.attributes))
-        lines += _finding_lines(plan, layer.index)
-        lines += ["", *tensor_lines({tensor.place.suffix: tensor.entry for tensor in layer.tensors})]
-        lines += [f"{name} x {factor:g}" for name, factor in _scaled(layer)]
-        return title, lines
+        return _stack_detail(plan, plan.layers[row.start])
     if in_stack:
         end = plan.ends[row.role]
-        title = f"{row.role}: {end.donor or 'none'} ({end.how})"
-        return title, tensor_lines({tensor.name: tensor.entry for tensor in end.tensors})
+        title = f"{row.role}: {'~'.join(end.donors) or end.donor or 'none'} ({end.how})"
+        lines = list(value_lines(end.tensors, end.donors))
+        return title, [*lines, *([""] if lines else []), *tensor_lines({t.name: t.entry for t in end.tensors})]
     assert checkpoint is not None
     if row.kind == "end":
         return f"{row.role} of {letter}", tensor_lines(checkpoint.ends.get(row.role, {}))
@@ -225,6 +248,23 @@ def layer_detail(
     ]  # fmt: skip
 
 
+def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
+    """Title and lines about an output layer."""
+    donor = plan.donors.get(layer.sources[0][0])
+    title = f"layer {layer.index} = {layer.label}"
+    title += f" of {one_line(donor.ref)}" if donor and not is_blend(layer) else f" {worth(layer)}".rstrip()
+    lines = [f"{number(layer.numel)} parameters, {size(layer.nbytes)}, {one_line(layer.method)}"]
+    if is_blend(layer):
+        lines += source_lines(plan, layer)
+    lines += _finding_lines(plan, layer.index)
+    values = list(value_lines(layer.tensors, [letter for letter, _ in layer.sources])) if is_blend(layer) else []
+    lines += ["", *values] if values else []
+    lines += _attribute_lines(dict(layer.attributes))
+    lines += ["", *tensor_lines({tensor.place.suffix: tensor.entry for tensor in layer.tensors})]
+    lines += [f"{name} x {factor:g}" for name, factor in _scaled(layer)]
+    return title, lines
+
+
 def _attribute_lines(attributes: dict[str, object]) -> list[str]:
     return [", ".join(f"{name} {one_line(value)}" for name, value in attributes.items())] if attributes else []
 
@@ -234,9 +274,10 @@ def _finding_lines(plan: Plan, index: int) -> list[str]:
 
 
 def barcode(plan: Plan, width: int) -> list[tuple[str, int]]:
-    """The whole stack in `width` cells: a letter per cell and the first layer it stands for."""
+    """The whole stack in `width` cells: a letter per cell (small for a blend), and the first layer it stands for."""
     depth = len(plan.layers)
     if not depth or width < 1:
         return []
     per_cell = max(1, -(-depth // width))
-    return [(plan.layers[index].sources[0][0], index) for index in range(0, depth, per_cell)]
+    firsts = [plan.layers[index] for index in range(0, depth, per_cell)]
+    return [(layer.sources[0][0].lower() if is_blend(layer) else layer.sources[0][0], layer.index) for layer in firsts]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from ..checkpoint import Checkpoint
 from ..errors import InputError
@@ -16,11 +17,12 @@ from ..plan import Donors, Plan, resolve
 from ..plan.donors import located, rebased
 from ..plan.expansion import completed
 from ..recipe import grammar, stack
+from ..recipe.curves import Level, tracks
 from ..recipe.document import Document, fresh
 from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace
 from ..recipe.history import History
 from ..recipe.letters import letters
-from ..recipe.schema import End, Recipe
+from ..recipe.schema import End, Recipe, Slice
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,30 @@ class Restore(Edit):
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         """The restored recipe."""
         return self.recipe
+
+
+class _Cell(NamedTuple):
+    """An output layer: where it comes from, and all that the recipe says of it."""
+
+    sources: tuple[tuple[str, int], ...]
+    said: str
+
+
+def _said(recipe: Recipe, part: Slice) -> list[str]:
+    """Method, base and parameters of each layer of a slice, to compare with; wherever they are said."""
+    count = stack.length(part)
+    head = (part.merge_method or recipe.merge_method, part.base_model or recipe.base_model)
+    found: list[list[object]] = [[head] for _ in range(count)]
+    for source in part.sources:
+        levels = [Level("", table) for table in (source.parameters, part.parameters, recipe.parameters)]
+        for name in sorted({name for level in levels for name in level.parameters}):
+            try:
+                own = tracks(name, count, levels)
+            except ValueError:
+                own = ()
+            for index, line in enumerate(found):
+                line.append([name, *((track.filter, track.values[index]) for track in own)])
+    return [repr(line) for line in found]
 
 
 class Session:
@@ -91,24 +117,28 @@ class Session:
 
     @cached_property
     def markers(self) -> list[str]:
-        """A character per output layer: `+` not in the saved recipe, `x` a repeat of an earlier layer, or blank."""
-        saved = self._cells(self.document.recipe)
-        now = self._cells(self.recipe)
-        keys_saved, keys_now = [repr(c) for c in saved], [repr(c) for c in now]
+        """A character per output layer: `+` not in the saved recipe, `~` there with other parameters, `x` a repeat of
+        an earlier layer, or blank."""
+        saved, now = self._cells(self.document.recipe), self._cells(self.recipe)
+        keys_saved, keys_now = [repr(cell.sources) for cell in saved], [repr(cell.sources) for cell in now]
         matcher = difflib.SequenceMatcher(None, keys_saved, keys_now, autojunk=False)
-        kept = {b + k for _, b, count in matcher.get_matching_blocks() for k in range(count)}
+        kept = {b + k: a + k for a, b, count in matcher.get_matching_blocks() for k in range(count)}
         seen: set[str] = set()
         out = []
         for index, key in enumerate(keys_now):
-            out.append("+" if index not in kept else "x" if key in seen else " ")
+            there = saved[kept[index]] if index in kept else None
+            changed = there is not None and there.said != now[index].said
+            out.append("+" if there is None else "~" if changed else "x" if key in seen else " ")
             seen.add(key)
         return out
 
-    def _cells(self, recipe: Recipe) -> list[tuple[tuple[str, int], ...]]:
+    def _cells(self, recipe: Recipe) -> list[_Cell]:
         try:
-            return [cell.sources for cell in stack.cells(recipe.explicit(self.donors.depth))]
+            slices = recipe.explicit(self.donors.depth)
         except InputError:
             return []
+        said = [_said(recipe, part) for part in slices]
+        return [_Cell(cell.sources, said[cell.slice_index][cell.offset]) for cell in stack.cells(slices)]
 
     @property
     def dirty(self) -> bool:

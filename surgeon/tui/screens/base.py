@@ -48,6 +48,9 @@ class ActionScreen(Screen[int | None]):
                 self.leave_input()
             elif event.key in {"up", "down"}:
                 self.recall(-1 if event.key == "up" else 1)
+            elif event.is_printable and event.character:
+                # It was on its way to a pane when the line opened: over SSH keys arrive together.
+                self.focused.insert_text_at_cursor(event.character)
             return
         press = self.keys.feed(event.key)
         if press is not None:

@@ -97,8 +97,7 @@ class PlanScreen(ActionScreen):
         found.append(("config", plan.config_donor or "-"))
         for letter, donor in plan.donors.items():
             found.append((f"donor {letter}", one_line(donor.ref)))
-        for start, stop, letter, first in rows.runs(plan):
-            found.append((f"{start}-{stop - 1}", f"{letter} {first}-{first + stop - start - 1}"))
+        found += [(f"{run.start}-{run.stop - 1}", run.label) for run in rows.runs(plan)]
         return found
 
     def _tabs(self) -> None:

@@ -199,7 +199,7 @@ class SurgeryView(ActionScreen):
         """The whole stack in one row: a letter per layer, or per few."""
         cells = rows.barcode(self.session.plan, max(1, self.app.size.width - 2))
         self.query_one("#barcode", Line).show(
-            (" ", theme.PLAIN), *((letter[:1], theme.hue(letter)) for letter, _ in cells)
+            (" ", theme.PLAIN), *((letter[:1], theme.hue(letter.upper())) for letter, _ in cells)
         )
 
     def show_tabs(self) -> None:
@@ -288,7 +288,8 @@ class SurgeryView(ActionScreen):
         box = self.query_one("#line", Input)
         box.value = text
         box.cursor_position = len(text)
-        box.focus()
+        # At once: what is typed right behind is meant for the line, and over SSH arrives together with its key.
+        self.set_focus(box)
         self._recalled = len(self.past)
 
     def recall(self, step: int) -> None:
@@ -304,7 +305,7 @@ class SurgeryView(ActionScreen):
         """Close the line; the pane that was focused is so again."""
         self.query_one("#command").remove_class("-open")
         self.query_one("#status").remove_class("-hidden")
-        (self._before or self.stack).focus()
+        self.set_focus(self._before or self.stack)
 
     def attempt(self, text: str) -> None:
         """Do an edit given as a command line and say what came of it."""

@@ -23,6 +23,10 @@ HEAD_WIDTH = 6
 """Cells at the start of a line that cursor and selection change: two marks and the index."""
 
 
+MAX_LABEL = 24
+"""Cells of provenance and value in the stack; longer ones push the rest of their line aside."""
+
+
 class Pane(Widget, can_focus=True):
     """Rows under a one-line title; `cursor` and the selection are indices of rows."""
 
@@ -211,13 +215,30 @@ class DonorPane(Pane):
 class StackPane(Pane):
     """The model being built."""
 
+    label_width = 8
+
+    def show(self, rows: Sequence[Row], title: Sequence[Piece]) -> None:
+        """Replace the rows, with labels as wide as most need."""
+        widest = max((len(row.label) + len(row.value) + 1 for row in rows if row.value), default=8)
+        width = max(8, min(widest, MAX_LABEL))
+        if width != self.label_width:
+            self.label_width = width
+            self.refresh()
+        super().show(rows, title)
+
     def pieces_of(self, row: Row) -> list[Piece]:
-        """Slice bracket, marker, provenance, rest."""
+        """Slice bracket, marker, provenance, value, rest."""
         mark = {"+": theme.ADDED, "!": theme.SEVERITY["warning"]}.get(row.marker, theme.DIM)
         hue = theme.hue(row.letter) if row.letter else theme.PLAIN
+        parts: list[Piece] = [(f" {row.bracket}", theme.DIM), (row.marker, mark)]
+        if not row.value:
+            return [*parts, (f"{row.label:<{self.label_width}}", hue), (" " + row.text, theme.DIM)]
+        for number, source in enumerate(row.label.split("~")):
+            parts += [("~", theme.DIM)] if number else []
+            parts.append((source, theme.hue(source[:1])))
+        room = self.label_width - len(row.label) - 1
         return [
-            (f" {row.bracket}", theme.DIM),
-            (row.marker, mark),
-            (f"{row.label:<8}", hue),
+            *parts,
+            (f" {row.value:<{room}}" if room > 0 else f" {row.value}", theme.PLAIN),
             (" " + row.text, theme.DIM),
         ]
