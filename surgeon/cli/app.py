@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import SurgeonError
-from . import assemble, demo, doctor, edit, export, generate, inspect, methods, open_tui, plan, verify
+from . import assemble, bench, demo, doctor, edit, export, generate, inspect, methods, open_tui, plan, verify
 from .common import fail
 
 
@@ -66,6 +66,7 @@ app.command("export", help="Write a recipe as mergekit runs it.")(export.export)
 app.command("assemble", help="Write the model of a recipe to disk.")(assemble.assemble)
 app.command("verify", help="Hold a checkpoint against its config, its recipe and its donors.")(verify.verify)
 app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)
+app.command("bench", help="Measure surgeon here against cp and, where it is found, mergekit.")(bench.bench)
 app.command("doctor", help="What the terminal, tmux, SSH, torch and the disk can do here.")(doctor.doctor)
 
 

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from ..machine import cores, memory
 from ..text import one_line, plural, size
 from .doctor_checks import Check
 
@@ -158,32 +158,6 @@ def _memory() -> Check:
     return Check("memory", "ok", found)
 
 
-def memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int | None]:
-    """Bytes of memory in total and available, within the container's limit if there is one."""
-    total = available = None
-    try:
-        lines = dict(line.split(":", 1) for line in proc.read_text().splitlines() if ":" in line)
-        total, available = (int(lines[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    except (OSError, ValueError, KeyError, IndexError):
-        try:
-            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, AttributeError):
-            return None, None
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    if limit is not None and limit < total:
-        room = limit - (used or 0)
-        total, available = limit, room if available is None else min(available, room)
-    return total, available
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
 def _cpus() -> Check:
-    count: Any = os.cpu_count()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    count, usable = os.cpu_count(), cores()
     return Check("cpus", "ok", str(usable) if usable == count else f"{usable} of {count}")

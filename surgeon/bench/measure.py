@@ -1,0 +1,144 @@
+"""A whole process measured from outside: wall time, processor time, and the most memory it ever held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SurgeonError
+from ..machine import busy_seconds
+from ..text import one_line
+
+INTERVAL = 0.02
+"""Seconds between two looks at a process's memory."""
+
+_GRACE = 10.0
+"""Seconds that a process has to end before it is killed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run.
+
+    Attributes:
+        wall: seconds from before its start to after its end.
+        user, system: seconds of processor time, with the processes it waited for.
+        peak: bytes resident at most, of it and its children together; of files' pages those that it had mapped.
+        anonymous: bytes of that that are of no file.
+        others: cores that other processes and the host kept busy meanwhile, None where nothing says so.
+    """
+
+    wall: float
+    user: float
+    system: float
+    peak: int
+    anonymous: int
+    others: float | None
+
+
+def measure(command: Sequence[str]) -> Sample:
+    """Run a command to its end, its output thrown away.
+
+    Raises:
+        SurgeonError: it cannot be started, or fails; says what it wrote last.
+    """
+    with tempfile.TemporaryFile() as log:
+        busy, begun = busy_seconds(), time.perf_counter()
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
+        except OSError as error:
+            raise SurgeonError(f"cannot start {command[0]}: {error.strerror or error}") from error
+        watcher = _Watcher(child.pid)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            _end(child)
+            raise
+        finally:
+            wall = time.perf_counter() - begun
+            watcher.stop()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SurgeonError(f"{Path(command[0]).name} failed with {_reason(child.returncode)}", why=_last_line(log))
+    after, used = busy_seconds(), usage.ru_utime + usage.ru_stime
+    others = None if busy is None or after is None else max(0.0, (after - busy - used) / wall)
+    return Sample(wall, usage.ru_utime, usage.ru_stime, watcher.peak, watcher.anonymous, others)
+
+
+def _reason(code: int) -> str:
+    return f"code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _last_line(log: object) -> str:
+    log.seek(0)  # type: ignore[attr-defined]
+    lines = log.read()[-10_000:].decode("utf-8", "replace").strip().splitlines()  # type: ignore[attr-defined]
+    return one_line(lines[-1])[:300].rstrip(".") if lines else "it said nothing"
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a process with all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
+            return
+
+
+class _Watcher:
+    """A thread that looks at a process's memory again and again.
+
+    Attributes:
+        peak, anonymous: bytes, the largest seen.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.peak = self.anonymous = 0
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(INTERVAL):
+            found = [_held(pid) for pid in _family(self._pid)]
+            # The kernel's own mark of the highest is exact, but not of several processes at one time.
+            most = found[0][1] if len(found) == 1 else sum(now for now, _, _ in found)
+            self.peak = max(self.peak, most)
+            self.anonymous = max(self.anonymous, sum(own for _, _, own in found))
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and those below it."""
+    yield pid
+    with contextlib.suppress(OSError, ValueError):
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - a Path per thread costs the measured process time
+            with open(f"/proc/{pid}/task/{task}/children") as file:  # noqa: PTH123
+                children = [int(word) for word in file.read().split()]
+            for child in children:
+                yield from _family(child)
+
+
+def _held(pid: int) -> tuple[int, int, int]:
+    """Bytes resident now, at most so far, and anonymous now; zeros for a process that has ended."""
+    try:
+        with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+            table = dict(line.split(":", 1) for line in file)
+        now, most, own = (int(table[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM", "RssAnon"))
+    except (OSError, KeyError, ValueError):
+        return 0, 0, 0
+    return now, most, own

@@ -1,0 +1,59 @@
+"""A recipe per merge method, as surgeon and mergekit both read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..methods import Method
+from .donors import NAMES, Donors
+
+VALUES = {"weight": 0.5, "density": 0.5, "t": 0.3, "select_topk": 0.2}
+"""What parameters that cost time or must be given are set to; the others have their defaults."""
+
+_NEARBY = {"nearswap": {"t": 0.001}}
+
+
+def names(method: Method) -> tuple[str, ...]:
+    """The donors that a method reads: two, or two fine-tunes and their base."""
+    _, most = method.donors
+    if method.name == "passthrough" or method.base in ("none", "member", "start"):
+        return NAMES[:2]
+    if method.base == "optional":
+        return NAMES[1:]
+    return NAMES if most is None or most > 1 else NAMES[:2]
+
+
+def recipe(method: Method, donors: Donors) -> str:
+    """The recipe as JSON, which is YAML: half of the layers from one donor for passthrough, else all layers merged."""
+    paths = {name: str(donors.path(name).resolve()) for name in NAMES}
+    if method.name == "passthrough":
+        half, depth = donors.shape.layers // 2, donors.shape.layers
+        ranges = ((NAMES[0], [0, half]), (NAMES[1], [half, depth]))
+        slices = [{"sources": [{"model": paths[name], "layer_range": span}]} for name, span in ranges]
+        return json.dumps({"merge_method": "passthrough", "slices": slices, "dtype": "bfloat16"}, indent=2)
+    values = VALUES | _NEARBY.get(method.name, {})
+    chosen = {name: values[name] for name in method.parameters if name in values}
+    each = {name: value for name, value in chosen.items() if method.parameters[name].each}
+    listed = [name for name in names(method) if name != NAMES[0] or not method.subtracts]
+    document: dict[str, Any] = {
+        "merge_method": method.name,
+        "models": [{"model": paths[name], "parameters": each} if each else {"model": paths[name]} for name in listed],
+        "dtype": "bfloat16",
+    }
+    if method.base in ("start", "required"):
+        document["base_model"] = paths[NAMES[0]]
+    if one := {name: value for name, value in chosen.items() if name not in each}:
+        document["parameters"] = one
+    return json.dumps(document, indent=2)
+
+
+def bytes_read(method: Method, donors: Donors) -> int:
+    """Bytes of donors that a merge reads, each once."""
+    return donors.shape.nbytes * (1 if method.name == "passthrough" else len(names(method)))
+
+
+def files_read(method: Method, donors: Donors) -> list[Path]:
+    """The files that they lie in."""
+    return [path for name in names(method) for path in donors.files(name)]
