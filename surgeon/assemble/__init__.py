@@ -3,6 +3,7 @@
 Workers write one file each; nothing has its final name before everything is written and looked at.
 """
 
-from .engine import Cancelled, Result, assemble
+from .engine import Result, assemble
+from .tracker import Cancelled
 
 __all__ = ["Cancelled", "Result", "assemble"]

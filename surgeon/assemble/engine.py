@@ -19,9 +19,9 @@ from . import companions, destination, verify
 from .compute import Arithmetic, one_thread
 from .layout import Layout, lay_out
 from .loadback import LoadBack, expectation, summary
-from .modelsurvey import Cancelled, surveyed
+from .modelsurvey import surveyed
 from .shard import write_shard
-from .tracker import INTERVAL, Event, OnEvent, Reporter, Tracker, places
+from .tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
 
 Cancel = Callable[[], bool] | threading.Event | None
 

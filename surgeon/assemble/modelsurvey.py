@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import SurgeonError
 from ..methods.modelwide import ModelTrim
 from ..plan.types import Blend, Plan, PlannedTensor
 from .compute import Arithmetic, Computer
 from .copy import Sources
 from .readers import kernel_of
-
-
-class Cancelled(SurgeonError):
-    """The user stopped it; nothing was written (exit code 130, as for any program ended by Ctrl-C)."""
-
-    exit_code = 130
-
-    def __init__(self) -> None:
-        super().__init__("cancelled; nothing was written")
+from .tracker import Cancelled
 
 
 def surveyed(plan: Plan, how: Arithmetic, cancelled: Callable[[], bool] = lambda: False) -> Arithmetic:

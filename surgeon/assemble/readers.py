@@ -90,7 +90,8 @@ def raw(tensor: torch.Tensor) -> memoryview:
     """The bytes of a flat CPU tensor, to be written to."""
     import torch
 
-    return memoryview(tensor.view(torch.uint8).numpy())
+    data: memoryview = tensor.view(torch.uint8).numpy().data
+    return data
 
 
 def torch_empty(count: int, dtype: torch.dtype, *, pinned: bool = False) -> torch.Tensor:
@@ -106,7 +107,8 @@ class Inputs:
     def __init__(
         self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int, device: torch.device
     ) -> None:
-        self.count, self.base, self.seeds = len(readers), blend.base, blend.seeds
+        self.count, self.base = len(readers), blend.base
+        self.seeds: Sequence[int] = blend.seeds
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
         self.device = device

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..errors import SurgeonError
 from ..plan.types import Plan
 
 Event = dict[str, Any]
@@ -20,6 +21,15 @@ INTERVAL = 0.25
 
 WINDOW = 10.0
 """Seconds that the rate is the mean of."""
+
+
+class Cancelled(SurgeonError):
+    """The user stopped it; nothing was written (exit code 130, as for any program ended by Ctrl-C)."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("cancelled; nothing was written")
 
 
 class Halted(Exception):

@@ -172,12 +172,12 @@ def parse(text: str, path: Path | None = None) -> Document:
     where = str(path) if path else "the recipe"
     try:
         trees = build(_unix(text))
-        parts = [(tree, _data(tree)) for tree in trees] or [(None, {})]
+        parts: list[tuple[Node | None, dict[str, Any]]] = [(tree, _data(tree)) for tree in trees]
     except TextError as error:
         place = f"{where}, line {error.line}" if error.line else where
         remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
         raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
-    found = [_one(tree, data, text, path, where) for tree, data in parts]
+    found = [_one(tree, data, text, path, where) for tree, data in parts or [(None, {})]]
     last = _last(found, where)
     return replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
 
