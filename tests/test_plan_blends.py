@@ -274,3 +274,22 @@ def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     finding = found(plan, "blend-shapes")
     assert "[12, 8] in A, [5, 8] in B" in finding.why
     assert finding.layers == (2,)
+
+
+def test_tensors_of_whole_numbers_are_copied_from_the_base(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = donors(tmp_path)
+    for number, name in enumerate(("base", "a", "b")):
+        path = folder / name / "model.safetensors"
+        tensors = load_file(path)
+        tensors |= {f"model.layers.{index}.self_attn.steps": torch.tensor([number, 7]) for index in range(4)}
+        save_file(tensors, path)
+    text = (
+        "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
+    )
+    plan = plan_of(folder, text)
+    assert plan.ok, [finding.sentence() for finding in plan.errors]
+    assert merged(plan)["model.layers.1.self_attn.steps"].tolist() == [0, 7]
+    assert found(plan, "buffers-copied").layers == (0, 1, 2, 3)

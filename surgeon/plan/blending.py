@@ -31,7 +31,7 @@ class Chosen:
 class Chooser:
     """Looks parameters up, and remembers what was wrong with them, by layer."""
 
-    problems: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
+    problems: dict[tuple[str, int], tuple[str, str, list[int]]] = field(default_factory=dict)
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
     def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
@@ -88,14 +88,13 @@ class Chooser:
 
     def _note(self, what: str, why: str, part: Part, layer: int) -> None:
         # One finding per slice and parameter is enough: the first tensor's reason stands for all.
-        key = next((key for key in self.problems if key[0] == what and key[2] == part.number), (what, why, part.number))
-        self.problems.setdefault(key, []).append(layer)
+        self.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
 
     def findings(self, document: Document) -> Iterator[Finding]:
         """What was wrong with parameters."""
-        for (what, why, number), layers in self.problems.items():
+        for (what, number), (why, method, layers) in self.problems.items():
             here = tuple(dict.fromkeys(layer for layer in layers if layer >= 0))
-            remedy = "see `surgeon methods` for what it takes"
+            remedy = f"see `surgeon methods {one_line(method)}` for what it takes"
             line = document.line("slices", number) or document.line("parameters") or document.line("models")
             yield Finding("error", "parameter", what, why, remedy, here, line)
 

@@ -161,9 +161,9 @@ def _edges(document: Document, depth: int) -> Iterator[Finding]:
         yield Finding(
             "error",
             "edges",
-            f"first_layers and last_layers together have {sum(edge.count for _, edge in edges)} layers",
+            f"{' and '.join(key for key, _ in edges)} ask for {plural(sum(edge.count for _, edge in edges), 'layer')}",
             f"the stack has {plural(depth, 'layer')}",
-            "give them smaller counts",
+            "give a smaller count",
             line=document.line(edges[0][0]),
         )
     for key, edge in edges:
