@@ -110,7 +110,7 @@ def multislerp(base: torch.Tensor | None, others: Tensors, *, one: Any, weights:
         weights = [weight / whole for weight in weights]
     units = [vector / (norm(vector) + eps) if norm(vector) + eps else vector for vector in vectors]
     mean = added([weight * unit for weight, unit in zip(weights, units, strict=True)])
-    if norm(mean) < max(eps, 1e-300):
+    if norm(mean) < max(eps, 1e-6):
         found = added([weight * vector for weight, vector in zip(weights, vectors, strict=True)])
     else:
         mean = mean / norm(mean)
@@ -136,7 +136,7 @@ def karcher(tensors: Tensors, *, one: Any, each: Any) -> torch.Tensor:
             angle = math.acos(cosine)
             if angle >= tol and math.pi - angle > 1e-7:
                 step = step + angle / math.sin(angle) * (unit - cosine * mean) / len(valid)
-        if norm(step) < max(tol, 1e-15):
+        if norm(step) < tol:
             break
         mean = mean * math.cos(norm(step)) + step * (math.sin(norm(step)) / norm(step))
         mean = mean / norm(mean)
@@ -250,13 +250,14 @@ for _suffix, _elect in (("_ties", True), ("", False)):
 def sce(base: torch.Tensor, deltas: Tensors, *, one: Any, each: Any, seeds: Any) -> torch.Tensor:
     if one["select_topk"] < 1:
         single = [delta.float() for delta in deltas]
-        mean = single[0] / len(single)
-        for delta in single[1:]:
-            mean = torch.add(mean, delta, alpha=1 / len(single))
-        variance = torch.zeros_like(mean)
-        for delta in single:
-            variance = torch.addcmul(variance, delta - mean, delta - mean)
-        variance = variance / len(single)
+        if len(single) == 2:
+            variance = ((single[0] - single[1]) / 2) ** 2
+        else:
+            mean = added(single) / len(single)
+            variance = torch.zeros_like(mean)
+            for delta in single:
+                variance = torch.addcmul(variance, delta - mean, delta - mean)
+            variance = variance / len(single)
         taken = largest(variance, int(one["select_topk"] * int((variance != 0).sum())))
         deltas = [delta * taken for delta in deltas]
     majority = torch.where(added(deltas) >= 0, 1.0, -1.0)

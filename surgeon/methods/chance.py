@@ -78,18 +78,28 @@ class Ranked(Mask):
         return self.densities[donor] >= 1
 
     def apply(self, donor: int, start: int, delta: torch.Tensor) -> None:
-        import numpy as np
-
         if self.densities[donor] <= 0:
             delta.zero_()
             return
-        by_rank = self._limits[donor]
-        rows = delta.view(-1, len(by_rank))
-        drawn = self._lanes[donor].read(start, delta.numel()).reshape(rows.shape)
-        stays = drawn < by_rank
-        factors = np.where(stays, np.float32(LANES) / by_rank, np.float32(0)) if self.divide else stays.view("u1")
-        ranked = _on(factors, delta)
-        rows.mul_(ranked.new_empty(ranked.shape).scatter_(1, _ascending(rows), ranked))
+        rows = delta.view(-1, len(self._limits[donor]))
+        stays, order = self._stays(donor, start, rows), _ascending(rows)
+        rows.mul_(stays.new_empty(stays.shape).scatter_(1, order, stays))
+        if self.divide:
+            factors = _on(LANES / self._limits[donor], delta).expand(rows.shape)
+            rows.mul_(factors.new_empty(rows.shape).scatter_(1, order, factors))
+
+    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+        rows = magnitudes.view(-1, len(self._limits[donor]))
+        if self.densities[donor] <= 0:
+            return magnitudes.zero_()
+        # Which stays is a matter of rank alone: without their places, magnitudes are sorted much faster.
+        ordered = _sorted(rows)
+        return ordered.mul_(self._stays(donor, start, rows)).view(-1)
+
+    def _stays(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
+        """(n, m) of 1 and 0 by rank: whether that element of a row stays."""
+        drawn = self._lanes[donor].read(start, rows.numel()).reshape(rows.shape)
+        return _on((drawn < self._limits[donor]).view("u1"), rows)
 
 
 def limits(density: float) -> int:
@@ -136,17 +146,25 @@ def _on(values: Any, like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(values).to(like.device).to(like.dtype)
 
 
+def _sorted(rows: torch.Tensor) -> torch.Tensor:
+    """(n, m) magnitudes, each row from the smallest to the largest."""
+    import numpy as np
+    import torch
+
+    if rows.device.type != "cpu":
+        return torch.sort(rows, dim=1).values
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+
+
 def _ascending(rows: torch.Tensor) -> torch.Tensor:
     """(n, m) int64 indices that sort each of n rows by magnitude, equal ones by index."""
-    import numpy as np
     import torch
 
     keys = select.keys(rows.reshape(-1)).view(rows.shape)
     if keys.device.type != "cpu":
         return torch.sort(keys, dim=1, stable=True).indices
-    # Many times faster than a stable argsort: sorts whole numbers that hold magnitude and index.
-    packed = np.empty((*keys.shape, 2), np.uint32)
-    packed[..., 1], packed[..., 0] = keys.numpy(), np.arange(keys.shape[1], dtype=np.uint32)
-    whole = packed.view("<u8")[..., 0]
-    whole.sort(axis=1)
-    return torch.from_numpy((whole & np.uint64(0xFFFFFFFF)).astype(np.int64))
+    # Many times faster than a stable argsort: sorts numbers whose upper half is the key and whose lower the index. As
+    # patterns of float64 they have the same order, and NumPy sorts those the fastest.
+    packed = keys.clamp_max_(0x7F800000).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(keys.shape[1]))
+    packed.view(torch.float64).numpy().sort(axis=1)
+    return packed.bitwise_and_(0xFFFFFFFF)

@@ -43,6 +43,11 @@ class Mask:
         """Sets to 0 in place what goes of a chunk of the donor's task vector."""
         raise NotImplementedError
 
+    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+        """Of the magnitudes of a task vector's chunk those that stay, in any order within a row; overwrites them."""
+        self.apply(donor, start, magnitudes)
+        return magnitudes
+
 
 @dataclass
 class Consensus(Kernel):
@@ -92,8 +97,7 @@ class Consensus(Kernel):
         for start, deltas in differences(inputs, [inputs.others[donor] for donor in which]):
             for donor, delta, whole, left in zip(which, deltas, before, after, strict=True):
                 whole.add(delta.abs_())
-                self.mask.apply(donor, start, delta)
-                left.add(delta)
+                left.add(self.mask.left(donor, start, delta))
         for donor, whole, left in zip(which, before, after, strict=True):
             if min(whole.value, left.value) >= 1e-7:
                 self._factors[donor] *= whole.value / left.value
@@ -105,17 +109,25 @@ class Consensus(Kernel):
             if not self.mask.whole(donor):
                 self.mask.apply(donor, start, deltas[donor])
         if self.elect:
-            for donor in active:
-                if self._factors[donor] != 1:
-                    deltas[donor].mul_(self._factors[donor])
-            weights = [self.weights[donor] for donor in active] if self.normalize else None
-            found = elected([deltas[donor] for donor in active], weights)
-            return base if found is None else base.add_(found, alpha=self.scale)
+            factors, weights, scale = self._shares(active)
+            for donor, factor in zip(active, factors, strict=True):
+                if factor != 1:
+                    deltas[donor].mul_(factor)
+            found = elected([deltas[donor] for donor in active], weights if self.normalize else None)
+            return base if found is None else base.add_(found, alpha=scale)
         whole = sum(self.weights)
         scale = self.scale / whole if self.normalize and abs(whole) >= 1e-8 else self.scale
         for donor in active:
             base.add_(deltas[donor], alpha=self._factors[donor] * scale)
         return base
+
+    def _shares(self, active: Sequence[int]) -> tuple[list[float], list[float], float]:
+        """Factors and weights of donors and the factor on all; simpler ones that give the same, if all are the same."""
+        factors, weights = ([table[donor] for donor in active] for table in (self._factors, self.weights))
+        if len({*factors, *weights}) == 1 and weights[0] > 0:
+            ones = [1.0] * len(active)
+            return ones, ones, self.scale if self.normalize else self.scale * weights[0]
+        return factors, weights, self.scale
 
 
 def elected(
@@ -153,9 +165,14 @@ def elected(
 
 def total(terms: Sequence[torch.Tensor], factors: Sequence[float] | None = None) -> torch.Tensor:
     """The sum of the terms (each times its factor), in a tensor of its own."""
-    out = terms[0].clone() if factors is None else terms[0] * factors[0]
-    for number, term in enumerate(terms[1:], 1):
-        out.add_(term, alpha=1 if factors is None else factors[number])
+    if factors is None:
+        out = terms[0] + terms[1] if len(terms) > 1 else terms[0].clone()
+        for term in terms[2:]:
+            out.add_(term)
+        return out
+    out = terms[0] * factors[0]
+    for term, factor in zip(terms[1:], factors[1:], strict=True):
+        out.add_(term, alpha=factor)
     return out
 
 
@@ -164,7 +181,9 @@ def _agreeing(terms: Sequence[torch.Tensor], weights: Sequence[float], floor: fl
     import torch
 
     if floor is not None or min(weights) > 0:
-        divisor = terms[0].sign_().mul_(weights[0])
+        divisor = terms[0].sign_()
+        if weights[0] != 1:
+            divisor.mul_(weights[0])
         for term, weight in zip(terms[1:], weights[1:], strict=True):
             divisor.add_(term.sign_(), alpha=weight)
         # Where nothing agrees there is nothing to divide.

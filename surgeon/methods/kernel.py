@@ -133,13 +133,12 @@ class Sum:
 
     def add(self, values: torch.Tensor) -> None:
         """Adds (n,) numbers, of which the first begins a span."""
-        import numpy as np
         import torch
 
         whole = values.numel() // self._span * self._span
-        parts = [values[:whole].view(-1, self._span), values[None, whole:]]
-        sums = torch.cat([part.sum(1, dtype=torch.float64) for part in parts if part.numel()])
-        self.value = float(np.cumsum([self.value, *sums.tolist()])[-1])
+        for part in (values[:whole].view(-1, self._span), values[None, whole:]):
+            for value in part.sum(1, dtype=torch.float64).tolist() if part.numel() else ():
+                self.value += value
 
 
 Coefficients = Callable[["torch.Tensor"], "torch.Tensor"]

@@ -77,11 +77,12 @@ class Keyed(Protocol):
         ...
 
 
-def keys(values: torch.Tensor) -> torch.Tensor:
-    """(n,) int32 keys of (n,) float32 or float64 values."""
+def keys(values: torch.Tensor, *, spent: bool = False) -> torch.Tensor:
+    """(n,) int32 keys of (n,) float32 or float64 values; with `spent`, values may be overwritten."""
     import torch
 
-    return values.to(torch.float32).view(torch.int32) & (TOP - 1)
+    patterns = values.to(torch.float32).view(torch.int32)
+    return patterns.bitwise_and_(TOP - 1) if spent else patterns & (TOP - 1)
 
 
 def magnitude(key: int) -> float:
@@ -163,6 +164,7 @@ class Search:
     _kept: list[tuple[int, int, Any]] = field(default_factory=list)
     _waiting: int = 0
     _few: bool = True
+    _room: Any = None
 
     @property
     def _whole(self) -> bool:
@@ -185,7 +187,7 @@ class Search:
         if self._whole:
             self._count(torch.bincount(found >> COARSE, minlength=self._size).cpu().numpy())
             return
-        above, inside = _between(found, self.low, self.high)
+        above, inside = self._between(found)
         self._above += above
         self._kept.append((start, found.numel(), inside))
         self._waiting += len(inside)
@@ -271,19 +273,23 @@ class Search:
         else:
             self._bins += bins
 
+    def _between(self, found: torch.Tensor) -> tuple[int, Any]:
+        """How many keys are at or above `high`, and by how much those in [low, high) exceed `low` (uint32)."""
+        import numpy as np
+        import torch
 
-def _between(found: torch.Tensor, low: int, high: int) -> tuple[int, Any]:
-    """How many keys are at or above `high`, and by how much those in [low, high) exceed `low` (uint32)."""
-    import numpy as np
-    import torch
-
-    if found.device.type != "cpu":
-        inside = (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
-        return int(torch.count_nonzero(found >= high)) if high < TOP else 0, inside
-    patterns = found.numpy().view(np.uint32)
-    above = int(np.count_nonzero(patterns >= np.uint32(high))) if high < TOP else 0
-    patterns = np.subtract(patterns, np.uint32(low))
-    return above, patterns[np.flatnonzero(patterns < np.uint32(high - low))]
+        low, high = self.low, self.high
+        if found.device.type != "cpu":
+            inside = (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
+            return int(torch.count_nonzero(found >= high)) if high < TOP else 0, inside
+        patterns = found.numpy().view(np.uint32)
+        # In memory that is used again: fresh pages would cost more than the arithmetic.
+        if self._room is None or len(self._room[0]) < len(patterns):
+            self._room = np.empty(len(patterns), np.uint32), np.empty(len(patterns), np.bool_)
+        offsets, flags = (room[: len(patterns)] for room in self._room)
+        above = int(np.count_nonzero(np.greater_equal(patterns, np.uint32(high), out=flags))) if high < TOP else 0
+        np.subtract(patterns, np.uint32(low), out=offsets)
+        return above, offsets[np.flatnonzero(np.less(offsets, np.uint32(high - low), out=flags))]
 
 
 def find(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:

@@ -29,12 +29,12 @@ class Deltas:
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
         """Keys of these donors' task vectors; donors are counted without the base."""
         for start, chunks in self.inputs.chunks(self._with_base(which)):
-            yield start, [select.keys(delta) for delta in subtract(chunks, 0)]
+            yield start, [select.keys(delta, spent=True) for delta in subtract(chunks, 0)]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
         """The same of some elements."""
         chunks = self.inputs.read(start, count, self._with_base(which))
-        return [select.keys(delta) for delta in subtract(chunks, 0)]
+        return [select.keys(delta, spent=True) for delta in subtract(chunks, 0)]
 
     def _with_base(self, which: Sequence[int]) -> list[int]:
         return [self._base, *(self.inputs.others[donor] for donor in which)]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 NEARLY_PARALLEL = 0.9995
 """Cosine beyond which slerp interpolates linearly, as mergekit does."""
 
+NO_DIRECTION = 1e-6
+"""A mean of unit vectors that is no longer has no direction: it is what rounding left of vectors that cancel out."""
+
 
 def lengths(gram: torch.Tensor) -> torch.Tensor:
     """(n, k) lengths of k vectors from their (n, k, k) inner products."""
@@ -109,7 +112,7 @@ def _on_sphere(gram: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Te
     # Vectors are written by their coefficients of the unit vectors, whose inner products are now `gram`.
     mean = weight.clone()
     length = float(mean @ gram @ mean)
-    if length <= 0 or math.sqrt(length) < eps:
+    if length <= 0 or math.sqrt(length) < max(eps, NO_DIRECTION):
         return weight
     mean /= math.sqrt(length)
     along = gram @ mean
@@ -155,6 +158,7 @@ def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
     def norm(vector: torch.Tensor) -> float:
         return math.sqrt(max(0.0, float(vector @ gram @ vector)))
 
+    tol = max(tol, NO_DIRECTION)
     mean = share / length if (length := norm(share)) >= tol else torch.zeros_like(share).scatter(0, valid.argmax(), 1.0)
     for _ in range(max_iter):
         cosine = (gram @ mean).clamp(-1, 1)
@@ -162,7 +166,7 @@ def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
         pull = share * angle / torch.sin(angle)
         pull = pull.where((angle >= tol) & (math.pi - angle > 1e-7), 0.0)
         step = pull - (pull @ cosine) * mean
-        if (length := norm(step)) < max(tol, 1e-15):
+        if (length := norm(step)) < tol:
             break
         mean = mean * math.cos(length) + step * (math.sin(length) / length)
         mean = mean / norm(mean)

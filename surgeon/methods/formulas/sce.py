@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .. import select
-from ..consensus import elected
+from ..consensus import elected, total
 from ..kernel import Inputs, Kernel, Sum, differences, subtract
 from ..registry import method, one
 from .linear import WITHOUT_EFFECT
@@ -25,9 +25,9 @@ def variance(values: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
     single = [value.to(torch.float32) for value in values]
-    mean = single[0] / len(single)
-    for value in single[1:]:
-        mean.add_(value, alpha=1 / len(single))
+    if len(single) == 2:
+        return (single[0] - single[1]).mul_(0.5).square_()
+    mean = total(single).div_(len(single))
     out = torch.zeros_like(mean)
     for value in single:
         apart = value - mean
@@ -48,11 +48,11 @@ class Variances:
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
         """The one sequence there is."""
         for start, deltas in differences(self.inputs, self.inputs.others):
-            yield start, [select.keys(variance(deltas))]
+            yield start, [select.keys(variance(deltas), spent=True)]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
         """The same of some elements."""
-        return [select.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)))]
+        return [select.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)), spent=True)]
 
 
 @dataclass
@@ -75,24 +75,25 @@ class Selected(Kernel):
             self._cut = select.cuts(Variances(inputs), [[select.Share(self.share)]])[0][0]
         squares = [Sum() for _ in inputs.others]
         for start, deltas in differences(inputs, inputs.others):
-            for square, delta in zip(squares, self._selected(start, deltas), strict=True):
-                square.add(delta.double().square_())
+            taken = self._taken(start, deltas)
+            for square, delta in zip(squares, deltas, strict=True):
+                square.add((delta if taken is None else delta.mul_(taken)).double().square_())
         means = [square.value / max(inputs.numel, 1) for square in squares]
         whole = sum(means)
         self._weights = [mean / whole if whole >= LEAST else 1 / len(means) for mean in means]
 
-    def _selected(self, start: int, deltas: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The task vectors, 0 in place where the variance is not among the largest."""
-        if self._cut is not None:
-            taken = select.keep(variance(deltas), start, self._cut).sign_()
-            for delta in deltas:
-                delta.mul_(taken)
-        return deltas
+    def _taken(self, start: int, deltas: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """(n,) 1 where the variance is among the largest, else 0; None where all are taken."""
+        if self._cut is None:
+            return None
+        return select.keep(variance(deltas), start, self._cut).sign_().to(deltas[0].dtype)
 
     def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
-        base, deltas = chunks[self._base], self._selected(start, subtract(chunks, self._base))
+        base, deltas = chunks[self._base], subtract(chunks, self._base)
+        taken = self._taken(start, deltas)
         found = elected(deltas, self._weights, self._weights, floor=LEAST)
-        return base if found is None else base.add_(found)
+        assert found is not None, "there is a donor"
+        return base.add_(found) if taken is None else base.addcmul_(found, taken)
 
 
 @method(donors=(1, None), base="required", source="Wan et al. 2024, FuseChat (SCE), arXiv 2408.07990")
