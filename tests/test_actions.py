@@ -7,13 +7,18 @@ import pytest
 from surgeon.recipe.edits import EDITS
 from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen
 from surgeon.tui.keys import Keys
+from surgeon.tui.screens.blend import BlendScreen
+from surgeon.tui.screens.curves import CurveScreen
 from surgeon.tui.screens.dialogs import COMMANDS
 from surgeon.tui.screens.plan import PlanScreen
 from surgeon.tui.screens.run import RunScreen
 from surgeon.tui.screens.surgery import Surgery
 from surgeon.tui.screens.try_it import TryScreen
 
-SCREENS = {"surgery": Surgery, "plan": PlanScreen, "run": RunScreen, "try": TryScreen}
+SCREENS = {
+    "surgery": Surgery, "plan": PlanScreen, "run": RunScreen, "try": TryScreen, "blend": BlendScreen,
+    "curves": CurveScreen,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCREENS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ScreenName = Literal["surgery", "plan", "run", "try", "any"]
+ScreenName = Literal["surgery", "plan", "run", "try", "blend", "curves", "any"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,48 @@ ACTIONS: tuple[Action, ...] = (
     Action("half_down", ("ctrl+d", "pagedown"), "^d", "scroll down", screen="try", group="try"),
     Action("half_up", ("ctrl+u", "pageup"), "^u", "scroll up", screen="try", group="try"),
     Action("back", ("escape", "q"), "esc", "back", "back", screen="try", group="try"),
+    # Blend
+    Action("down", ("j", "down"), "j down", "next method", screen="blend", group="blend"),
+    Action("up", ("k", "up"), "k up", "previous method", screen="blend", group="blend"),
+    Action("half_down", ("ctrl+d", "pagedown"), "^d", "half a page down", screen="blend", group="blend"),
+    Action("half_up", ("ctrl+u", "pageup"), "^u", "half a page up", screen="blend", group="blend"),
+    Action("next_donor", ("right_square_bracket",), "]", "another donor", "donor", screen="blend", group="blend"),
+    Action("previous_donor", ("left_square_bracket",), "[", "the donor before", screen="blend", group="blend"),
+    Action("donors", ("d",), "d", "type donors' layers: B:8-15 C:8-15", "type donors", screen="blend", group="blend"),
+    Action("base", ("b",), "b", "another base", "base", screen="blend", group="blend"),
+    Action("apply", ("enter",), "enter", "go on to the curves, if any", "go on", screen="blend", group="blend"),
+    Action("back", ("escape", "q"), "esc", "leave it as it was", "back", screen="blend", group="blend"),
+    # Curves
+    Action("apply", ("enter",), "enter", "make it so: one edit", "apply", screen="curves", group="curves"),
+    Action("cancel", ("escape",), "esc", "clear the selection, or leave", "leave", screen="curves", group="curves"),
+    Action("next_track", ("tab",), "tab", "next track", "track", screen="curves", group="move"),
+    Action("right", ("l", "right"), "l right", "n layers to the right", screen="curves", group="move"),
+    Action("left", ("h", "left"), "h left", "n layers to the left", screen="curves", group="move"),
+    Action("first", ("g g", "home"), "gg", "first layer", screen="curves", group="move"),
+    Action("last", ("G", "end"), "G", "last layer; 8G goes to layer 8", screen="curves", group="move"),
+    Action("previous_track", ("shift+tab",), "S-tab", "previous track", screen="curves", group="move"),
+    Action("select", ("v",), "v", "start or end a selection", "select", screen="curves", group="select"),
+    Action("select_all", ("V",), "V", "select every layer", screen="curves", group="select"),
+    Action("extend_right", ("shift+right", "L"), "S-right", "select to the right", screen="curves", group="select"),
+    Action("extend_left", ("shift+left", "H"), "S-left", "select to the left", screen="curves", group="select"),
+    Action("raise", ("k", "up", "plus"), "k + up", "0.05 up, or the next word", "up", screen="curves", group="values"),
+    Action("lower", ("j", "down", "minus"), "j - down", "0.05 down", "down", screen="curves", group="values"),
+    Action("raise_fine", ("greater_than_sign", "K"), "> K", "0.01 up", screen="curves", group="values"),
+    Action("lower_fine", ("less_than_sign", "J"), "< J", "0.01 down", screen="curves", group="values"),
+    Action("set_value", ("equals_sign",), "=", "type a value or a gradient", "type", screen="curves", group="values"),
+    Action("preset", ("m",), "m", "presets: flat, ramps, V, gradient slerp", "preset", screen="curves", group="values"),
+    Action("ramp", ("r",), "r", "a straight line between the selection's ends", screen="curves", group="values"),
+    Action("smooth", ("s",), "s", "smooth; 3s over more layers", screen="curves", group="values"),
+    Action("mirror", ("tilde",), "~", "mirror", screen="curves", group="values"),
+    Action("add", ("a",), "a", "add a number", screen="curves", group="values"),
+    Action("scale", ("asterisk",), "*", "multiply", screen="curves", group="values"),
+    Action("taper", ("t",), "t", "lead 2 (or n) layers at both ends in from a value", screen="curves", group="values"),
+    Action("yank", ("y",), "y", "yank the curve", screen="curves", group="values"),
+    Action("paste", ("p",), "p", "put a yanked curve there, stretched", screen="curves", group="values"),
+    Action("filter", ("f",), "f", "a track for tensors of a name", "filter", screen="curves", group="tracks"),
+    Action("remove", ("x",), "x", "take the track of a filter out", screen="curves", group="tracks"),
+    Action("undo", ("u",), "u", "undo", "undo", screen="curves", group="values"),
+    Action("redo", ("ctrl+r",), "^r", "redo", screen="curves", group="values"),
 )  # fmt: skip
 
 

@@ -89,6 +89,7 @@ class Session:
         self.refs = list(dict.fromkeys([*self.document.recipe.model_refs(), *refs]))
         self.donors = Donors(self.document.roots, self.refs)
         self.register: Yank | None = None
+        self.curve: tuple[float, ...] = ()
 
     @property
     def recipe(self) -> Recipe:

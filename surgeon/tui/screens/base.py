@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.screen import Screen
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
-class ActionScreen(Screen[int | None]):
+class ActionScreen(Screen[Any]):
     """A screen whose keys are actions: `do_<name>(count)`."""
 
     kind: ClassVar[ScreenName]

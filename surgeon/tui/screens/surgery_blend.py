@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ...errors import InputError
 from ...recipe import stack
 from ...recipe.blendtext import span
+from ...recipe.edits import Blend, Edit
 from .surgery_edit import Editing
 
 
@@ -15,16 +17,65 @@ class Blending(Editing):
         return stack.cells(self.session.recipe.explicit(self.session.donors.depth))[start].sources
 
     def do_blend(self, count: int | None) -> None:
-        """The selection blended with another donor."""
+        """The selection blended: donors, method and base are chosen, then its curves drawn."""
         found = self._span(count, "blend")
-        if found:
-            self.open_line(":", f"blend {span(*found)} ")
+        if found is None:
+            return
+        from .blend import BlendScreen, Choice
+
+        try:
+            choice = Choice(self.session, *found)
+        except InputError as error:
+            self.refuse(error)
+            return
+        self.app.push_screen(BlendScreen(choice), self._chosen)
+
+    def _chosen(self, edit: Blend | None) -> None:
+        if edit is not None:
+            self._draw(edit.start, edit.stop, edit)
 
     def do_curves(self, count: int | None) -> None:
-        """Parameters of the selection."""
+        """The parameters of the selection; of the whole slice without one, or of the slice that an end belongs to."""
+        pane, layers = self.pane, self.session.plan.layers
+        row = pane.current
+        if pane is self.stack and row and row.kind == "end" and not pane.selection and layers:
+            number = layers[0 if row.role == "embeddings" else -1].slice_index
+            self._draw(*self._slice(number), None, ends=True)
+            return
         found = self._span(count, "draw curves for")
-        if found:
-            self.open_line(":", f"param {span(*found)} ")
+        if found is not None:
+            whole = not pane.selection and not count
+            self._draw(*(self._slice(layers[found[0]].slice_index) if whole else found), None)
+
+    def _slice(self, number: int) -> tuple[int, int]:
+        """Output layers of a slice."""
+        layers = [layer.index for layer in self.session.plan.layers if layer.slice_index == number]
+        return layers[0], layers[-1] + 1
+
+    def _draw(self, start: int, stop: int, blend: Blend | None, *, ends: bool = False) -> None:
+        """Open the curve editor (at a track of ends); a blend that has nothing to be drawn is made at once."""
+        from ..drafts import NEW
+        from ..opening import draft
+        from .curves import CurveScreen
+
+        session = self.session
+        try:
+            opened = draft(session.recipe, session.donors.depth, start, stop, blend, tied=session.plan.tied)
+        except InputError as error:
+            self.refuse(error)
+            return
+        if blend is not None and not any(line.origin == NEW for line in opened.lines):
+            self._drawn(opened.result())
+            return
+        if not opened.lines:
+            self.refuse(f"{opened.method.name} has no parameters")
+            return
+        first = next((index for index, line in enumerate(opened.lines) if line.drawn and bool(line.ends) == ends), 0)
+        self.app.push_screen(CurveScreen(opened, session.letters, first), self._drawn)
+
+    def _drawn(self, edit: Edit | None) -> None:
+        if edit is not None:
+            self.edit(edit)
 
     def do_unblend(self, count: int | None) -> None:
         """The selection as copies of its first source; the line waits for another to be typed."""

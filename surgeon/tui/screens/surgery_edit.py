@@ -58,8 +58,15 @@ class Editing(Moving):
         else:
             self.session.yank_stack(start, stop)
             name = "stack"
+            if self._has_blends(start, stop):
+                pane.clear_selection()
+                self.refuse("yanked the first donors of the blends; D copies blends, J and K move them")
+                return
         pane.clear_selection()
         self.say(f"yanked {name} {start}-{stop - 1} ({plural(stop - start, 'layer')}): p inserts it into the stack")
+
+    def _has_blends(self, start: int, stop: int) -> bool:
+        return any(len(layer.sources) > 1 for layer in self.session.plan.layers[start:stop])
 
     def _yank_end(self, role: str) -> None:
         pane = self.pane
@@ -127,7 +134,9 @@ class Editing(Moving):
     def do_cut(self, count: int | None) -> None:
         """Yank and delete."""
         span = self._span(count, "cut")
-        if span:
+        if span and self._has_blends(*span):
+            self.refuse("a blend cannot be pasted: J and K move it, D copies it, d deletes it")
+        elif span:
             self.session.yank_stack(*span)
             self.do_delete(count)
 

@@ -1,0 +1,72 @@
+"""A line that opens to be typed in, and gives what was typed to whoever opened it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from .. import theme
+from .line import Line
+
+
+class Prompt(Horizontal):
+    """A sign and an input line; hidden while nobody asks."""
+
+    DEFAULT_CSS = """
+    Prompt { height: 1; display: none; }
+    Prompt.-open { display: block; }
+    Prompt Line { width: auto; }
+    Prompt Input { border: none; padding: 0; height: 1; width: 1fr; background: $surface; }
+    """
+
+    class Closed(Message):
+        """Nothing is being typed any more."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._then: Callable[[str], None] = lambda text: None
+        self._default = ""
+        self._back: Widget | None = None
+
+    def compose(self) -> ComposeResult:
+        """Sign and line."""
+        yield Line(id="sign")
+        box = Input(compact=True, id="typed", select_on_focus=False)
+        box.cursor_blink = False
+        yield box
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is being typed."""
+        return self.has_class("-open")
+
+    def ask(self, sign: str, text: str, then: Callable[[str], None], *, default: str = "") -> None:
+        """Open the line with a text; `then` gets what was typed, or the default, unless it is empty."""
+        self._then, self._default = then, default
+        self._back = self._back if self.is_open else self.screen.focused
+        line = self.query_one("#sign", Line)
+        line.styles.width = len(sign) + 2
+        line.show((f" {sign} ", theme.BOLD))
+        self.add_class("-open")
+        box = self.query_one(Input)
+        box.value = text
+        box.cursor_position = len(text)
+        self.screen.set_focus(box)
+
+    def close(self) -> None:
+        """Close it; what was focused is so again."""
+        self.remove_class("-open")
+        self.screen.set_focus(self._back)
+        self.post_message(self.Closed())
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter on the line."""
+        event.stop()
+        self.close()
+        if text := event.value.strip() or self._default:
+            self._then(text)
