@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_inputs import blended, made, run
 
-from surgeon.methods import kernel, select
+from surgeon.methods import kernel, search, select
 from surgeon.methods.registry import every, find
 
 BLOCK = 16
@@ -48,7 +48,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr(kernel, "BLOCK", BLOCK)
         patch.setattr(select, "SAMPLES", 3)
         patch.setattr(select, "SAMPLE", 2)
-        patch.setattr(select, "KEPT", 5)
+        patch.setattr(search, "KEPT", 5)
         yield
 
 
@@ -62,7 +62,9 @@ class Case:
 
     def __repr__(self) -> str:
         first = self.tensors[0]
-        return f"{self.name} of {len(self.tensors)} {tuple(first.shape)} {first.dtype}, {self.base} {self.one} {self.each}"
+        return (
+            f"{self.name} of {len(self.tensors)} {tuple(first.shape)} {first.dtype}, {self.base} {self.one} {self.each}"
+        )
 
     @property
     def seeds(self) -> list[int]:
@@ -72,6 +74,18 @@ class Case:
     def scale(self) -> torch.Tensor:
         """What rounding errors are relative to."""
         return torch.stack([tensor.double().abs() for tensor in self.tensors]).sum(0)
+
+    @property
+    def cancelling(self) -> float:
+        """By how much directions that nearly cancel out make the rounding errors of their mean larger."""
+        if self.name not in ("karcher", "multislerp", "nuslerp"):
+            return 1.0
+        origin = 0.0 if self.base is None else self.tensors[self.base].double()
+        vectors = [tensor.double() - origin for index, tensor in enumerate(self.tensors) if index != self.base]
+        weights = [table.get("weight", 1.0) for table in self.each]
+        units = [w * v / v.norm() for w, v in zip(weights, vectors, strict=True) if v.numel() and v.norm() > 0]
+        length = float(sum(units, torch.zeros(())).norm()) / (sum(map(abs, weights)) or 1.0)
+        return 1 / length if length > 1e-6 else 1.0
 
     def blend(self, **how: Any) -> torch.Tensor:
         return blended(self.name, self.tensors, self.base, self.one, self.each, seeds=self.seeds, **how)
@@ -149,7 +163,13 @@ def assert_within(got: torch.Tensor, expected: torch.Tensor, margin: torch.Tenso
 
 
 def few(examples: int) -> Any:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=True,
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -169,7 +189,7 @@ def test_float32_arithmetic_is_as_good_as_float32(name: str) -> None:
     @given(cases(name, [torch.float32, torch.bfloat16, torch.float16]))
     def check(case: Case) -> None:
         got, expected = case.blend(out=torch.float32), case.expected
-        assert_within(got, expected, 1e-6 * (1 + case.scale + expected.abs()))
+        assert_within(got, expected, 1e-6 * (1 + case.scale + expected.abs()) * case.cancelling)
 
     check()
 

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surgeon.methods import search as searches
 from surgeon.methods import select
-from surgeon.methods.select import Cut, Search, Share
+from surgeon.methods.search import Search, Share
+from surgeon.methods.select import Cut
 
 KINDS = ("many values", "few values", "one value", "zeros", "mostly zeros", "rising", "low bits", "subnormal")
 
@@ -62,13 +64,18 @@ def inside(cut: Cut, found: torch.Tensor) -> np.ndarray:
     return (keys > cut.key) | ((keys == cut.key) & (np.arange(len(keys)) < cut.end))
 
 
-@pytest.fixture(autouse=True)
-def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SAMPLES", 4), ("SAMPLE", 3), ("KEPT", 6), ("BINS", 16)):
-        monkeypatch.setattr(select, name, value)
+def small_limits(patch: pytest.MonkeyPatch) -> None:
+    """Samples, buffers and histograms so small that small tensors have many."""
+    for module, name, value in (
+        (select, "SAMPLES", 4),
+        (select, "SAMPLE", 3),
+        (searches, "KEPT", 6),
+        (searches, "BINS", 16),
+    ):
+        patch.setattr(module, name, value)
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=400, deadline=None, database=None, derandomize=True)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     st.integers(0, 300),
@@ -81,8 +88,7 @@ def test_cuts_are_those_of_a_stable_sort(
     kinds: list[str], count: int, seed: int, ks: list[int], chunk: int, dtype: torch.dtype
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("SAMPLES", 4), ("SAMPLE", 3), ("KEPT", 6), ("BINS", 16)):
-            patch.setattr(select, name, value)
+        small_limits(patch)
         found = [values(kind, count, seed + index, dtype) for index, kind in enumerate(kinds)]
         cuts = select.cuts(Sequences(found, chunk), [ks] * len(found))
     for group, sequence in zip(cuts, found, strict=True):
@@ -118,8 +124,7 @@ def test_shares_are_of_what_is_not_zero() -> None:
     assert [int(inside(cut, sequence).sum()) for cut in cuts] == [nonzero // 2, 0, nonzero]
 
 
-def test_a_sample_saves_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_a_sample_saves_passes() -> None:
     sequence = values("many values", 1 << 22, 1)
     source = Sequences([sequence], 1 << 16)
     (cuts,) = select.cuts(source, [[1 << 21, 1 << 18]])
@@ -127,40 +132,40 @@ def test_a_sample_saves_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.passes == 1
 
 
-def test_a_sample_that_misleads_costs_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_a_sample_that_misleads_costs_passes_alone() -> None:
     sequence = values("many values", 1 << 22, 1)
     source = Sequences([sequence], 1 << 16)
-    searches = [[Search(1 << 21, 0x40000000, 0x40000100), Search(1 << 18, 5, 10)]]
-    (cuts,) = select.located(source, select._finish(source, searches))
+    begun = [[Search(1 << 21, 0x40000000, 0x40000100), Search(1 << 18, 5, 10)]]
+    (cuts,) = select.located(source, select.finish(source, begun))
     assert [int(inside(cut, sequence).sum()) for cut in cuts] == [1 << 21, 1 << 18]
     assert source.passes > 1
 
 
 def test_memory_does_not_grow_with_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(select, "KEPT", 1 << 12)
+    monkeypatch.setattr(searches, "KEPT", 1 << 12)
     sequence = values("many values", 1 << 20, 2)
     search = Search(1 << 19, 0, 0x7F000000)
     for start in range(0, 1 << 20, 1 << 14):
         search.add(select.keys(sequence[start : start + (1 << 14)]), start)
         assert search._waiting <= 1 << 12
-        assert search._bins is None or search._bins.nbytes <= 8 * select.BINS
+        assert search._bins is None or search._bins.nbytes <= 8 * searches.BINS
     assert not search.narrow()
 
 
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None, derandomize=True)
 @given(st.sampled_from(KINDS), st.integers(1, 200), st.integers(0, 1000), st.integers(1, 200))
 def test_searches_of_parts_add_up(kind: str, count: int, seed: int, k: int) -> None:
     sequence, k = values(kind, count, seed), min(k, count)
     keys = select.keys(sequence)
     search = Search(k)
-    while search.key < 0:
-        other = Search(k, search.low, search.high)
-        search.add(keys[: count // 3])
-        other.add(keys[count // 3 :])
-        search.absorb(other)
-        search.narrow()
+    with pytest.MonkeyPatch.context() as patch:
+        small_limits(patch)
+        while search.key < 0:
+            other = Search(k, search.low, search.high)
+            search.add(keys[: count // 3])
+            other.add(keys[count // 3 :])
+            search.absorb(other)
+            search.narrow()
     assert search.key == int(keys.sort(descending=True).values[k - 1])
     assert search.equal == int((keys == search.key).sum())
     assert search.need == k - int((keys > search.key).sum())

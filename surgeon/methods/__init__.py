@@ -3,6 +3,6 @@
 Knows no file and no recipe. Importing it imports no torch: the functions that compute do.
 """
 
-from .registry import METHODS, Method, Parameter, find
+from .registry import METHODS, Method, Parameter, every, find, suggestion
 
-__all__ = ["METHODS", "Method", "Parameter", "find"]
+__all__ = ["METHODS", "Method", "Parameter", "every", "find", "suggestion"]

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .kernel import Inputs, Threshold
-from .select import TOP, Search
+from .search import TOP, Search
 from .trim import Deltas, kept
 
 

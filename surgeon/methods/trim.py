@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import select
 from .consensus import Mask
 from .kernel import Inputs, Threshold, subtract
+from .search import Search
 
 if TYPE_CHECKING:
     import torch
@@ -51,16 +52,14 @@ class Largest(Mask):
 
     densities: Sequence[float]
     over_model: bool = False
-    _given: list[list[select.Search]] = field(default_factory=list)
+    _given: list[list[Search]] = field(default_factory=list)
     _cuts: list[list[select.Cut]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.whole_model = tuple(self.densities) if self.over_model else None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
-        self._given = [
-            [select.Search(given.need, key=given.key, need=given.need, equal=given.equal)] for given in thresholds
-        ]
+        self._given = [[Search(given.need, key=given.key, need=given.need, equal=given.equal)] for given in thresholds]
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         searched = [donor in which and not self.whole(donor) for donor in range(len(self.densities))]

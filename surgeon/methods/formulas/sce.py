@@ -10,6 +10,7 @@ from .. import select
 from ..consensus import elected, total
 from ..kernel import Inputs, Kernel, Sum, differences, subtract
 from ..registry import method, one
+from ..search import Share
 from .linear import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Selected(Kernel):
         assert inputs.base is not None, "the base is required"
         self._base = inputs.base
         if self.share < 1:
-            self._cut = select.cuts(Variances(inputs), [[select.Share(self.share)]])[0][0]
+            self._cut = select.cuts(Variances(inputs), [[Share(self.share)]])[0][0]
         squares = [Sum() for _ in inputs.others]
         for start, deltas in differences(inputs, inputs.others):
             taken = self._taken(start, deltas)
