@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_tui_budget import terminal
 from textual.pilot import Pilot
-from tui import SIZES, app, cells, command, donors, keys, line
+from tui import SIZES, app, cells, donors, keys, line
 
 from surgeon.tui.app import SurgeonApp
 from surgeon.tui.screens.blend import BlendScreen
@@ -35,6 +35,13 @@ def opened(folder: Path, text: str = RECIPE) -> SurgeonApp:
 async def typed(pilot: Pilot[None], text: str) -> None:
     """Type into the line that is open, and send it."""
     await pilot.press(*(key_of(char) for char in text), "enter")
+    await pilot.pause()
+
+
+async def does(pilot: Pilot[None], text: str) -> None:
+    """A command line, without typing it."""
+    assert isinstance(pilot.app, SurgeonApp)
+    pilot.app.surgery.obey(text)
     await pilot.pause()
 
 
@@ -84,8 +91,8 @@ async def test_a_range_becomes_a_blend_with_a_curve(in_tmp: Path, size: tuple[in
 async def test_the_stack_and_the_inspector_say_what_blends_are(in_tmp: Path) -> None:
     application = opened(in_tmp)
     async with application.run_test(size=(120, 40)) as pilot:
-        await command(pilot, "blend 2-5 B:2-5 method=slerp t=0.3 t=0.8 filter=mlp")
-        await command(pilot, "blend 6-7 C:6-7 method=ties base=A weight=.5 density=.25 donor=C")
+        await does(pilot, "blend 2-5 B:2-5 method=slerp t=0.3 t=0.8 filter=mlp")
+        await does(pilot, "blend 6-7 C:6-7 method=ties base=A weight=.5 density=.25 donor=C")
         surgery = application.surgery
         assert "AAaaaaaa" in surgery.query_one("#barcode").text
         await keys(pilot, "apostrophe apostrophe 3 G")
@@ -106,13 +113,13 @@ async def test_the_stack_and_the_inspector_say_what_blends_are(in_tmp: Path) -> 
 async def test_markers_tell_new_changed_and_repeated_layers(in_tmp: Path) -> None:
     application = opened(in_tmp)
     async with application.run_test(size=(80, 24)) as pilot:
-        await command(pilot, "blend 2-4 B:2-4 method=slerp t=0,1")
+        await does(pilot, "blend 2-4 B:2-4 method=slerp t=0,1")
         assert "".join(application.session.markers) == "  +++   "
-        await command(pilot, "write r.yaml")
+        await does(pilot, "write r.yaml")
         assert "".join(application.session.markers) == " " * 8
-        await command(pilot, "param 2-4 t=0,.4,.75")
+        await does(pilot, "param 2-4 t=0,.4,.75")
         assert "".join(application.session.markers) == "   ~~   "
-        await command(pilot, "duplicate 7")
+        await does(pilot, "duplicate 7")
         assert "".join(application.session.markers) == "   ~~   +"
         await keys(pilot, "u u")
         assert "".join(application.session.markers) == " " * 8
@@ -121,7 +128,7 @@ async def test_markers_tell_new_changed_and_repeated_layers(in_tmp: Path) -> Non
 async def test_a_slice_is_drawn_anew_with_every_operation(in_tmp: Path) -> None:
     application = opened(in_tmp)
     async with application.run_test(size=(80, 24)) as pilot:
-        await command(pilot, "blend 0-7 B:0-7 method=slerp t=0.5")
+        await does(pilot, "blend 0-7 B:0-7 method=slerp t=0.5")
         await keys(pilot, "apostrophe apostrophe escape 4 G c")
         editor = screen(application)
 
@@ -266,7 +273,7 @@ async def test_methods_that_do_not_fit_say_why(in_tmp: Path) -> None:
 async def test_another_method_for_a_blend_and_back_to_copies(in_tmp: Path) -> None:
     application = opened(in_tmp)
     async with application.run_test(size=(80, 24)) as pilot:
-        await command(pilot, "blend 2-5 B:2-5 method=slerp t=0.25")
+        await does(pilot, "blend 2-5 B:2-5 method=slerp t=0.25")
         await keys(pilot, "apostrophe apostrophe V b")
         assert "no further donor" in line(pilot, "donors")
         assert application.screen.method.name == "slerp"  # type: ignore[attr-defined]
@@ -281,14 +288,14 @@ async def test_another_method_for_a_blend_and_back_to_copies(in_tmp: Path) -> No
             await keys(pilot, key)
             assert application.surgery.query_one("#line").value == text
             await keys(pilot, "escape")
-        await command(pilot, "collapse 2-5")
+        await does(pilot, "collapse 2-5")
         assert cells(application)[2] == "A03~A04~A05" and len(cells(application)) == 5
 
 
 async def test_blends_are_not_lost_by_cutting(in_tmp: Path) -> None:
     application = opened(in_tmp)
     async with application.run_test(size=(80, 24)) as pilot:
-        await command(pilot, "blend 2-3 B:2-3 method=slerp t=0.25")
+        await does(pilot, "blend 2-3 B:2-3 method=slerp t=0.25")
         before = cells(application)
         await keys(pilot, "x")
         assert cells(application) == before and "J and K move it" in line(pilot, "status")

@@ -45,3 +45,12 @@ def test_plan(in_tmp: Path, snap_compare: Callable[..., bool]) -> None:
     (in_tmp / "r.yaml").write_text(RECIPE.replace("[3, 7]", "[5, 9]"))
     application = app(["./c"], in_tmp / "r.yaml")
     assert snap_compare(application, press=["f"], terminal_size=(80, 24))
+
+
+def test_curves(in_tmp: Path, snap_compare: Callable[..., bool]) -> None:
+    keys = ["1", "G", "v", "5", "j", "b", "enter", "m", "g", "tab", "2", "l", "v", "2", "l", "k"]
+    assert snap_compare(opened(in_tmp), press=keys, terminal_size=(80, 24))
+
+
+def test_blend(in_tmp: Path, snap_compare: Callable[..., bool]) -> None:
+    assert snap_compare(opened(in_tmp), press=["1", "G", "v", "j", "b", "j", "j"], terminal_size=(80, 24))

@@ -13,6 +13,7 @@ from ...recipe.forms import spelled
 from ...text import one_line, plural
 from .. import theme
 from ..actions import ScreenName
+from ..blendtext import brief
 from ..drafts import Draft
 from ..drafts import Line as Track
 from ..rows import END_NAMES
@@ -37,6 +38,7 @@ class CurveView(ActionScreen):
     DEFAULT_CSS = """
     CurveView #header, CurveView #footer { background: $panel; }
     CurveView #tracks { height: auto; max-height: 40%; }
+    CurveView #footer { dock: bottom; }
     CurveView #chart { max-height: 19; }
     CurveView #status.-hidden { display: none; }
     """
@@ -180,7 +182,7 @@ class CurveView(ActionScreen):
         if line.ends:
             pieces.append((f" {line.ends[self.cursor]}", theme.BOLD))
             follows = line.follows[self.cursor]
-            note = "" if follows < 0 else f"  as layer {self.draft.start + follows}: = gives it a value of its own"
+            note = "  its own" if follows < 0 else f"  as layer {self.draft.start + follows}"
         else:
             layer = self.draft.start + self.cursor
             pieces.append((f" layer {layer} = {self._label(self.cursor)}", theme.BOLD))
@@ -197,11 +199,15 @@ class CurveView(ActionScreen):
 
     def _form_words(self, line: Track) -> str:
         if line.ends:
-            return f"written as {', '.join(line.ends)}: parameters of their own, where they have a value of their own"
+            return "an end that is given a value has parameters of its own; x takes them away"
         if not line.drawn:
             return f"{line.parameter.help}: {', '.join(line.parameter.words) or 'true, false'}"
         forms = self.draft.forms(line)
-        words = f"written as {' | '.join(form.text for form in forms)}"
+        text = " | ".join(form.text for form in forms)
+        if len(text) > self.size.width - 40:
+            shown = (form.value if isinstance(form.value, list) else [form.value] for form in forms)
+            text = " | ".join(" ".join(map(brief, values)) for values in shown)
+        words = f"written as {text}"
         if len(forms) > 1:
             words += f" in {plural(len(forms), 'slice')}"
         elif isinstance(forms[0].value, list):

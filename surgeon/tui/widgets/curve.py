@@ -19,7 +19,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 AXIS = 7
 """Cells of the scale on the left."""
 
-WIDEST = 6
+WIDEST = 9
 """Cells of a layer where there is room."""
 
 UNDER = 3
@@ -195,11 +195,12 @@ class CurveChart(Widget, can_focus=True):
         if not self.values or y >= self.size.height:
             return strip_of([], self.size.width, self.rich_style)
         under = y - self.rows
-        edge = "┤" if under < 0 else " "
+        scale = self._scale(y) if under < 0 else ""
+        edge = " " if under >= 0 else "┤" if scale else "│"
         style = self.style if under < 0 else theme.PLAIN if under == 0 else theme.DIM if under == 1 else theme.BOLD
         more = "‹" if self.left and under == 1 else " "
         beyond = "›" if self._shown.stop < len(self.values) and under == 1 else ""
-        pieces: list[Piece] = [(f"{self._scale(y) if under < 0 else '':>{AXIS - 2}}{edge}{more}", theme.DIM)]
+        pieces: list[Piece] = [(f"{scale:>{AXIS - 2}}{edge}{more}", theme.DIM)]
         pieces.append((self._text(y), style))
         if beyond:
             pieces.append((beyond, theme.DIM))
