@@ -172,6 +172,9 @@ def test_zero_agrees_with_nothing() -> None:
 def test_a_sum_of_zero_is_positive() -> None:
     one, other = torch.tensor([3.0, -1.0]), torch.tensor([-3.0, 1.0])
     assert torch.equal(merged("ties", torch.zeros(2), one, other, base=0), torch.tensor([3.0, 1.0]))
+    # It is weighted differences that are added up.
+    found = merged("ties", torch.zeros(2), one, other, base=0, weights=[-1, -1])
+    assert torch.equal(found, torch.tensor([-3.0, -1.0]))
 
 
 @pytest.mark.parametrize("name", ["della", "della_linear"])

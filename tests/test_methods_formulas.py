@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_inputs import blended, made, run
 
-from surgeon.methods import kernel, search, select
+from surgeon.methods import kernel, select
 from surgeon.methods.registry import every, find
 
 BLOCK = 16
@@ -48,7 +48,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr(kernel, "BLOCK", BLOCK)
         patch.setattr(select, "SAMPLES", 3)
         patch.setattr(select, "SAMPLE", 2)
-        patch.setattr(search, "KEPT", 5)
+        patch.setattr(select, "KEPT", 5)
         yield
 
 

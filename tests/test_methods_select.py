@@ -69,7 +69,7 @@ def small_limits(patch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (select, "SAMPLES", 4),
         (select, "SAMPLE", 3),
-        (searches, "KEPT", 6),
+        (select, "KEPT", 6),
         (searches, "BINS", 16),
     ):
         patch.setattr(module, name, value)
@@ -141,10 +141,9 @@ def test_a_sample_that_misleads_costs_passes_alone() -> None:
     assert source.passes > 1
 
 
-def test_memory_does_not_grow_with_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "KEPT", 1 << 12)
+def test_memory_does_not_grow_with_the_tensor() -> None:
     sequence = values("many values", 1 << 20, 2)
-    search = Search(1 << 19, 0, 0x7F000000)
+    search = Search(1 << 19, 0, 0x7F000000, room=1 << 12)
     for start in range(0, 1 << 20, 1 << 14):
         search.add(select.keys(sequence[start : start + (1 << 14)]), start)
         assert search._waiting <= 1 << 12

@@ -135,7 +135,7 @@ class Lanes:
         first, last = start // 4, -(-(start + count) // 4)
         if first != self._next:
             self._generator = np.random.PCG64(self._seed).advance(first)
-        self._next = last if (start + count) % 4 == 0 else -1
+        self._next = last
         return self._generator.random_raw(last - first).view("<u2")[start % 4 : start % 4 + count]
 
 

@@ -14,11 +14,11 @@ TOP = 1 << 31
 COARSE = 16
 """Bits that the first histogram over all keys leaves out."""
 
-BINS = 1 << 18
-"""Most bins of a histogram of a part of the keys (2 MB)."""
+BINS = 1 << 17
+"""Most bins of a histogram of a part of the keys (1 MB)."""
 
 KEPT = 1 << 20
-"""Most keys that are kept as they are (4 MB)."""
+"""Most keys that a search keeps as they are (4 MB)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Search:
     Attributes:
         k: which key; at most the number of keys. For less than 1 the result is `TOP`, which is above every key.
         low, high: the interval of keys that is being searched.
+        room: how many keys may be kept.
         key: the result, -1 until it is known.
         need: how many of the keys equal to it belong to the largest k.
         equal: how many keys are equal to it.
@@ -48,6 +49,7 @@ class Search:
     k: int | Share
     low: int = 0
     high: int = TOP
+    room: int = KEPT
     key: int = -1
     need: int = 0
     equal: int = 0
@@ -85,7 +87,7 @@ class Search:
         self._above += above
         self._kept.append((start, found.numel(), inside))
         self._waiting += len(inside)
-        if self._waiting > KEPT:
+        if self._waiting > self.room:
             self._flush()
 
     def absorb(self, other: Search) -> None:

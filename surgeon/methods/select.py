@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .search import TOP, Search, Share
+from .search import KEPT, TOP, Search, Share
 
 if TYPE_CHECKING:
     import torch
@@ -204,7 +204,11 @@ def _begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[
         for found, sequence in zip(places, source.read(start, count, which), strict=True):
             found.append(sequence.cpu().numpy().copy())
     guesses = {index: _guesses(found, wanted[index], source.numel) for index, found in zip(which, places, strict=True)}
-    return [[Search(k, *guess) for k, guess in zip(ks, guesses.get(i, []), strict=True)] for i, ks in enumerate(wanted)]
+    room = min(KEPT, 4 * KEPT // sum(map(len, wanted)))
+    return [
+        [Search(k, *guess, room) for k, guess in zip(ks, guesses.get(index, []), strict=True)]
+        for index, ks in enumerate(wanted)
+    ]
 
 
 def _guesses(places: Sequence[Any], ks: Sequence[int | Share], numel: int) -> list[tuple[int, int]]:
