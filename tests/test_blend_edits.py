@@ -227,6 +227,8 @@ def test_pieces_keep_their_values_in_the_shortest_form() -> None:
     assert [part.parameters["t"] for part in after.slices] == [
         [0, pytest.approx(2 / 7)], 0.1, [pytest.approx(5 / 7), 1],
     ]  # fmt: skip
+    inner = done(start, "param 2-5 t=1 filter=mlp").slices
+    assert inner and inner[1].parameters["t"][1]["value"] == [pytest.approx(2 / 7), pytest.approx(5 / 7)]
     values = [row[3] for row in layers(after, "t")]
     assert values == pytest.approx([0, 1 / 7, 2 / 7, 0.1, 0.1, 5 / 7, 6 / 7, 1])
 

@@ -31,11 +31,12 @@ class _OverLayers(Edit):
 
     def _changed(self, slices: Sequence[Slice], recipe: Recipe, depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
+        whole = {id(part) for part in slices}
         made, offset = [], 0
         for part in stack.take(slices, self.start, self.stop):
+            part = part if id(part) in whole else _shortened(part)
             made.append(bare(self._piece(part, offset, recipe)))
             offset += stack.length(part)
-        whole = {id(part) for part in slices}
         after = stack.splice(slices, self.start, self.stop, made)
         return tuple(part if id(part) in whole or part in made else _shortened(part) for part in after)
 
@@ -110,7 +111,7 @@ class Blend(_OverLayers):
             raise InputError(
                 f"{name} needs a base", why="it works on what donors differ from it by", remedy="add base=A"
             )
-        if method.base == "start" and held not in (source.model for source in part.sources):
+        if method.base == "start" and held not in [source.model for source in part.sources]:
             return part.sources[0].model
         return part.base_model
 
