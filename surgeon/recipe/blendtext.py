@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from . import blends
 from .curves import REST
@@ -126,7 +126,7 @@ def _qualified(setting: Setting, name: str, value: str, words: _Words) -> Settin
     end = END_ALIASES.get(value, value)
     if end not in ENDS:
         raise words.wrong(f"{value!r} is not an end")
-    return replace(setting, end=cast(End, end))
+    return replace(setting, end=end)
 
 
 def _word(text: str, word: str, words: _Words) -> Word:
