@@ -85,7 +85,7 @@ def line_of(document: Document, ref: str) -> int | None:
             return document.line("slices", number, "base_model")
     if recipe.base_model == ref:
         return document.line("base_model")
-    named = [end for end in ENDS if (value := recipe.end(end)) and value.model == ref]
+    named: list[str] = [end for end in ENDS if (value := recipe.end(end)) and value.model == ref]
     edges = {"first_layers": recipe.first_layers, "last_layers": recipe.last_layers}
     named += [key for key, edge in edges.items() if edge and edge.model == ref]
     return next((document.line(key, "model") for key in named), None)
