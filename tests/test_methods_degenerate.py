@@ -157,6 +157,23 @@ def test_arcee_fusion_takes_the_donor_where_nothing_stands_out() -> None:
     torch.testing.assert_close(merged("arcee_fusion", torch.zeros(4, 1), torch.ones(4, 1), base=0), torch.ones(4, 1))
 
 
+def test_sce_counts_donors_by_their_squares_unless_these_are_next_to_nothing() -> None:
+    base = torch.zeros(2, dtype=torch.float64)
+    for size, shares in ((0.01, (0.2, 0.8)), (1e-4, (0.5, 0.5))):
+        one, other = torch.tensor([1.0, 1.0]).double() * size, torch.tensor([2.0, 2.0]).double() * size
+        torch.testing.assert_close(merged("sce", base, one, other, base=0), one * shares[0] + other * shares[1])
+
+
+def test_nearswap_takes_what_is_close() -> None:
+    close = torch.tensor([1e-4, -1e-4, 3e-4, -0.5])
+    found = merged("nearswap", torch.zeros(4), close, base=0, t=2e-4)
+    torch.testing.assert_close(found, torch.tensor([1e-4, -1e-4, 2e-4, -2e-4]))
+    # Differences below 1e-6 count as this.
+    torch.testing.assert_close(
+        merged("nearswap", torch.zeros(1), torch.tensor([5e-7]), base=0, t=1e-7), torch.tensor([5e-8])
+    )
+
+
 def test_nearswap_does_not_move_for_t_of_0_or_less() -> None:
     for t in (0.0, -1.0):
         assert torch.equal(merged("nearswap", A, B, base=0, t=t), A)

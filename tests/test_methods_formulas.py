@@ -248,6 +248,25 @@ def test_a_kernel_blends_chunks_in_any_order(name: str) -> None:
         assert torch.equal(values, expected.reshape(-1)[start : start + 32])
 
 
+def test_a_sum_depends_on_neither_chunks_nor_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "BLOCK", 1 << 16)
+    values = torch.from_numpy(np.random.default_rng(9).normal(size=(1 << 20) + 77))
+    threads = torch.get_num_threads()
+    found = set()
+    try:
+        for size in (1 << 16, 3 << 16, 1 << 21):
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                total = kernel.Sum()
+                for start in range(0, len(values), size):
+                    total.add(values[start : start + size])
+                found.add(total.value)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
+    assert math.isclose(found.pop(), math.fsum(values.tolist()), rel_tol=1e-13)
+
+
 def test_float64_donors_are_blended_in_float64() -> None:
     random = np.random.default_rng(3)
     tensors = [torch.from_numpy(random.normal(size=(9, 11))) for _ in range(3)]

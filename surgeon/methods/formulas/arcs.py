@@ -170,4 +170,4 @@ def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
             break
         mean = mean * math.cos(length) + step * (math.sin(length) / length)
         mean = mean / norm(mean)
-    return mean * size.mean() / unit * valid
+    return mean * size.mean() / unit

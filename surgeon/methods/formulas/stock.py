@@ -24,7 +24,7 @@ def model_stock(*, filter_wise: bool = one(False, help="an angle per row, instea
 
         k = gram.shape[-1]
         size = lengths(gram)
-        cosines = (gram / (size[:, :, None] * size[:, None, :]).clamp_min(1e-6)).clamp(-1, 1)
+        cosines = gram / (size[:, :, None] * size[:, None, :]).clamp_min(1e-6)
         first, second = torch.triu_indices(k, k, 1)
         cosine = cosines[:, first, second].mean(-1)
         below = 1 + (k - 1) * cosine
