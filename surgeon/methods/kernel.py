@@ -188,15 +188,15 @@ class Combination(Kernel):
         """(k, k) float64 inner products of whole tensors, block by block."""
         import torch
 
-        gram = torch.zeros(k, k, dtype=torch.float64)
+        gram = torch.zeros(k, k, dtype=torch.float64, device=inputs.device)
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
         for _, chunks in inputs.chunks():
             for pieces in zip(*map(blocks, subtract(chunks, self._base)), strict=True):
                 block = wide[:, : pieces[0].numel()]
                 for row, piece in zip(block, pieces, strict=True):
                     row.copy_(piece)
-                gram += (block @ block.T).cpu()
-        return gram
+                gram += block @ block.T
+        return gram.cpu()
 
     def _column_grams(self, inputs: Inputs, k: int) -> torch.Tensor:
         """(columns, k, k) float64 inner products of columns, row by row."""
