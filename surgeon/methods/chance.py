@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LANES = 1 << 16
 """Values of a random lane: probabilities are multiples of 1 / LANES."""
 
+SORTED = 1 << 16
+"""Elements that are sorted at once: what that takes stays in a core's cache."""
+
 
 @dataclass
 class Random(Mask):
@@ -81,11 +84,16 @@ class Ranked(Mask):
         if self.densities[donor] <= 0:
             delta.zero_()
             return
-        rows = delta.view(-1, len(self._limits[donor]))
+        columns = len(self._limits[donor])
+        step = max(1, SORTED // columns) * columns if delta.device.type == "cpu" else delta.numel()
+        for first in range(0, delta.numel(), step):
+            self._thin(donor, start + first, delta[first : first + step].view(-1, columns))
+
+    def _thin(self, donor: int, start: int, rows: torch.Tensor) -> None:
         stays, order = self._stays(donor, start, rows), _ascending(rows)
         rows.mul_(stays.new_empty(stays.shape).scatter_(1, order, stays))
         if self.divide:
-            factors = _on(LANES / self._limits[donor], delta).expand(rows.shape)
+            factors = _on(LANES / self._limits[donor], rows).expand(rows.shape)
             rows.mul_(factors.new_empty(rows.shape).scatter_(1, order, factors))
 
     def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
