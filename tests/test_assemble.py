@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 from assembling import contents, donor, passthrough, plan_of, snapshot, write_file
 
-from surgeon.assemble import Cancelled, assemble
+from surgeon.assemble import Cancelled, assemble, sink
 from surgeon.assemble import copy as copying
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
@@ -92,7 +91,7 @@ class TestWritten:
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(SurgeonError, match="not a regular file"):
             assemble(replace(plan, files={"tokenizer.json": tmp_path / "pipe"}), out)
-        assert leftovers(out) == []
+        assert not out.exists()
 
     @pytest.mark.parametrize("shard_size", [1, 700, 3000, 10**9])
     def test_any_shard_size_gives_the_same_tensors(
@@ -210,7 +209,13 @@ class TestEvents:
             "rate": 0,
             "eta": 0.0,
             "layer": progress[-1]["layer"],
+            "memory": progress[-1]["memory"],
+            "files": {},
+            "files_done": first["shards"],
         }
+        assert 10_000_000 < progress[-1]["memory"] < 10_000_000_000
+        named = {path.name for path in out.glob("*.safetensors")}
+        assert all(event["files"].keys() <= named for event in progress)
 
     def test_progress_is_told_at_most_four_times_a_second(self, monkeypatch) -> None:
         from surgeon.assemble import tracker as tracking
@@ -227,6 +232,23 @@ class TestEvents:
         assert len(told) == 100
         assert told[-1]["rate"] == pytest.approx(160)
         assert told[-1]["eta"] == pytest.approx((5000 - told[-1]["bytes"]) / 160, abs=0.1)
+
+    def test_what_an_earlier_run_wrote_counts_as_done_and_not_as_fast(self, monkeypatch) -> None:
+        from surgeon.assemble import tracker as tracking
+
+        now = 100.0
+        monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now))
+        told: list[dict[str, Any]] = []
+        tracker = tracking.Tracker({"x": 0, "y": 1})
+        reporter = tracking.Reporter(tracker, 5000, told.append)
+        tracker.open("file", 5000)
+        tracker.skip("x", 4000, "file")
+        now += 1
+        tracker.advance(100, "file")
+        reporter.tick()
+        assert told[0] == {"event": "layer", "index": 0}
+        assert (told[1]["bytes"], told[1]["rate"], told[1]["eta"]) == (4100, 100, 9.0)
+        assert told[1]["files"] == {"file": [4100, 5000]}
 
     def test_a_layer_is_told_when_its_last_tensor_is_there(self, plan: Plan) -> None:
         from surgeon.assemble.tracker import Tracker, places
@@ -344,18 +366,22 @@ class TestReplaced:
         real = Path.rename
 
         def rename(self: Path, target: Path) -> Path:
-            if self.name.startswith(".") and not self.name.endswith(".old"):
+            if self.parent.name == ".model.surgeon" and self.name == "model":
                 raise OSError(errno.EIO, "Input/output error")
             return real(self, target)
 
         monkeypatch.setattr(Path, "rename", rename)
         with pytest.raises(SurgeonError, match="Input/output error"):
             assemble(plan, out, force=True)
-        assert snapshot(out.parent) == {"model/note": b"old"}
+        assert snapshot(out) == {"note": b"old"}
+        monkeypatch.undo()
+        assemble(plan, out, force=True, resume=True)
+        assert leftovers(out) == ["model"]
+        assert "note" not in snapshot(out)
 
 
 class TestStopped:
-    """Whatever ends it early: OUT is as it was, and nothing lies beside it."""
+    """Whatever ends it early: OUT is as it was, and a later run goes on from there to the same bytes."""
 
     @pytest.fixture(params=["new", "empty", "full"])
     def before(self, request, out: Path) -> dict[str, bytes]:
@@ -367,12 +393,23 @@ class TestStopped:
 
     @staticmethod
     def state(out: Path) -> dict[str, bytes]:
+        """All that lies there, but for what is kept for a later run; the folder around it is made for that."""
         root = out.parent.parent
         folders = {str(path.relative_to(root)): b"" for path in root.rglob("*") if path.is_dir()}
-        return folders | snapshot(root)
+        kept = str(out.parent.relative_to(root) / f".{out.name}.surgeon")
+        found = {name: data for name, data in (folders | snapshot(root)).items() if not name.startswith(kept)}
+        return {name: data for name, data in found.items() if name != out.parent.name}
+
+    @staticmethod
+    def goes_on(plan: Plan, out: Path, tmp_path: Path, **options: Any) -> None:
+        """A resumed run writes what one that nothing has stopped does, and leaves nothing else."""
+        assemble(plan, out, force=True, resume=True, **options)
+        assemble(plan, tmp_path / "whole" / out.name, **options)
+        assert snapshot(out) == snapshot(tmp_path / "whole" / out.name)
+        assert leftovers(out) == [out.name]
 
     @pytest.mark.parametrize("asked", [1, 2, 3, "start", "layer", "end"])
-    def test_cancel(self, plan: Plan, out: Path, before: dict[str, bytes], asked: int | str) -> None:
+    def test_cancel(self, plan: Plan, out: Path, before: dict[str, bytes], asked: int | str, tmp_path: Path) -> None:
         events: list[dict[str, Any]] = []
         calls: list[int] = []
 
@@ -380,37 +417,52 @@ class TestStopped:
             calls.append(1)
             return len(calls) >= asked if isinstance(asked, int) else any(e["event"] == asked for e in events)
 
-        with pytest.raises(Cancelled, match="nothing was written") as error:
-            # One shard, one worker: the question comes when it is done, and before the rename.
-            shard_size = 900 if asked == 3 else 10**9
+        # One shard, one worker: the question comes when it is done, and before the rename.
+        shard_size = 900 if asked == 3 else 10**9
+        with pytest.raises(Cancelled) as error:
             assemble(
                 plan, out, force=True, shard_size=shard_size, workers=1, on_event=events.append, cancelled=cancelled
             )
         assert error.value.exit_code == 130
-        assert events[-1] == {"event": "cancelled"}
+        assert events[-1] == {"event": "cancelled", "message": error.value.sentence()}
         assert self.state(out) == before
+        self.goes_on(plan, out, tmp_path, shard_size=shard_size)
 
-    def test_cancel_in_the_middle_of_a_file(self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch) -> None:
+    def test_cancel_in_the_middle_of_a_file(
+        self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch, tmp_path: Path
+    ) -> None:
         import threading
 
-        stop, real = threading.Event(), os.copy_file_range
+        stop, real = threading.Event(), os.preadv
         copied: list[int] = []
 
-        def slow(src: int, dst: int, count: int, start: int, offset: int) -> int:
-            stop.set()
-            copied.append(real(src, dst, count, start, offset))
+        def slow(fd: int, into: list[memoryview], start: int) -> int:
+            copied.append(real(fd, into, start))
+            if sum(copied) > 500:
+                stop.set()
             # The main thread has seen it long before the last piece; otherwise nothing would end this loop.
             threading.Event().wait(0.02)
             return copied[-1]
 
-        monkeypatch.setattr(copying, "PIECE", 16)
-        monkeypatch.setattr(os, "copy_file_range", slow)
-        with pytest.raises(Cancelled):
+        monkeypatch.setattr(copying, "BUFFER", 16)
+        monkeypatch.setattr(os, "preadv", slow)
+        with pytest.raises(Cancelled, match=r"^cancelled\. \d+ B of 7\.2 kB are written: go on with --resume, or"):
             assemble(plan, out, force=True, cancelled=stop)
         assert sum(copied) < plan.estimates.nbytes
         assert self.state(out) == before
+        monkeypatch.undo()
+        self.goes_on(plan, out, tmp_path)
 
-    def test_an_interrupt(self, plan: Plan, out: Path, before: dict[str, bytes]) -> None:
+    def test_cancelled_before_the_first_tensor_nothing_is_kept(self, plan: Plan, out: Path) -> None:
+        with pytest.raises(Cancelled, match=r"^cancelled\. Nothing was written\.$"):
+            assemble(plan, out, on_event=lambda event: 1 / 0 if event["event"] != "start" else self.cancel())
+        assert not out.parent.exists()
+
+    @staticmethod
+    def cancel() -> None:
+        raise Cancelled
+
+    def test_an_interrupt(self, plan: Plan, out: Path, before: dict[str, bytes], tmp_path: Path) -> None:
         def interrupt(event: dict[str, Any]) -> None:
             if event["event"] == "layer":
                 raise KeyboardInterrupt
@@ -418,24 +470,32 @@ class TestStopped:
         with pytest.raises(KeyboardInterrupt):
             assemble(plan, out, force=True, on_event=interrupt)
         assert self.state(out) == before
+        self.goes_on(plan, out, tmp_path)
 
-    @pytest.mark.parametrize("call", ["copy_file_range", "pwrite", "fsync"])
-    def test_a_full_disk(self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch, call: str) -> None:
-        real, calls = getattr(os, call), []
+    @pytest.mark.parametrize("after", [2, 9])
+    @pytest.mark.parametrize("call", ["os.pwrite", "os.fdatasync", "sink.reserve"])
+    def test_a_full_disk(
+        self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch, call: str, after: int, tmp_path: Path
+    ) -> None:
+        module, name = {"os": os, "sink": sink}[call.partition(".")[0]], call.partition(".")[2]
+        real, calls = getattr(module, name), []
 
         def full(*args: Any) -> Any:
             calls.append(1)
-            if len(calls) > 2:
+            if len(calls) > after:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(*args)
 
-        monkeypatch.setattr(os, call, full)
+        monkeypatch.setattr(module, name, full)
         events: list[dict[str, Any]] = []
-        with pytest.raises(SurgeonError, match=r"the disk is full\. Make room") as error:
+        # The folder's own name stands in the card.
+        with pytest.raises(SurgeonError, match=r"the disk is full\. Make room, or choose another disk; ") as error:
             assemble(plan, out, force=True, shard_size=900, on_event=events.append)
         assert str(out) in str(error.value)
         assert events[-1] == {"event": "error", "message": error.value.sentence()}
         assert self.state(out) == before
+        monkeypatch.undo()
+        self.goes_on(plan, out, tmp_path, shard_size=900)
 
     def test_a_donor_cut_short_before(self, plan: Plan, b: Path, out: Path) -> None:
         weights = b / "model.safetensors"
@@ -470,6 +530,24 @@ class TestStopped:
         weights = f"donors/b/{'model.safetensors'}"
         assert {**self.state(out), weights: b""} == {**before, weights: b""}
 
+    @pytest.mark.parametrize("more", ["", "dtype: float32"])
+    def test_a_donor_written_to_meanwhile(self, a: Path, b: Path, out: Path, more: str) -> None:
+        """It keeps its length, so that reading it fails nowhere."""
+        plan = plan_of(passthrough((a, 0, 3), (b, 1, 4), more=more))
+
+        def write(event: dict[str, Any]) -> None:
+            if event["event"] == "start":
+                with (b / "model.safetensors").open("r+b") as file:
+                    file.seek(-1, 2)
+                    file.write(b"x")
+
+        with pytest.raises(SurgeonError, match="changed while the model was being written") as error:
+            assemble(plan, out, on_event=write)
+        assert str(b / "model.safetensors") in str(error.value)
+        assert not out.exists()
+        with pytest.raises(InputError, match=r"the donor \S+ changed \(it was written to since\)"):
+            assemble(plan, out, resume=True)
+
     def test_a_result_that_is_not_the_plan(self, plan: Plan, out: Path, before: dict[str, bytes]) -> None:
         for wrong in ({"num_hidden_layers": 5}, {"tie_word_embeddings": True}):
             with pytest.raises(SurgeonError):
@@ -496,52 +574,33 @@ class TestStopped:
 
 
 class TestKilled:
-    """What a killed run leaves is tidied up by the next one, and only that."""
-
-    @pytest.fixture
-    def dead(self) -> int:
-        process = subprocess.Popen([sys.executable, "-c", ""])
-        process.wait()
-        return process.pid
+    """What a killed run leaves between its two last renames."""
 
     @staticmethod
-    def leave(out: Path, pid: int, end: str = "") -> Path:
-        folder = out.parent / f".{out.name}.surgeon-{pid}{end}"
+    def leave(out: Path, name: str) -> None:
+        folder = out.parent / f".{out.name}.surgeon" / name
         folder.mkdir(parents=True)
         (folder / "half").write_text("half")
-        return folder
 
-    def test_a_dead_runs_folder_goes(self, plan: Plan, out: Path, dead: int) -> None:
-        self.leave(out, dead)
-        self.leave(out, os.getpid())
+    def test_what_tells_nothing_goes(self, plan: Plan, out: Path) -> None:
+        self.leave(out, "model")
         assemble(plan, out)
         assert leftovers(out) == ["model"]
 
-    def test_another_outputs_or_a_live_runs_stays(self, plan: Plan, out: Path, dead: int) -> None:
-        other = self.leave(out.with_name("model2"), dead)
-        live = self.leave(out, os.getppid())
+    def test_another_outputs_stays(self, plan: Plan, out: Path) -> None:
+        self.leave(out.with_name("model2"), "model")
         assemble(plan, out)
-        assert other.is_dir()
-        assert live.is_dir()
+        assert leftovers(out) == [".model2.surgeon", "model"]
 
-    def test_a_locked_one_stays_whatever_its_number_says(self, plan: Plan, out: Path, dead: int) -> None:
-        held = self.leave(out, dead)
-        fd = os.open(held, os.O_RDONLY)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        assemble(plan, out)
-        assert held.is_dir()
-        os.close(fd)
-
-    def test_killed_between_the_renames_the_old_comes_back(self, plan: Plan, out: Path, dead: int) -> None:
-        self.leave(out, dead, ".old")
-        self.leave(out, dead)
+    def test_between_the_renames_the_old_comes_back(self, plan: Plan, out: Path) -> None:
+        self.leave(out, "old")
         with pytest.raises(InputError, match="not empty"):
             assemble(plan, out)
         assert snapshot(out.parent) == {"model/half": b"half"}
 
-    def test_killed_after_them_the_old_goes(self, plan: Plan, out: Path, dead: int) -> None:
+    def test_after_them_the_old_goes(self, plan: Plan, out: Path) -> None:
         assemble(plan, out)
-        self.leave(out, dead, ".old")
+        self.leave(out, "old")
         assemble(plan, out, force=True)
         assert leftovers(out) == ["model"]
 

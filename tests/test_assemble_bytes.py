@@ -14,7 +14,8 @@ from assembling import contents, donor, passthrough, plan_of, write_file
 from safetensors.torch import load_file
 
 from surgeon.assemble import copy as copying
-from surgeon.assemble.copy import BUFFER, Source, copy_buffered, copy_range
+from surgeon.assemble import system
+from surgeon.assemble.copy import BUFFER, Source, copy_range
 from surgeon.assemble.layout import DATA_ALIGNMENT, Placed, Run, lay_out, steps
 from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.checkpoint.families import Place
@@ -107,7 +108,7 @@ def source(tmp_path: Path):
     path = tmp_path / "source"
     path.write_bytes(os.urandom(3 * BUFFER + 12345))
     fd = os.open(path, os.O_RDONLY)
-    yield Source(path, fd)
+    yield Source(path, fd, kernel=True)
     os.close(fd)
 
 
@@ -118,17 +119,21 @@ def target(tmp_path: Path):
     os.close(fd)
 
 
-def copied(source: Source, target: int, start: int, offset: int, count: int, how=copy_range) -> bytes:
-    assert sum(how(source, target, start, offset, count, memoryview(bytearray(BUFFER)))) == count
-    return os.pread(target, count, offset)
+def copied(source: Source, target: int, start: int, offset: int, count: int) -> bytes:
+    """The bytes that lie in the target afterwards, which are also those that were given out on the way."""
+    seen = b"".join(map(bytes, copy_range(source, target, start, offset, count, memoryview(bytearray(BUFFER)))))
+    found = os.pread(target, count, offset)
+    assert seen == found and len(found) == count
+    return found
 
 
 class TestCopy:
-    @pytest.mark.parametrize("how", [copy_range, copy_buffered])
+    @pytest.mark.parametrize("kernel", [True, False])
     @pytest.mark.parametrize("count", [0, 1, BUFFER, 2 * BUFFER + 7])
-    def test_bytes_arrive_at_odd_offsets(self, source: Source, target: int, how, count: int) -> None:
+    def test_bytes_arrive_at_odd_offsets(self, source: Source, target: int, kernel: bool, count: int) -> None:
+        source.kernel = kernel
         expected = source.path.read_bytes()[4097 : 4097 + count]
-        assert copied(source, target, 4097, 77, count, how) == expected
+        assert copied(source, target, 4097, 77, count) == expected
 
     @pytest.mark.parametrize("code", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
     def test_where_the_kernel_cannot_the_buffer_does(self, source: Source, target: int, monkeypatch, code: int) -> None:
@@ -153,6 +158,20 @@ class TestCopy:
     def test_a_system_without_copy_file_range(self, source: Source, target: int, monkeypatch) -> None:
         monkeypatch.delattr(os, "copy_file_range")
         assert copied(source, target, 0, 0, 999) == source.path.read_bytes()[:999]
+        assert not source.kernel
+
+    def test_the_kernel_is_not_asked_where_it_would_only_copy(self, source: Source, target: int, monkeypatch) -> None:
+        monkeypatch.setattr(os, "copy_file_range", lambda *_: pytest.fail("it was asked"))
+        source.kernel = False
+        assert copied(source, target, 0, 0, 999) == source.path.read_bytes()[:999]
+
+    def test_where_blocks_are_shared_it_is(self, tmp_path: Path, monkeypatch) -> None:
+        for kind, asked in [("ext4", False), ("tmpfs", False), ("btrfs", True), ("xfs", True), ("", False)]:
+            monkeypatch.setattr(system, "file_system", lambda folder, kind=kind: kind)
+            assert system.shares_blocks(tmp_path) == asked
+        monkeypatch.setattr(system, "file_system", lambda folder: "btrfs")
+        monkeypatch.delattr(os, "copy_file_range")
+        assert not system.shares_blocks(tmp_path)
 
     def test_a_full_disk_is_not_retried(self, source: Source, target: int, monkeypatch) -> None:
         def full(*_: object) -> int:
@@ -162,18 +181,20 @@ class TestCopy:
         with pytest.raises(OSError, match="No space"):
             copied(source, target, 0, 0, 10)
 
-    @pytest.mark.parametrize("how", [copy_range, copy_buffered])
-    def test_a_source_that_ends_too_early_is_named(self, source: Source, target: int, how) -> None:
+    @pytest.mark.parametrize("kernel", [True, False])
+    def test_a_source_that_ends_too_early_is_named(self, source: Source, target: int, kernel: bool) -> None:
+        source.kernel = kernel
         length = source.path.stat().st_size
         with pytest.raises(SurgeonError, match="ends at byte") as error:
-            copied(source, target, length - 10, 0, 11, how)
+            copied(source, target, length - 10, 0, 11)
         assert str(source.path) in str(error.value)
 
     def test_short_reads_and_writes_are_finished(self, source: Source, target: int, monkeypatch) -> None:
         read, write = os.preadv, os.pwrite
         monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: read(fd, [buffers[0][:100]], at))
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:33], at))
-        assert copied(source, target, 3, 1, 1000, copy_buffered) == source.path.read_bytes()[3:1003]
+        source.kernel = False
+        assert copied(source, target, 3, 1, 1000) == source.path.read_bytes()[3:1003]
 
     def test_few_sources_are_open_at_a_time(self, tmp_path: Path) -> None:
         sources = copying.Sources()

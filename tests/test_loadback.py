@@ -328,8 +328,11 @@ class TestChild:
         assert caught.value.exit_code == 1
         assert "layer 0, model.layers.0.self_attn.k_proj.bias: the files lack it" in str(caught.value)
         assert "layer 0-2" in str(caught.value) and "--no-check" in str(caught.value)
-        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out" / "model").exists()
         assert [event["event"] for event in events][-2:] == ["check", "error"]
+        # What the message offers costs no second writing.
+        assemble(spoilt, tmp_path / "out" / "model", resume=True, on_event=events.append)
+        assert (events[-1]["event"], events[-1]["earlier"]) == ("done", plan.estimates.nbytes)
 
     def test_it_is_given_config_and_expectation(self, stand_in: Any, plan: Any, tmp_path: Path) -> None:
         stand_in(
@@ -348,7 +351,7 @@ class TestChild:
         with pytest.raises(SurgeonError, match="layer 1, layer_types: wrong"):
             assemble(plan, tmp_path / "out", check=True)
         assert not (tmp_path / "out").exists()
-        assert assemble(plan, tmp_path / "out").warnings == ()
+        assert assemble(plan, tmp_path / "out", restart=True).warnings == ()
 
     def test_the_process_that_assembles_imports_neither(self, stand_in: Any, tmp_path: Path) -> None:
         stand_in(self.answer())

@@ -12,8 +12,9 @@ from ..errors import SurgeonError
 from ..plan.types import Plan
 from ..text import one_line
 from .card import card
+from .copy import write_all
 from .layout import Layout
-from .shard import Target
+from .sink import Target
 from .tokenizer_files import written
 
 RECIPE = "surgeon_recipe.yaml"
@@ -83,11 +84,11 @@ def _contents(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes, flush: bool) -> None:
-    from .copy import write_all
-
     target, complete = Target(path, flush), False
     try:
+        # A run that ended after it had written this one may have left it.
+        os.ftruncate(target.fd, 0)
         write_all(target.fd, data, 0)
         complete = True
     finally:
-        target.close(complete)
+        target.close(flush=complete)

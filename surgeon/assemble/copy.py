@@ -1,7 +1,8 @@
-"""Bytes from a donor's file to an output file, never a whole tensor in memory.
+"""Bytes from a donor's file to an output file, never a whole tensor in memory, and seen on the way.
 
-The kernel copies where it can (on btrfs and xfs it only shares the blocks), otherwise one small buffer does. A
-source that ends too early is an error: a file with zeros in place of weights would look whole.
+One small buffer carries them: what it holds is hashed while it is in the core's cache, which reading again what the
+kernel copied is not. Only where a file system shares blocks between files, or copies on its server, the kernel is asked
+to. A source that ends too early is an error: a file with zeros in place of weights would look whole.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pathlib import Path
 from ..errors import SurgeonError
 
 PIECE = 16 * 1024 * 1024
-"""Bytes per copy_file_range call: how often progress is counted and a cancel is seen."""
+"""Bytes per copy_file_range call."""
 
 BUFFER = 512 * 1024
-"""Bytes of the fallback's buffer: larger ones leave the second-level cache and are slower."""
+"""Bytes read and written at a time: more would leave the second-level cache and be slower."""
 
 MAX_OPEN = 8
 """Source files a worker keeps open."""
@@ -30,18 +31,20 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass
 class Source:
-    """A source file open for reading; `kernel` is whether copy_file_range is still worth a try."""
+    """A source file open for reading; `kernel` is whether copy_file_range is (still) worth a try."""
 
     path: Path
     fd: int
-    kernel: bool = True
+    kernel: bool = False
 
 
 class Sources:
     """The source files of one worker: opened at first use, the least recently used one closed first."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: bool = False) -> None:
+        """`kernel`: let the kernel copy, as long as it can."""
         self._open: OrderedDict[Path, Source] = OrderedDict()
+        self._kernel = kernel
         self.buffer = memoryview(bytearray(BUFFER))
 
     def get(self, path: Path) -> Source:
@@ -53,7 +56,7 @@ class Sources:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise _unreadable(path, error) from error
-            self._open[path] = Source(path, fd)
+            self._open[path] = Source(path, fd, self._kernel)
         self._open.move_to_end(path)
         return self._open[path]
 
@@ -63,43 +66,49 @@ class Sources:
             os.close(self._open.popitem()[1].fd)
 
 
-def copy_range(source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview) -> Iterator[int]:
+def copy_range(
+    source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview
+) -> Iterator[memoryview]:
     """Copy `count` bytes at `start` of the source to `offset` of the open file `target`.
 
     Yields:
-        The number of bytes of each piece, once it is copied.
+        The bytes, piece by piece, each once it is copied; it is valid until the next is asked for.
 
     Raises:
-        SurgeonError: the source ends before `start + count`.
-        OSError: reading or writing failed.
+        SurgeonError: the source ends before `start + count`, or cannot be read.
+        OSError: writing failed.
     """
-    while count and source.kernel and hasattr(os, "copy_file_range"):
-        try:
-            done = os.copy_file_range(source.fd, target, min(count, PIECE), start, offset)
-        except OSError as error:
-            if error.errno in _FATAL:
-                raise
-            done = 0
-        if not done:
-            # Another file system, an old kernel, a sandbox, an I/O error or the file's end: the buffered copy works
-            # in the first three and knows which file it was in the others.
-            source.kernel = False
-            break
+    while count and source.kernel:
+        done = _copied_by_kernel(source, target, start, offset, min(count, PIECE))
+        yield from read_pieces(source, start, done, buffer)
         start, offset, count = start + done, offset + done, count - done
-        yield done
-    yield from copy_buffered(source, target, start, offset, count, buffer)
-
-
-def copy_buffered(
-    source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview
-) -> Iterator[int]:
-    """`copy_range` through `buffer`, for where the kernel cannot copy by itself."""
-    while count:
-        piece = buffer[: min(count, len(buffer))]
-        read_exactly(source, piece, start)
+    for piece in read_pieces(source, start, count, buffer):
         write_all(target, piece, offset)
-        start, offset, count = start + len(piece), offset + len(piece), count - len(piece)
-        yield len(piece)
+        offset += len(piece)
+        yield piece
+
+
+def _copied_by_kernel(source: Source, target: int, start: int, offset: int, count: int) -> int:
+    """Bytes that the kernel has copied, up to `count`; after 0 it is not asked again for this source."""
+    done = 0
+    try:
+        if hasattr(os, "copy_file_range"):
+            done = os.copy_file_range(source.fd, target, count, start, offset)
+    except OSError as error:
+        if error.errno in _FATAL:
+            raise
+    # Without one: another file system, an old kernel, a sandbox, an I/O error or the file's end. Reading and writing
+    # works in the first three and knows which file it was in the others.
+    source.kernel = done > 0
+    return done
+
+
+def read_pieces(source: Source, start: int, count: int, buffer: memoryview) -> Iterator[memoryview]:
+    """A range of a file, piece by piece in `buffer`; SurgeonError when the file ends before, or cannot be read."""
+    for at in range(start, start + count, len(buffer)):
+        piece = buffer[: min(len(buffer), start + count - at)]
+        read_exactly(source, piece, at)
+        yield piece
 
 
 def read_exactly(source: Source, into: memoryview, start: int) -> None:
@@ -114,14 +123,14 @@ def read_exactly(source: Source, into: memoryview, start: int) -> None:
             raise SurgeonError(
                 f"the file ends at byte {os.fstat(source.fd).st_size:,}, before the weights its header promises",
                 where=str(source.path),
-                why="it was cut short or replaced while it was being copied",
-                remedy="do not change a donor during assembly; check the file and start again",
+                why="it was cut short or replaced while it was being read",
+                remedy="do not change a donor during assembly; check the file",
             )
         done += got
 
 
 def _unreadable(path: Path, error: OSError) -> SurgeonError:
-    return SurgeonError(f"cannot read the donor: {error.strerror or error}", where=str(path))
+    return SurgeonError(f"cannot read the file: {error.strerror or error}", where=str(path))
 
 
 def write_all(target: int, data: memoryview | bytes, offset: int) -> None:

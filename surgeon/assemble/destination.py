@@ -1,36 +1,24 @@
-"""Where the output goes: which folders are refused, the hidden folder it is written in, and how it gets its name.
-
-Nothing ever lies half-written under the final name: everything goes into a hidden sibling, which is renamed at the
-end. An old output that is to be replaced is renamed away first, comes back if anything fails, and goes last.
-"""
+"""Where the output goes: which folders are refused, and whether there is room."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, SurgeonError
 from ..plan.types import Donor
-from ..process import alive
 from ..text import size
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_ASIDE = ".old"
 
 
 def failed(error: OSError, where: Path) -> SurgeonError:
     """An operating system's error while writing, as a sentence."""
     if error.errno in _FULL:
-        return SurgeonError(
-            "the disk is full", where=str(where), remedy="make room, or choose another disk; nothing was written"
-        )
-    return SurgeonError(f"writing failed: {error.strerror or error}", where=str(where), remedy="nothing was written")
+        return SurgeonError("the disk is full", where=str(where), remedy="make room, or choose another disk")
+    return SurgeonError(f"writing failed: {error.strerror or error}", where=str(where))
 
 
 def locate(out: Path) -> Path:
@@ -86,136 +74,17 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def check_space(final: Path, needed: int) -> None:
-    """SurgeonError when the disk that `final` will be on has fewer than `needed` bytes free."""
+def check_space(final: Path, needed: int, there: Path) -> None:
+    """SurgeonError when the disk that `final` will be on has fewer than `needed` bytes free.
+
+    Args:
+        there: a folder whose files have some of those bytes already.
+    """
     free = shutil.disk_usage(_existing(final)).free
+    needed -= sum(path.stat().st_blocks * 512 for path in there.iterdir()) if there.is_dir() else 0
     if free < needed:
         raise SurgeonError(
             f"the model needs {size(needed)} and the disk has {size(free)} free",
             where=str(final),
             remedy=f"make {size(needed - free)} of room, or choose another disk",
         )
-
-
-def sweep(final: Path) -> None:
-    """Tidy up after runs for the same output that were killed: whatever nobody is writing any more goes."""
-    if not final.parent.is_dir():
-        return
-    pattern = re.compile(re.escape(f".{final.name}.surgeon-") + rf"(\d+)({re.escape(_ASIDE)})?")
-    for folder in list(final.parent.iterdir()):
-        match = pattern.fullmatch(folder.name)
-        if not match or folder.is_symlink() or not folder.is_dir() or _writing(int(match[1])) or _locked(folder):
-            continue
-        if match[2] and not final.exists():
-            # Killed between its two renames: this is the only copy of what was there before.
-            folder.rename(final)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _writing(pid: int) -> bool:
-    """Whether another process may still write the folder named after it."""
-    return pid != os.getpid() and alive(pid)
-
-
-def _locked(folder: Path) -> bool:
-    """Whether a live process holds the folder; it sees processes that a container's own numbers hide."""
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
-
-
-class Workspace:
-    """The hidden folder beside the final one, for the length of a `with`; gone afterwards unless published.
-
-    Attributes:
-        folder: where to write.
-    """
-
-    def __init__(self, final: Path) -> None:
-        self.final = final
-        self.folder = final.parent / f".{final.name}.surgeon-{os.getpid()}"
-        self._lock = -1
-        self._made: list[Path] = []
-
-    def __enter__(self) -> Workspace:
-        self._made = list(_missing(self.final.parent))
-        try:
-            self.final.parent.mkdir(parents=True, exist_ok=True)
-            self.folder.mkdir()
-            self._lock = os.open(self.folder, os.O_RDONLY)
-        except OSError as error:
-            self._remove_parents()
-            why = "another run is writing this model" if self.folder.is_dir() else error.strerror or ""
-            raise SurgeonError("cannot create the folder", where=str(self.final), why=why) from error
-        # Some network file systems lock no folders; the process number in the name must do there.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lock)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._remove_parents()
-
-    def _remove_parents(self) -> None:
-        """Remove the folders made for this run that stayed empty."""
-        for folder in self._made:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
-
-    def publish(self, *, replace: bool, flush: bool) -> None:
-        """Give the folder its final name.
-
-        Args:
-            replace: whether a folder that is there may go.
-            flush: wait until the names are on the disk.
-
-        Raises:
-            OSError: it could not be renamed; the final name has what it had before.
-        """
-        if flush:
-            _sync_folder(self.folder)
-        aside = self.folder.with_name(self.folder.name + _ASIDE)
-        moved = replace and self.final.is_dir()
-        if moved:
-            self.final.rename(aside)
-        try:
-            self.folder.rename(self.final)
-        except BaseException:
-            if moved:
-                aside.rename(self.final)
-            raise
-        if flush:
-            _sync_folder(self.final.parent)
-        if moved:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _missing(folder: Path) -> Iterator[Path]:
-    """Folders that do not exist yet, the innermost first."""
-    while not folder.exists():
-        yield folder
-        folder = folder.parent
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        # Not every file system can flush a folder; those that cannot keep their names by other means.
-        with contextlib.suppress(OSError):
-            os.fsync(fd)
-    finally:
-        os.close(fd)

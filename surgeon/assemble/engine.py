@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, SurgeonError
+from ..machine import cores
 from ..plan.estimate import DEFAULT_SHARD
 from ..plan.types import Plan
 from ..recipe.document import fresh
 from . import companions, destination, verify
+from . import resume as unfinished
 from .compute import Arithmetic, one_thread
+from .fingerprint import Fingerprint, check_sources, fingerprint
 from .layout import Layout, lay_out
 from .loadback import LoadBack, expectation, summary
 from .modelsurvey import surveyed
-from .shard import write_shard
+from .shard import Work, write_shard
+from .system import shares_blocks
 from .tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
+from .workspace import Workspace
 
 Cancel = Callable[[], bool] | threading.Event | None
 
@@ -54,8 +58,10 @@ def assemble(
     out: Path,
     *,
     recipe: str | None = None,
-    shard_size: int = DEFAULT_SHARD,
+    shard_size: int | None = None,
     force: bool = False,
+    resume: bool = False,
+    restart: bool = False,
     workers: int | None = None,
     fsync: bool = True,
     check: bool = False,
@@ -67,14 +73,19 @@ def assemble(
 ) -> Result:
     """Write a plan's model into the folder `out`, which has it whole or is as it was.
 
+    What is written when it ends early, whatever ends it, stays in a hidden folder beside `out` for a later run.
+
     Args:
         plan: must be `ok`.
         out: a new or empty folder; with `force` any that holds no donor.
         recipe: the recipe's text, to be written beside the model; by default made from the plan.
-        shard_size: bytes per weight file.
+        shard_size: bytes per weight file; by default those of the run that is gone on with, or 5 GB.
         force: replace what is in `out`.
+        resume: go on with what an earlier run has left, if there is any. The bytes are those of one run.
+        restart: throw away what an earlier run has left.
         workers: threads, each writing one file at a time; by default one per core. The bytes do not depend on it.
-        fsync: return only when everything is on the disk.
+        fsync: return only when everything is on the disk; a power loss costs little. Without it, what a resumed run
+            finds is read and held against its hashes.
         check: let transformers, in a child process, resolve the config and match every name and shape with the model
             it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
         keep: files that replacing `out` must not remove, such as the recipe's own.
@@ -85,29 +96,29 @@ def assemble(
         cancelled: asked four times a second, and a last time before the model gets its name.
 
     Raises:
-        InputError: the plan has errors, or `out` is refused.
+        InputError: the plan has errors, or `out` is refused, or an earlier run has left something and neither
+            `resume` nor `restart` is given, or it cannot be gone on with.
         SurgeonError: reading or writing failed, or what was written is not what was planned.
         Cancelled: `cancelled` said so.
     """
     emit = on_event or (lambda event: None)
+    options = _Options(
+        shard_size,
+        force,
+        resume,
+        restart,
+        workers,
+        fsync,
+        check,
+        tuple(keep),
+        Arithmetic(allow_nonfinite=allow_nonfinite, device=device),
+    )
     try:
-        return _assemble(
-            _Job(
-                plan,
-                out,
-                recipe or fresh(plan.recipe).text,
-                shard_size,
-                force,
-                workers,
-                fsync,
-                check,
-                tuple(keep),
-                Arithmetic(allow_nonfinite=allow_nonfinite, device=device),
-            ),
-            emit,
-            _asker(cancelled),
-        )
-    except (Cancelled, KeyboardInterrupt):
+        return _assemble(_Job(plan, out, recipe or fresh(plan.recipe).text, options, emit, _asker(cancelled)))
+    except Cancelled as error:
+        _tell(emit, {"event": "cancelled", "message": error.sentence()})
+        raise
+    except KeyboardInterrupt:
         _tell(emit, {"event": "cancelled"})
         raise
     except SurgeonError as error:
@@ -116,17 +127,31 @@ def assemble(
 
 
 @dataclass(frozen=True)
-class _Job:
-    plan: Plan
-    out: Path
-    recipe: str
-    shard_size: int
+class _Options:
+    shard_size: int | None
     force: bool
+    resume: bool
+    restart: bool
     workers: int | None
     fsync: bool
     check: bool
     keep: tuple[Path, ...]
     arithmetic: Arithmetic
+
+
+@dataclass(frozen=True)
+class _Job:
+    plan: Plan
+    out: Path
+    recipe: str
+    options: _Options
+    emit: OnEvent
+    cancelled: Callable[[], bool]
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled when it is time to."""
+        if self.cancelled():
+            raise Cancelled
 
 
 def _asker(cancelled: Cancel) -> Callable[[], bool]:
@@ -141,25 +166,20 @@ def _tell(emit: OnEvent, event: Event) -> None:
         emit(event)
 
 
-def _assemble(job: _Job, emit: OnEvent, cancelled: Callable[[], bool]) -> Result:
+def _assemble(job: _Job) -> Result:
     plan, begun = job.plan, time.monotonic()
-    if not plan.ok:
-        raise InputError(" ".join(finding.sentence() for finding in plan.errors).rstrip("."))
+    _check_plan(plan)
     final = destination.locate(job.out)
-    layout = lay_out(plan.tensors, job.shard_size)
-    _check(job, final, layout)
-    emit(
-        {
-            "event": "start",
-            "bytes": layout.data_bytes,
-            "tensors": len(plan.tensors),
-            "layers": len(plan.layers),
-            "shards": len(layout.shards),
-            "out": str(final),
-        }
-    )
     tracker = Tracker(places(plan))
-    files = _write(job, final, layout, tracker, emit, cancelled)
+    try:
+        _check(job, final)
+        verify.check_sources(plan)
+        with Workspace(final) as workspace:
+            # A run that was killed in its last moment may have left the old folder to be put back.
+            _check(job, final)
+            layout, files = _in_workspace(job, workspace, tracker)
+    except OSError as error:
+        raise destination.failed(error, final) from error
     result = Result(
         out=final,
         layers=len(plan.layers),
@@ -170,96 +190,154 @@ def _assemble(job: _Job, emit: OnEvent, cancelled: Callable[[], bool]) -> Result
         warnings=tuple(tracker.warnings),
     )
     done = {"seconds": round(result.seconds, 3), "bytes": result.nbytes, "files": list(result.files)}
-    _tell(emit, {"event": "done", "out": str(final), **done})
+    done |= {"earlier": tracker.earlier, "warnings": list(result.warnings)}
+    _tell(job.emit, {"event": "done", "out": str(final), **done})
     return result
 
 
-def _check(job: _Job, final: Path, layout: Layout) -> None:
+def ready(
+    plan: Plan,
+    out: Path,
+    *,
+    shard_size: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    restart: bool = False,
+    keep: Iterable[Path] = (),
+    allow_nonfinite: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
+    how = Arithmetic(allow_nonfinite=allow_nonfinite, device=device)
+    options = _Options(shard_size, force, resume, restart, None, True, False, tuple(keep), how)
+    job = _Job(plan, out, "", options, lambda event: None, lambda: False)
+    _check_plan(plan)
+    final = destination.locate(out)
     try:
-        destination.sweep(final)
-        destination.check(final, job.plan.donors.values(), force=job.force, keep=job.keep)
-        verify.check_sources(job.plan)
-        destination.check_space(final, layout.nbytes + companions.size_of(job.plan, job.recipe))
+        _check(job, final)
+        unfinished.check(final, _terms(plan, options))
     except OSError as error:
         raise destination.failed(error, final) from error
 
 
-def _write(
-    job: _Job, final: Path, layout: Layout, tracker: Tracker, emit: OnEvent, cancelled: Callable[[], bool]
-) -> list[str]:
+def _terms(plan: Plan, options: _Options) -> unfinished.Terms:
+    def mark(old: Fingerprint | None) -> Fingerprint:
+        nbytes = options.shard_size or (old.shard_size if old else DEFAULT_SHARD)
+        return fingerprint(plan, nbytes, options.arithmetic)
+
+    return unfinished.Terms(mark, options.resume, options.restart)
+
+
+def _check_plan(plan: Plan) -> None:
+    if not plan.ok:
+        raise InputError(" ".join(finding.sentence() for finding in plan.errors).rstrip("."))
+
+
+def _check(job: _Job, final: Path) -> None:
+    destination.check(final, job.plan.donors.values(), force=job.options.force, keep=job.options.keep)
+
+
+def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[Layout, list[str]]:
+    """Write and publish the model; gives its files. What is there when that fails is kept, and told of."""
+    options, plan = job.options, job.plan
+    journal, begun = unfinished.begin(workspace, _terms(plan, options), options.fsync)
+    layout = lay_out(plan.tensors, begun.shard_size)
+    work = Work(workspace.model, tracker, journal, options.fsync, shares_blocks(workspace.folder), options.arithmetic)
     try:
-        with destination.Workspace(final) as workspace, _loading_back(job) as child:
-            workers = max(1, min(job.workers or _cores(), len(layout.shards)))
-            with one_thread() if job.plan.needs_arithmetic else contextlib.nullcontext():
-                how = surveyed(job.plan, job.arithmetic, cancelled)
-                _fill(layout, workspace.folder, workers, job.fsync, how, tracker, emit, cancelled)
-            names = companions.write_companions(job.plan, layout, workspace.folder, final.name, job.recipe, job.fsync)
-            verify.check_written(workspace.folder, job.plan)
-            if child:
-                emit({"event": "check"})
-                _await(child, final, tracker, cancelled)
-            if cancelled():
-                raise Cancelled
-            workspace.publish(replace=job.force, flush=job.fsync)
-    except OSError as error:
-        raise destination.failed(error, final) from error
-    return list(dict.fromkeys([*layout.file_names(), *names]))
+        needed = layout.nbytes + companions.size_of(plan, job.recipe)
+        destination.check_space(workspace.final, needed, workspace.model)
+        _started(job, layout, workspace.final)
+        return layout, _write(job, workspace, layout, begun, work)
+    except BaseException as error:
+        left = unfinished.kept(journal, layout) if workspace.journal.is_file() else ""
+        workspace.keep(bool(left) and not isinstance(error, verify.Mistaken))
+        if isinstance(error, Cancelled):
+            raise Cancelled(*filter(None, [left])) from error
+        if isinstance(error, OSError):
+            error = destination.failed(error, workspace.final)
+        if isinstance(error, SurgeonError) and not isinstance(error, verify.Mistaken):
+            raise _and_kept(error, left) from error
+        raise
+    finally:
+        journal.close()
+
+
+def _and_kept(error: SurgeonError, left: str) -> SurgeonError:
+    """The error with what is left of the work."""
+    remedy = "; ".join(filter(None, [error.remedy, left or "nothing was written"]))
+    kind = InputError if isinstance(error, InputError) else SurgeonError
+    return kind(error.what, where=error.where, why=error.why, remedy=remedy)
+
+
+def _started(job: _Job, layout: Layout, final: Path) -> None:
+    job.emit(
+        {
+            "event": "start",
+            "bytes": layout.data_bytes,
+            "tensors": len(job.plan.tensors),
+            "layers": len(job.plan.layers),
+            "shards": len(layout.shards),
+            "out": str(final),
+        }
+    )
+
+
+def _write(job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, work: Work) -> list[str]:
+    """Everything from the first tensor to the final name; gives the files' names."""
+    plan, options = job.plan, job.options
+    with _loading_back(job) as child:
+        with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
+            _fill(job, layout, begun, replace(work, how=surveyed(plan, work.how, job.cancelled)))
+        small = companions.write_companions(
+            plan, layout, workspace.model, workspace.final.name, job.recipe, options.fsync
+        )
+        verify.check_written(workspace.model, plan, workspace.final)
+        if child:
+            job.emit({"event": "check"})
+            _await(child, workspace.final, work.tracker, job)
+        job.check_cancelled()
+        workspace.publish(replace=options.force, flush=options.fsync)
+    return list(dict.fromkeys([*layout.file_names(), *small]))
 
 
 def _loading_back(job: _Job) -> contextlib.AbstractContextManager[LoadBack | None]:
     """The load-back check, started before the copying that it works beside."""
-    if not job.check or job.plan.config is None:
+    if not job.options.check or job.plan.config is None:
         return contextlib.nullcontext()
     return LoadBack(job.plan.config, expectation(job.plan))
 
 
-def _await(child: LoadBack, final: Path, tracker: Tracker, cancelled: Callable[[], bool]) -> None:
+def _await(child: LoadBack, final: Path, tracker: Tracker, job: _Job) -> None:
     """Take the check's outcome; SurgeonError when the output would not be the model that was planned."""
-
-    def pause() -> None:
-        if cancelled():
-            raise Cancelled
-
-    outcome = child.outcome(pause)
+    outcome = child.outcome(job.check_cancelled)
     for warning in outcome.warnings:
         tracker.warn(warning)
     if outcome.errors:
         raise SurgeonError(
             f"the written model is not what was planned: {summary(outcome.errors)}",
             where=str(final),
-            remedy="this is a mistake in surgeon; nothing was written, please report it (--no-check writes it anyway)",
+            remedy="this is a mistake in surgeon, please report it (--no-check writes it anyway)",
         )
 
 
-def _fill(
-    layout: Layout,
-    folder: Path,
-    workers: int,
-    flush: bool,
-    how: Arithmetic,
-    tracker: Tracker,
-    emit: OnEvent,
-    cancelled: Callable[[], bool],
-) -> None:
+def _fill(job: _Job, layout: Layout, begun: Fingerprint, work: Work) -> None:
     """Let the workers write every shard; whatever ends it early also ends them."""
-    reporter = Reporter(tracker, layout.data_bytes, emit)
+    reporter = Reporter(work.tracker, layout.data_bytes, job.emit)
+    workers = max(1, min(job.options.workers or cores(), len(layout.shards)))
     with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
         pending: set[Future[None]] = set()
         try:
-            pending = {pool.submit(write_shard, shard, folder, tracker, flush, how) for shard in layout.shards}
+            pending = {pool.submit(write_shard, shard, work) for shard in layout.shards}
             while pending:
                 done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
+                if done:
+                    check_sources(begun)
                 reporter.tick(last=not pending)
-                if cancelled():
-                    raise Cancelled
+                job.check_cancelled()
         except BaseException:
-            tracker.halt()
+            work.tracker.halt()
             for future in pending:
                 future.cancel()
             raise
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

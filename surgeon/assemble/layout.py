@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +79,14 @@ class Run:
         return self.tensors[0].offset
 
     @property
+    def stop(self) -> int:
+        """The byte of the shard after its last."""
+        return self.tensors[-1].stop
+
+    @property
     def nbytes(self) -> int:
         """Bytes to copy."""
-        return self.tensors[-1].stop - self.offset
+        return self.stop - self.offset
 
 
 Step = Run | Placed
@@ -100,16 +105,19 @@ def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> Layout:
     return Layout(shards, _index(shards))
 
 
-def steps(shard: Shard) -> list[Step]:
-    """The work of a shard in the order of its bytes, adjacent copies joined."""
+def steps(shard: Shard, done: Container[str] = ()) -> list[Step]:
+    """The work of a shard in the order of its bytes, adjacent copies joined, without the tensors that are `done`."""
     found: list[Step] = []
     for placed in shard.tensors:
         source = placed.tensor.source
+        if placed.tensor.name in done:
+            continue
         if not isinstance(source, Copy):
             found.append(placed)
             continue
         last, entry = found[-1] if found else None, source.entry
-        if isinstance(last, Run) and last.file == entry.file and last.start + last.nbytes == entry.offset:
+        here, there = placed.offset, (entry.file, entry.offset)
+        if isinstance(last, Run) and here == last.stop and there == (last.file, last.start + last.nbytes):
             found[-1] = Run(last.file, last.start, (*last.tensors, placed))
         else:
             found.append(Run(entry.file, entry.offset, (placed,)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import SurgeonError
 from ..plan.types import Plan
+from ..process import resident
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], object]
@@ -24,12 +25,12 @@ WINDOW = 10.0
 
 
 class Cancelled(SurgeonError):
-    """The user stopped it; nothing was written (exit code 130, as for any program ended by Ctrl-C)."""
+    """The user stopped it (exit code 130, as for any program ended by Ctrl-C); `kept` says what is left of it."""
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("cancelled; nothing was written")
+    def __init__(self, kept: str = "nothing was written") -> None:
+        super().__init__("cancelled", remedy=kept)
 
 
 class Halted(Exception):
@@ -47,9 +48,12 @@ class Tracker:
     """Shared by all workers; every method may be called from any thread.
 
     Attributes:
-        done: bytes written.
+        done: bytes written, those of earlier runs included.
+        earlier: bytes of earlier runs.
         current: what was worked on last.
         finished: layers and ends of which every tensor is written, until the main thread takes them.
+        files: bytes done and bytes in all of every file that is being written.
+        files_done: how many are written.
         warnings: sentences about the result.
     """
 
@@ -58,25 +62,43 @@ class Tracker:
         self._left = Counter(where.values())
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self.done = 0
+        self.done = self.earlier = self.files_done = 0
         self.current: Where | None = None
         self.finished: deque[Where] = deque()
+        self.files: dict[str, list[int]] = {}
         self.warnings: list[str] = []
 
     def halt(self) -> None:
         """Make every worker stop at its next piece."""
         self._stop.set()
 
+    def check(self, count: int = 0) -> None:
+        """Raises Halted when it is time to stop; called after some bytes were read."""
+        if self._stop.is_set():
+            raise Halted
+
+    def open(self, file: str, total: int) -> None:
+        """A worker turns to a file of `total` bytes of tensors."""
+        with self._lock:
+            self.files[file] = [0, total]
+
+    def close(self, file: str) -> None:
+        """A file is written."""
+        with self._lock:
+            del self.files[file]
+            self.files_done += 1
+
     def begin(self, name: str) -> None:
         """A worker turns to a tensor."""
         self.current = self._where[name]
 
-    def advance(self, count: int) -> None:
-        """`count` more bytes are written; raises Halted when it is time to stop."""
-        if self._stop.is_set():
-            raise Halted
+    def advance(self, count: int, file: str = "") -> None:
+        """`count` more bytes are written (to one of `files`); raises Halted when it is time to stop."""
+        self.check()
         with self._lock:
             self.done += count
+            if file:
+                self.files[file][0] += count
 
     def finish(self, name: str) -> None:
         """All of a tensor is written."""
@@ -86,10 +108,23 @@ class Tracker:
             if not self._left[where]:
                 self.finished.append(where)
 
+    def skip(self, name: str, count: int, file: str) -> None:
+        """A tensor was written by an earlier run."""
+        with self._lock:
+            self.done += count
+            self.earlier += count
+            self.files[file][0] += count
+        self.finish(name)
+
     def warn(self, sentence: str) -> None:
         """Note something for the user that does not stop the work."""
         with self._lock:
             self.warnings.append(sentence)
+
+    def open_files(self) -> dict[str, list[int]]:
+        """A copy of `files`."""
+        with self._lock:
+            return {name: list(counts) for name, counts in self.files.items()}
 
 
 class Reporter:
@@ -110,12 +145,12 @@ class Reporter:
             self._progress(now)
 
     def _progress(self, now: float) -> None:
-        done = self._tracker.done
-        self._samples.append((now, done))
+        done, fresh = self._tracker.done, self._tracker.done - self._tracker.earlier
+        self._samples.append((now, fresh))
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW:
             self._samples.popleft()
         since, before = self._samples[0]
-        rate = (done - before) / (now - since) if now > since else 0.0
+        rate = (fresh - before) / (now - since) if now > since else 0.0
         self._emit(
             {
                 "event": "progress",
@@ -124,5 +159,8 @@ class Reporter:
                 "rate": round(rate),
                 "eta": round((self._total - done) / rate, 1) if rate else None,
                 "layer": self._tracker.current,
+                "memory": resident(),
+                "files": self._tracker.open_files(),
+                "files_done": self._tracker.files_done,
             }
         )

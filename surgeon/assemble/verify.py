@@ -39,11 +39,20 @@ def _check_source(entry: TensorEntry, headers: dict[Path, dict[str, TensorEntry]
         )
 
 
-def check_written(folder: Path, plan: Plan) -> None:
+class Mistaken(SurgeonError):
+    """What was written is not what was planned, and would not be if it were written again."""
+
+
+def check_written(folder: Path, plan: Plan, final: Path) -> None:
     """The output, opened like any checkpoint, is what the plan says: names, shapes, dtypes, layers, attributes.
 
+    Args:
+        folder: where it lies.
+        plan: what it is to be.
+        final: the name it is known by.
+
     Raises:
-        SurgeonError: it is not.
+        Mistaken: it is not.
     """
     written = open_checkpoint(str(folder))
     expected = {tensor.name: (tensor.dtype, tensor.shape) for tensor in plan.tensors}
@@ -52,7 +61,7 @@ def check_written(folder: Path, plan: Plan) -> None:
         if expected.get(name) != found.get(name):
             raise _wrong(f"tensor {one_line(name)!r}", found.get(name), expected.get(name))
     if written.problems:
-        raise SurgeonError("the written model cannot be loaded", where=plan_name(folder), why=written.problems[0])
+        raise Mistaken("the written model cannot be loaded", where=str(final), why=written.problems[0])
     if written.depth != len(plan.layers):
         raise _wrong("the number of layers", written.depth, len(plan.layers))
     for have, want in zip(written.layers, plan.layers, strict=True):
@@ -62,17 +71,12 @@ def check_written(folder: Path, plan: Plan) -> None:
         raise _wrong("a tied head", tied, plan.tied)
 
 
-def plan_name(folder: Path) -> str:
-    """The model's name as the user knows it, from the hidden folder's."""
-    return folder.name.removeprefix(".").rpartition(".surgeon-")[0]
-
-
 def _same(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
     return all(have.get(key) == want.get(key) for key in have.keys() | want.keys())
 
 
-def _wrong(what: str, found: object, expected: object) -> SurgeonError:
-    return SurgeonError(
+def _wrong(what: str, found: object, expected: object) -> Mistaken:
+    return Mistaken(
         f"the written model is not what was planned: {what} is {found} and should be {expected}",
         remedy="this is a mistake in surgeon; nothing was written, please report it",
     )

@@ -98,7 +98,7 @@ def _run(folder: Path) -> None:
     document, plan = load_plan(recipe)
     refuse(plan, str(recipe))
     out = folder / "out" / recipe.stem
-    result = assemble(plan, out, recipe=document.text, force=True, check=True)
+    result = assemble(plan, out, recipe=document.text, force=True, restart=True, check=True)
     print(
         f"assembled {recipe.name}: {plural(result.layers, 'layer')}, {number(result.parameters)} parameters, "
         f"{size(result.nbytes)}, written to {out}"

@@ -1,0 +1,232 @@
+"""The hidden folder beside an output that it is written in: one for each output, held by one process at a time.
+
+    .NAME.surgeon/model/       what becomes NAME when it is complete
+    .NAME.surgeon/journal      which of its tensors are written
+    .NAME.surgeon/begun.json   what from: its fingerprint
+    .NAME.surgeon/lock         held by the process that writes
+    .NAME.surgeon/old/         what had the name before, for the moment between two renames
+
+It stays when a run ends early and has something to show, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import SurgeonError
+from ..process import birth, is_same
+from . import journal
+from .system import sync_folder
+
+
+class InUse(SurgeonError):
+    """Another process is writing this output."""
+
+    def __init__(self, final: Path, holder: str, lock: Path | None = None) -> None:
+        remedy = "wait for it, stop it, or name another folder"
+        remedy += f"; if it is there no more, remove {lock}" if lock else ""
+        super().__init__(f"{holder} is writing this model", where=str(final), remedy=remedy)
+
+
+class Workspace:
+    """The folder, for the length of a `with`. At its end it is gone, unless it holds what `keep` says is to stay: at
+    first, what an earlier run has written.
+
+    Attributes:
+        final: the output's own folder.
+        folder: the hidden one.
+        model: where to write.
+        journal, begun: files in it.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.folder = hidden(final)
+        self.model, self.journal, self.begun = (self.folder / name for name in ("model", "journal", "begun.json"))
+        self._old = self.folder / "old"
+        self._lock = -1
+        self._made: list[Path] = []
+        self._kept = False
+
+    def __enter__(self) -> Workspace:
+        """Hold the folder, and put right what a killed run has left.
+
+        Raises:
+            InUse: another process holds it.
+            SurgeonError: it cannot be made.
+            OSError: it cannot be read.
+        """
+        self._made = list(_missing(self.final.parent))
+        try:
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._hold()
+        except OSError as error:
+            self._remove_parents()
+            raise SurgeonError("cannot create the folder", where=str(self.final), why=error.strerror or "") from error
+        self._kept = True
+        try:
+            self._recover()
+            self._kept = bool(journal.read(self.journal))
+            self.model.mkdir(exist_ok=True)
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def _hold(self) -> int:
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            path = self.folder / "lock"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                # Some network file systems have no locks; the number of who holds it must do there.
+                holder, locks = _holder(fd), isinstance(error, BlockingIOError)
+                if locks or _lives(holder):
+                    os.close(fd)
+                    raise InUse(self.final, _named(holder), None if locks else path) from error
+            if self._is_at(fd, path):
+                return fd
+            os.close(fd)
+
+    @staticmethod
+    def _is_at(fd: int, path: Path) -> bool:
+        """Whether the open file still has its name: who held it before may have removed it with its folder after it
+        was opened here. If so, this process is written into it."""
+        try:
+            if not os.path.samestat(os.fstat(fd), path.stat()):
+                return False
+        except FileNotFoundError:
+            return False
+        # On a full disk it says nothing of its holder, and is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(_myself()).encode(), 0)
+        return True
+
+    def _recover(self) -> None:
+        """Put right what a run that was killed between the two renames of `publish` has left."""
+        if self._old.is_dir():
+            if self.final.exists():
+                shutil.rmtree(self._old)
+            else:
+                self._old.rename(self.final)
+        if not self.model.is_dir():
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget what an earlier run has left."""
+        self._kept = False
+        for path in (self.journal, self.begun):
+            path.unlink(missing_ok=True)
+        if self.model.is_dir():
+            shutil.rmtree(self.model)
+            self.model.mkdir()
+
+    def keep(self, kept: bool) -> None:
+        """Whether the folder is to stay for a later run."""
+        self._kept = kept
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+        self._remove_parents()
+
+    def _remove_parents(self) -> None:
+        """Remove the folders made for this run that stayed empty."""
+        for folder in self._made:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def publish(self, *, replace: bool, flush: bool) -> None:
+        """Give the model its final name.
+
+        Args:
+            replace: whether a folder that is there may go.
+            flush: wait until the names are on the disk.
+
+        Raises:
+            OSError: it could not be renamed; the final name has what it had before.
+        """
+        if flush:
+            sync_folder(self.model)
+        moved = replace and self.final.is_dir()
+        if moved:
+            self.final.rename(self._old)
+        try:
+            self.model.rename(self.final)
+        except BaseException:
+            if moved:
+                self._old.rename(self.final)
+            raise
+        if flush:
+            sync_folder(self.folder)
+            sync_folder(self.final.parent)
+        self._kept = False
+
+
+def hidden(final: Path) -> Path:
+    """The folder that an output is written in."""
+    return final.with_name(f".{final.name}.surgeon")
+
+
+def holder_of(final: Path) -> str:
+    """Who is writing an output, such as `process 4711`, as far as can be seen without taking its lock; empty for
+    nobody."""
+    try:
+        fd = os.open(hidden(final) / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        holder = _holder(fd)
+    finally:
+        os.close(fd)
+    return _named(holder) if _lives(holder) else ""
+
+
+def _myself() -> dict[str, object]:
+    return {"pid": os.getpid(), "birth": birth(os.getpid()), "host": socket.gethostname()}
+
+
+def _holder(fd: int) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(os.pread(fd, 4096, 0))
+        if isinstance(found, dict) and isinstance(found.get("pid"), int):
+            return found
+    return {}
+
+
+def _lives(holder: dict[str, object]) -> bool:
+    """Whether a holder is, as far as can be seen from here, still at work; one on another machine is."""
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    return holder.get("host") != socket.gethostname() or is_same(pid, str(holder.get("birth", "")))
+
+
+def _named(holder: dict[str, object]) -> str:
+    if not holder:
+        return "another process"
+    here = holder.get("host") == socket.gethostname()
+    return f"process {holder['pid']}" + ("" if here else f" on {holder.get('host')}")
+
+
+def _missing(folder: Path) -> Iterator[Path]:
+    """Folders that do not exist yet, the innermost first."""
+    while not folder.exists():
+        yield folder
+        folder = folder.parent
