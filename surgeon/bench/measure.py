@@ -44,6 +44,11 @@ class Sample:
     others: float | None
 
 
+def environment() -> dict[str, str]:
+    """The environment of what is measured: this one, and Python may keep what it has compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def measure(command: Sequence[str]) -> Sample:
     """Run a command to its end, its output thrown away.
 
@@ -54,7 +59,12 @@ def measure(command: Sequence[str]) -> Sample:
         busy, begun = busy_seconds(), time.perf_counter()
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=environment(),
+                start_new_session=True,
             )
         except OSError as error:
             raise SurgeonError(f"cannot start {command[0]}: {error.strerror or error}") from error

@@ -13,12 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import surgeon
+
 from ..errors import InputError, SurgeonError
 from ..machine import Machine, cores, file_system, memory
 from ..text import size
 from .contest import OnEvent, Settings, contest, disk_needed, memory_needed
 from .donors import Donors, Shape
 from .figures import Cell, ratio, slopes
+from .measure import environment
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def run(settings: Settings, on_event: OnEvent) -> Report:
     with _folder(settings.folder) as folder:
         every = [Donors(folder / f"llama-{shape.layers}x{shape.hidden}", shape) for shape in shapes]
         _check_room(settings, every, folder)
-        # What surgeon loads lies in memory for its first run as well.
-        subprocess.run([sys.executable, "-c", "import torch"], check=False, stderr=subprocess.DEVNULL)
+        _warm()
         for donors in every:
             donors.make(on_event)
             for method in settings.methods:
@@ -92,6 +94,12 @@ def run(settings: Settings, on_event: OnEvent) -> Report:
                 shutil.rmtree(donors.folder)
         kind = file_system(folder)
     return Report(machine, _torch(), kind, settings, shapes, tuple(cells))
+
+
+def _warm() -> None:
+    """Bring into memory what surgeon loads, compiled, as it is for whoever runs it a second time."""
+    for words in (["-m", "compileall", "-q", str(Path(surgeon.__file__).parent)], ["-c", "import torch"]):
+        subprocess.run([sys.executable, *words], check=False, stderr=subprocess.DEVNULL, env=environment())
 
 
 def _torch() -> str:
