@@ -459,7 +459,8 @@ def test_the_command_prints_or_writes(folder: Path, tmp_path: Path, capsys: pyte
 
 
 def test_the_command_refuses_in_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "own.yml").write_text(TASK + "parameters: {scope: model}\n")
+    task = TASK.replace("density: [0.4, 0.8]", "density: 0.4")
+    (tmp_path / "own.yml").write_text(task + "parameters: {scope: model}\n")
     code, out, err = command(capsys, str(tmp_path / "own.yml"), "--mergekit", "-o", str(tmp_path / "out.yml"))
     assert (code, out) == (2, "")
     assert "own.yml, line 7: mergekit cannot express this recipe, because mergekit's ties has no scope" in err

@@ -112,6 +112,8 @@ class Inputs:
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
         self.device = device
+        # Wider importances cost little and are nearer to the formula; float32 donors are compared as mergekit does.
+        self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
         self._scratch: list[torch.Tensor] = []
