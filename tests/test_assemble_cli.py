@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assembling import contents, donor, passthrough
+from assembling import contents, donor, passthrough, snapshot
 
 from surgeon.cli.assemble import assemble as verb
 
@@ -34,11 +34,11 @@ RUN = (
 SLOW = (
     "import os, time\n"
     "from surgeon.assemble import copy\n"
-    "real, copy.PIECE = os.copy_file_range, 8\n"
+    "real, copy.BUFFER = os.preadv, 8\n"
     "def slow(*args):\n"
     "    time.sleep(0.01)\n"
     "    return real(*args)\n"
-    "os.copy_file_range = slow\n"
+    "os.preadv = slow\n"
 )
 """Makes copying take about ten seconds, so that a signal meets it in the middle whatever the machine does."""
 
@@ -156,7 +156,7 @@ def test_the_recipes_own_folder_is_not_replaced(recipe: Path, tmp_path: Path, a:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(recipe: Path, out: Path, number: signal.Signals) -> None:
+def test_after_a_signal_it_can_be_gone_on_with(recipe: Path, out: Path, number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(recipe, out, "--events", before=SLOW),
         env=environment(),
@@ -165,14 +165,36 @@ def test_a_signal_leaves_nothing(recipe: Path, out: Path, number: signal.Signals
         text=True,
     )
     assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["event"] == "start"
+    for line in process.stdout:
+        if json.loads(line)["event"] == "end":
+            break
     process.send_signal(number)
     stdout, stderr = process.communicate()
     assert process.returncode == 130
-    assert "cancelled; nothing was written" in stderr
+    assert re.search(r"^surgeon: cancelled\. .* of .* are written: go on with --resume, or write", stderr, re.MULTILINE)
     assert "Traceback" not in stderr
-    assert json.loads(stdout.splitlines()[-1]) == {"event": "cancelled"}
-    assert not out.parent.exists()
+    assert json.loads(stdout.splitlines()[-1])["event"] == "cancelled"
+    assert [path.name for path in out.parent.iterdir()] == [".model.surgeon"]
+    refused = run(recipe, out)
+    assert refused.returncode == 2
+    assert "an earlier run has written" in refused.stderr and "--resume" in refused.stderr
+    assert run(recipe, out, "--resume").returncode == 0
+    assert run(recipe, tmp_path / "whole" / "model").returncode == 0
+    assert snapshot(out.parent) == snapshot(tmp_path / "whole")
+
+
+def test_begun_anew(recipe: Path, out: Path) -> None:
+    process = subprocess.Popen(command(recipe, out, "--events", before=SLOW), env=environment(), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "end":
+            process.kill()
+    process.wait()
+    assert (out.parent / ".model.surgeon").is_dir()
+    both = run(recipe, out, "--resume", "--restart")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert run(recipe, out, "--restart").returncode == 0
+    assert [path.name for path in out.parent.iterdir()] == ["model"]
 
 
 def test_when_nobody_reads_the_events_any_more_it_stops(recipe: Path, out: Path) -> None:
@@ -185,7 +207,7 @@ def test_when_nobody_reads_the_events_any_more_it_stops(recipe: Path, out: Path)
     process.stdout.close()
     process.stderr.read()
     assert process.wait() != 0
-    assert not out.parent.exists()
+    assert not out.exists()
 
 
 def test_a_bar_on_a_terminal(recipe: Path, out: Path) -> None:

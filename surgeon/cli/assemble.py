@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SurgeonError
+from ..errors import InputError, SurgeonError
 from ..text import duration, number, one_line, plural, size
 from .common import JsonOption, SetOption, bytes_option, load_plan, print_findings, refuse
 
@@ -35,6 +35,10 @@ def assemble(
     sets: SetOption = None,
     shard_size: Annotated[str, typer.Option(help="Bytes per weight file.", metavar="SIZE")] = "5GB",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it holds something.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an earlier run has left, if there is any.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run has left.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
     as_json: JsonOption = False,
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
@@ -54,6 +58,8 @@ def assemble(
     from ..assemble import Cancelled
     from ..assemble import assemble as write
 
+    if resume and restart:
+        raise InputError("--resume goes on with what is there and --restart throws it away", remedy="give one of them")
     show = _emit_json if events else None
     try:
         document, plan = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
@@ -72,6 +78,8 @@ def assemble(
             recipe=document.text,
             shard_size=bytes_option(shard_size),
             force=force,
+            resume=resume,
+            restart=restart,
             workers=workers,
             fsync=not no_fsync,
             check=not no_check,
