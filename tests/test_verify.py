@@ -123,7 +123,8 @@ def test_a_right_one(out: Path, verify: Said) -> None:
     found = verify(out)
     assert (found["code"], found["ok"], found["problems"], found["unchecked"]) == (0, True, [], [])
     text = " ".join(found["checked"])
-    for word in ("headers: 5 files", "layer table", "tokenizer", "48 tensors", "to the bit", "a LlamaForCausalLM"):
+    words = ("headers: 5 files", "layer table", "tokenizer", "48 tensors", "by their hashes", "to the bit, by hash")
+    for word in (*words, "a LlamaForCausalLM"):
         assert word in text
 
 
@@ -131,7 +132,7 @@ def test_as_text(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", str(out)]) == 0
     text = capsys.readouterr().out
     assert f"{out}: 5 layers, 48 tensors" in text
-    assert text.count("\n  ok  ") == 5
+    assert text.count("\n  ok  ") == 7
     flip(*locate(out, NAME))
     assert run(["verify", str(out)]) == 1
     captured = capsys.readouterr()
@@ -202,8 +203,13 @@ def test_a_tensor_under_another_name(out: Path, verify: Said) -> None:
     rewrite(path, lambda header: header.update({"model.layers.3.mlp.up.weight": header.pop(NAME)}))
     index = out / "model.safetensors.index.json"
     index.write_text(index.read_text().replace(NAME, "model.layers.3.mlp.up.weight"))
-    wrong = {(problem["layer"], problem["tensor"]) for problem in verify(out)["problems"]}
-    assert wrong == {(3, NAME), (3, "model.layers.3.mlp.up.weight")}
+    problems = verify(out)["problems"]
+    assert {(problem["layer"], problem["tensor"]) for problem in problems if problem["tensor"]} == {
+        (3, NAME),
+        (3, "model.layers.3.mlp.up.weight"),
+    }
+    # Its file is told of with the tensor; that the index was changed too is another thing.
+    assert [problem["file"] for problem in problems if not problem["tensor"]] == [index.name]
 
 
 def test_a_tensor_of_another_shape(out: Path, verify: Said) -> None:
@@ -306,20 +312,27 @@ class TestDonors:
     def test_a_donor_that_changed(self, out: Path, original: Path, verify: Said, tmp_path: Path) -> None:
         b = Path(shutil.copytree(original / "donors" / "b", tmp_path / "b"))
         flip(*locate(b, "model.layers.2.input_layernorm.weight"))
+        assert verify(out, "--set", f"B={b}")["code"] == 0
+        (problem,) = verify(out, "--deep", "--set", f"B={b}")["problems"]
+        assert problem["tensor"] == "model.layers.4.input_layernorm.weight"
+        (out / "surgeon.json").unlink()
         (problem,) = verify(out, "--set", f"B={b}")["problems"]
         assert problem["tensor"] == "model.layers.4.input_layernorm.weight"
 
     def test_a_set_that_names_nobody(self, out: Path, verify: Said) -> None:
         assert verify(out, "--set", "Z=x")["code"] == 2
 
-    def test_computed_tensors_are_said_not_to_be_compared(self, original: Path, verify: Said, tmp_path: Path) -> None:
+    def test_computed_tensors_are_held_against_their_hashes(self, original: Path, verify: Said, tmp_path: Path) -> None:
         (tmp_path / "recipe.yaml").write_text((original / "recipe.yaml").read_text() + "dtype: bfloat16\n")
         document = load(tmp_path / "recipe.yaml")
         assemble(plan_of(document.text), tmp_path / "out", recipe=document.text)
         found = verify(tmp_path / "out")
-        assert found["code"] == 0
-        assert found["unchecked"] == [
-            "the values of 48 tensors that are computed (scaled, cast or blended), not copied"
+        assert (found["code"], found["unchecked"]) == (0, [])
+        assert "as written, by their hashes, and 48 computed ones finite" in " ".join(found["checked"])
+        (tmp_path / "out" / "surgeon.json").unlink()
+        assert verify(tmp_path / "out")["unchecked"] == [
+            "hashes: there is no surgeon.json",
+            "the values of 48 tensors that are computed (scaled, cast or blended), not copied",
         ]
 
 

@@ -13,6 +13,7 @@ from ..plan.types import Plan
 from ..text import one_line
 from .card import card
 from .copy import write_all
+from .digest import digest
 from .layout import Layout
 from .sink import Target
 from .tokenizer_files import written
@@ -33,8 +34,8 @@ def size_of(plan: Plan, recipe: str) -> int:
     )
 
 
-def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe: str, flush: bool) -> list[str]:
-    """Write them all; gives their names.
+def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe: str, flush: bool) -> dict[str, str]:
+    """Write them all; gives their hashes by name.
 
     Raises:
         SurgeonError: a file to copy has gone or is not a regular file.
@@ -47,15 +48,16 @@ def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe
     }
     if layout.index:
         texts[INDEX] = layout.index
+    hashes = {}
     for file_name, text in texts.items():
-        _write(folder / file_name, text.encode("utf-8", "backslashreplace"), flush)
+        hashes[file_name] = write_small(folder / file_name, text.encode("utf-8", "backslashreplace"), flush)
     generated = made_files(plan)
     for file_name, data in generated.items():
-        _write(folder / _plain(file_name), data, flush)
+        hashes[file_name] = write_small(folder / _plain(file_name), data, flush)
     copied = [name for name in plan.files if name not in texts and name not in generated]
     for file_name in copied:
-        _write(folder / _plain(file_name), _contents(plan.files[file_name]), flush)
-    return [*texts, *generated, *copied]
+        hashes[file_name] = write_small(folder / _plain(file_name), _contents(plan.files[file_name]), flush)
+    return hashes
 
 
 def made_files(plan: Plan) -> dict[str, bytes]:
@@ -83,7 +85,8 @@ def _contents(path: Path) -> bytes:
         raise SurgeonError(f"cannot read the donor's file: {error.strerror or error}", where=str(path)) from error
 
 
-def _write(path: Path, data: bytes, flush: bool) -> None:
+def write_small(path: Path, data: bytes, flush: bool) -> str:
+    """Write one of them; gives its hash."""
     target, complete = Target(path, flush), False
     try:
         # A run that ended after it had written this one may have left it.
@@ -92,3 +95,4 @@ def _write(path: Path, data: bytes, flush: bool) -> None:
         complete = True
     finally:
         target.close(flush=complete)
+    return digest(data)

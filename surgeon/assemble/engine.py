@@ -15,7 +15,7 @@ from ..machine import cores
 from ..plan.estimate import DEFAULT_SHARD
 from ..plan.types import Plan
 from ..recipe.document import fresh
-from . import companions, destination, verify
+from . import companions, destination, manifest, verify
 from . import resume as unfinished
 from .compute import Arithmetic, one_thread
 from .fingerprint import Fingerprint, check_sources, fingerprint
@@ -245,6 +245,7 @@ def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[La
     work = Work(workspace.model, tracker, journal, options.fsync, shares_blocks(workspace.folder), options.arithmetic)
     try:
         needed = layout.nbytes + companions.size_of(plan, job.recipe)
+        needed += manifest.size_of((tensor.name for tensor in plan.tensors), job.recipe)
         destination.check_space(workspace.final, needed, workspace.model)
         _started(job, layout, workspace.final)
         return layout, _write(job, workspace, layout, begun, work)
@@ -288,16 +289,17 @@ def _write(job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, 
     with _loading_back(job) as child:
         with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
             _fill(job, layout, begun, replace(work, how=surveyed(plan, work.how, job.cancelled)))
-        small = companions.write_companions(
-            plan, layout, workspace.model, workspace.final.name, job.recipe, options.fsync
-        )
+        folder, flush = workspace.model, options.fsync
+        small = companions.write_companions(plan, layout, folder, workspace.final.name, job.recipe, flush)
+        text = manifest.compose(plan, job.recipe, layout, work.journal.lines, begun, small)
+        companions.write_small(folder / manifest.MANIFEST, text.encode("utf-8", "backslashreplace"), flush)
         verify.check_written(workspace.model, plan, workspace.final)
         if child:
             job.emit({"event": "check"})
             _await(child, workspace.final, work.tracker, job)
         job.check_cancelled()
         workspace.publish(replace=options.force, flush=options.fsync)
-    return list(dict.fromkeys([*layout.file_names(), *small]))
+    return list(dict.fromkeys([*layout.file_names(), *small, manifest.MANIFEST]))
 
 
 def _loading_back(job: _Job) -> contextlib.AbstractContextManager[LoadBack | None]:

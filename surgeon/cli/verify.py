@@ -16,6 +16,7 @@ from .common import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from ..assemble.audit import Audit
+    from ..assemble.manifest import Manifest
     from ..assemble.tracker import OnEvent
     from ..checkpoint import Checkpoint
     from ..plan import Plan
@@ -26,6 +27,7 @@ SHOWN = 20
 
 def verify(
     out: Annotated[str, typer.Argument(help="A checkpoint, such as an assembled one.", metavar="OUT")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read the donors too, byte by byte.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Load it as well and run a forward pass.")] = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -36,7 +38,7 @@ def verify(
     audit = Audit()
     checkpoint = _open(out, audit)
     if checkpoint is not None:
-        _verify(checkpoint, audit, sets)
+        _verify(checkpoint, audit, sets, deep)
         if smoke:
             _smoke(checkpoint, audit)
     if as_json:
@@ -68,15 +70,17 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
         return None
 
 
-def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> None:
-    """Everything but the forward pass. transformers looks at the config while the bytes are compared."""
+def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: bool) -> None:
+    """Everything but the forward pass. transformers looks at the config while the bytes are read."""
     from ..assemble import audit as audits
     from ..assemble.loadback import LoadBack, Outcome, expectation, expectation_of, tensors_of
 
     audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
-    plan = _plan(checkpoint, audit, sets)
+    plan, manifest = _plan(checkpoint, audit, sets), _manifest(checkpoint, audit)
     if checkpoint.config is None:
         audit.unchecked.append("the config: there is no config.json")
+        if manifest:
+            _rehash(checkpoint, manifest, plan, audit, deep)
         return
     audit.take(audits.table_problems(checkpoint), "the layer table: as config.json says")
     expected = {**expectation(plan), "tensors": tensors_of(checkpoint)} if plan else expectation_of(checkpoint)
@@ -84,6 +88,11 @@ def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Non
     whole = checkpoint.config.depth in (None, checkpoint.depth)
     with LoadBack(checkpoint.config.raw, expected) if whole else nullcontext() as child:
         if plan:
+            done = "names, shapes, dtypes, config and tokenizer: as the recipe has them"
+            audit.take(audits.plan_problems(checkpoint, plan), done)
+        if manifest:
+            _rehash(checkpoint, manifest, plan, audit, deep)
+        elif plan:
             _compare(checkpoint, plan, audit)
         outcome = child.outcome() if child else Outcome(False, "not all layers of its config are there")
     if not outcome.checked:
@@ -118,15 +127,61 @@ def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan 
     return plan
 
 
+def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
+    """The manifest beside the weights; None where there is none, or one that cannot be read, which is a problem."""
+    from ..assemble import manifest
+    from ..assemble.audit import Problem
+
+    try:
+        found = manifest.read(checkpoint.folder)
+    except InputError as error:
+        audit.problems.append(Problem(f"{error.what}, because {error.why}" if error.why else error.what, error.where))
+        return None
+    if found is None:
+        audit.unchecked.append(f"hashes: there is no {manifest.MANIFEST}")
+    return found
+
+
+def _rehash(checkpoint: Checkpoint, manifest: Manifest, plan: Plan | None, audit: Audit, deep: bool) -> None:
+    """Every byte against its hash, and copies against their donors, whose bytes are read where headers do not do."""
+    from ..assemble import audit as audits
+    from ..assemble import rehash
+
+    told = {problem.file for problem in audit.problems}, {problem.tensor for problem in audit.problems}
+    whole = [problem for problem in rehash.file_problems(checkpoint, manifest) if problem.file not in told[0]]
+    names = [problem for problem in rehash.name_problems(checkpoint, manifest) if problem.tensor not in told[1]]
+    audit.take(iter([*whole, *names]), "files: those that were written, by name, length and header")
+    total = sum(checkpoint.tensors[name].nbytes for name in manifest.tensors if name in checkpoint.tensors)
+    with _progress(checkpoint.depth) as show:
+        wrong = {problem.tensor: problem for problem in rehash.hash_problems(checkpoint, manifest, show)}
+    if not wrong:
+        computed = sum(record.source is None for record in manifest.tensors.values())
+        finite = "" if manifest.lenient or not computed else f", and {plural(computed, 'computed one')} finite"
+        count = plural(len(manifest.tensors), "tensor")
+        audit.checked.append(f"{count}, {size(total)}: as written, by their hashes{finite}")
+    if plan is None:
+        audit.problems += wrong.values()
+        return
+    changed = {} if deep else rehash.changed_sources(manifest, plan)
+    pairs = audits.copied(checkpoint, plan)
+    again = [pair for pair in pairs if deep or pair[0].name in wrong or pair[0].entry.file in changed]
+    with _progress(checkpoint.depth) as show:
+        # Where a byte differs from the donor's, that says more than a hash.
+        different = {problem.tensor: problem for problem in audits.byte_problems(again, plan, show)}
+    wrong |= different
+    audit.problems += wrong.values()
+    if pairs and not any(tensor.name in wrong for tensor, _ in pairs):
+        total, how = sum(entry.nbytes for _, entry in pairs), "byte by byte" if deep or changed else "by hash"
+        audit.checked.append(f"{plural(len(pairs), 'tensor')}, {size(total)}: their donors' to the bit, {how}")
+
+
 def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit) -> None:
+    """Copies against their donors, for what was written without a manifest."""
     from ..assemble import audit as audits
 
-    audit.take(
-        audits.plan_problems(checkpoint, plan), "names, shapes, dtypes, config and tokenizer: as the recipe has them"
-    )
     pairs = audits.copied(checkpoint, plan)
     total = sum(entry.nbytes for _, entry in pairs)
-    with _progress(plan) as show:
+    with _progress(checkpoint.depth) as show:
         audit.take(
             audits.byte_problems(pairs, plan, show),
             f"{plural(len(pairs), 'tensor')}, {size(total)}: their donors' to the bit",
@@ -135,11 +190,11 @@ def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit) -> None:
         audit.unchecked.append(note)
 
 
-def _progress(plan: Plan) -> AbstractContextManager[OnEvent]:
+def _progress(layers: int) -> AbstractContextManager[OnEvent]:
     """A bar on a terminal, else nothing."""
-    from .assemble import bar
+    from .progress import bar
 
-    return bar(len(plan.layers)) if sys.stderr.isatty() else nullcontext(lambda event: None)
+    return bar(layers) if sys.stderr.isatty() else nullcontext(lambda event: None)
 
 
 def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:

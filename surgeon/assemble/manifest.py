@@ -1,0 +1,195 @@
+"""`surgeon.json`: what an output is made from and what every byte of it was when it was written.
+
+The hash of a copied tensor is that of the donor's tensor as well: one reading gave both. It has no times, so that the
+same recipe on the same donors gives the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..plan.types import Copy, Plan
+from .digest import HASH, LENGTH, FileMark, digest
+from .fingerprint import Fingerprint
+from .journal import Line
+from .layout import Layout
+
+MANIFEST = "surgeon.json"
+FORMAT = 1
+PER_TENSOR = 240
+"""Bytes that a tensor takes in it, about, beside its name."""
+
+_LARGEST = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Record:
+    """A tensor as it was written.
+
+    Attributes:
+        shard: its file.
+        hash: of its bytes.
+        source: number of the donor's file that it is a copy from; None where it is computed.
+    """
+
+    shard: str
+    hash: str
+    source: int | None = None
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """A file by its name, size and the hash of its header."""
+
+    name: str
+    size: int
+    header: str
+
+    def matches(self, mark: FileMark) -> bool:
+        """Whether a file still is this one, as far as its header and size tell."""
+        return (mark.size, mark.header) == (self.size, self.header)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What of a manifest others go by.
+
+    Attributes:
+        tensors: by name.
+        shards: the output's weight files.
+        sources: the donors' files.
+        files: hashes of the small files, by name.
+        lenient: whether NaN and infinity in donors were taken as they come.
+    """
+
+    tensors: Mapping[str, Record]
+    shards: tuple[SafetensorsFile, ...]
+    sources: tuple[SafetensorsFile, ...]
+    files: Mapping[str, str]
+    lenient: bool
+
+
+def compose(
+    plan: Plan, recipe: str, layout: Layout, lines: Mapping[str, Line], begun: Fingerprint, files: Mapping[str, str]
+) -> str:
+    """The text of an output's manifest.
+
+    Args:
+        plan: what is written.
+        recipe: the recipe's text.
+        layout: where.
+        lines: the journal's, for every tensor.
+        begun: what from.
+        files: hashes of the small files, by name.
+    """
+    numbers = {name: number for number, name in enumerate(begun.sources)}
+    tensors: dict[str, Any] = {}
+    for shard in layout.shards:
+        for placed in shard.tensors:
+            tensor = placed.tensor
+            record: dict[str, Any] = {"shard": shard.name, "hash": lines[tensor.name].hash}
+            if isinstance(tensor.source, Copy):
+                entry = tensor.source.entry
+                record["copy"] = {"source": numbers[str(entry.file)], "tensor": entry.name}
+            tensors[tensor.name] = record
+    document = {
+        "format": FORMAT,
+        "hash": HASH,
+        "programs": dict(begun.programs),
+        "recipe": recipe,
+        "seed": plan.recipe.seed,
+        "allow_nonfinite": begun.allow_nonfinite,
+        "donors": {letter: donor.ref for letter, donor in plan.donors.items()},
+        "sources": [
+            {"file": Path(name).name, "donor": _donor(plan, name), "size": mark.size, "header": mark.header}
+            for name, mark in begun.sources.items()
+        ],
+        "shards": [
+            {"file": shard.name, "size": shard.nbytes, "header": digest(shard.header)} for shard in layout.shards
+        ],
+        "files": dict(files),
+        "tensors": tensors,
+    }
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_value(value)}" for key, value in document.items()) + "\n}\n"
+
+
+def _value(value: Any) -> str:
+    """JSON with a line for each entry of a table or list."""
+    if isinstance(value, dict) and value:
+        return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n]"
+    return json.dumps(value)
+
+
+def _donor(plan: Plan, file: str) -> str:
+    """The reference of the donor that a file belongs to; empty for what belongs to none alone, such as an adapter."""
+    return next(
+        (donor.ref for donor in plan.donors.values() if any(str(path) == file for path in donor.checkpoint.files)), ""
+    )
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a checkpoint, None where it has none.
+
+    Raises:
+        InputError: there is one that cannot be read or is none.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("it is too large")
+        found: Any = json.loads(path.read_bytes())
+        if found["format"] != FORMAT or found["hash"] != HASH:
+            raise ValueError(
+                f"it is of format {found['format']!r} with {found['hash']!r}, which this surgeon cannot read"
+            )
+        return _manifest(found)
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror or error}", where=MANIFEST) from error
+    except KeyError as error:
+        raise InputError("this is no manifest", where=MANIFEST, why=f"it has no {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError("this is no manifest", where=MANIFEST, why=str(error)) from error
+
+
+def _manifest(found: Mapping[str, Any]) -> Manifest:
+    sources = tuple(_file(item) for item in found["sources"])
+    tensors = {}
+    for name, item in found["tensors"].items():
+        copy = item.get("copy")
+        source = copy["source"] if copy else None
+        if not (isinstance(item["shard"], str) and _is_hash(item["hash"])):
+            raise ValueError(f"it says nothing of tensor {name!r} that makes sense")
+        if source is not None and not (isinstance(source, int) and 0 <= source < len(sources)):
+            raise ValueError(f"it has no donor's file {source!r}")
+        tensors[name] = Record(item["shard"], item["hash"], source)
+    files = found["files"]
+    if not all(_is_hash(value) for value in files.values()):
+        raise ValueError("it holds hashes that are none")
+    return Manifest(
+        tensors, tuple(_file(item) for item in found["shards"]), sources, files, bool(found["allow_nonfinite"])
+    )
+
+
+def _file(item: Mapping[str, Any]) -> SafetensorsFile:
+    name, size, header = item["file"], item["size"], item["header"]
+    if not (isinstance(name, str) and isinstance(size, int) and _is_hash(header)):
+        raise ValueError(f"it says nothing of file {name!r} that makes sense")
+    return SafetensorsFile(name, size, header)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) == LENGTH
+
+
+def size_of(names: Iterable[str], recipe: str) -> int:
+    """Bytes of a manifest, about."""
+    return sum(len(name) + PER_TENSOR for name in names) + 2 * len(recipe.encode()) + 20_000
