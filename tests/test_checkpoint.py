@@ -357,6 +357,7 @@ def test_a_file_without_tensors(tmp_path: Path) -> None:
     [
         (b"{", "not valid JSON"), (b"[]", "should hold a JSON object"), (b"\xff", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"), (b"", "not valid JSON"), (b"9" * 5000, "not valid JSON"),
+        (b'{"a":' * 101 + b"1" + b"}" * 101, "nested too deeply"), (b'"' + b"[" * 200 + b'"', "hold a JSON object"),
     ],
     ids=lambda value: repr(value)[:20],
 )  # fmt: skip
@@ -365,6 +366,16 @@ def test_a_broken_config(tmp_path: Path, text: bytes, reason: str) -> None:
     (tmp_path / "config.json").write_bytes(text)
     sentence = refusal(tmp_path)
     assert str(tmp_path / "config.json") in sentence and reason in sentence
+
+
+def test_a_config_as_deep_as_any(tmp_path: Path) -> None:
+    sparse_llama(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    inner: object = 1
+    for _ in range(99):
+        inner = [inner]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "deep": inner}))
+    assert open_checkpoint(str(tmp_path)).depth == 4
 
 
 # --- what can be looked at but not spliced

@@ -111,6 +111,28 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(finding) == {"severity", "code", "what", "why", "remedy", "layers", "line"}
 
 
+def test_a_blend_of_more_donors_than_fit_on_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "{model: a, layer_range: [0, 2], parameters: {weight: 1}}"
+    (folder / "wide.yml").write_text(f"merge_method: linear\nslices: [{{sources: [{', '.join([source] * 30)}]}}]\n")
+    for words in ([], ["--layers"]):
+        code, out = plan(capsys, "wide.yml", *words)
+        assert code == 0
+        assert sum(line.strip() == "linear" for line in out.splitlines()) == (2 if words else 1)
+
+
+def test_json_stays_json_when_a_config_holds_numbers_that_json_does_not_have(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse_llama(folder / "a", extra_config={"initializer_range": float("inf"), "other": [float("nan")]})
+    _, out = plan(capsys, "good.yml", "--json")
+
+    def no(name: str) -> Any:
+        raise AssertionError(f"{name} is not JSON")
+
+    config = json.loads(out, parse_constant=no)["config"]
+    assert (config["initializer_range"], config["other"]) == ("inf", ["nan"])
+
+
 def test_json_of_a_recipe_with_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bad.yml").write_text(stack_of(("gone", 0, 3)))
     code, out = plan(capsys, "bad.yml", "--json")

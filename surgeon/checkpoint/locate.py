@@ -16,6 +16,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
 _JSON_LIMIT = 200_000_000
+_DEEPEST = 100
+"""Lists and tables in one another; those of real checkpoints are seven deep."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -30,15 +32,28 @@ class Files:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's value; InputError when it cannot be read or is not JSON."""
+    """A JSON file's value; InputError when it cannot be read, is not JSON, or is nested like no file of a checkpoint."""
     try:
         if path.stat().st_size > _JSON_LIMIT:
             raise InputError("the file is too large to be JSON of a checkpoint", where=str(path))
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        raw = path.read_bytes()
+        value = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
         raise InputError("the file is not valid JSON", where=str(path), why=str(error)) from error
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST):
+        raise InputError("the file's JSON is nested too deeply", where=str(path), remedy="do not use this checkpoint")
+    return value
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether lists and tables lie in one another more than `limit` deep: whatever follows them down would fail."""
+    level: list[Any] = [[value]]
+    for _ in range(limit + 1):
+        tables = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [item for items in tables for item in items if isinstance(item, (dict, list))]
+    return bool(level)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..text import number, one_line, plural, ranges, size
-from .common import JsonOption, SetOption, bytes_option, load_plan
+from .common import JsonOption, SetOption, bytes_option, finite, load_plan
 from .plan_values import to_rows, value_lines
 from .table import pad, say
 
@@ -43,7 +43,7 @@ def plan(
     """What a recipe would write, and everything wrong with it."""
     _, made = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
     if as_json:
-        print(json.dumps(to_dict(made, recipe, values=values), indent=2))
+        print(json.dumps(finite(to_dict(made, recipe, values=values)), indent=2))
     else:
         for line in lines(made, recipe, every_layer=layers, values=values):
             say(line)
@@ -83,8 +83,11 @@ def _donors(made: Plan) -> Iterator[str]:
 
 def _hanging(lead: str, text: str) -> list[str]:
     """Text behind a lead, its further lines standing in as far."""
-    first, *rest = textwrap.wrap(text, WIDTH - len(lead), break_on_hyphens=False) or [""]
-    return [lead + first, *(" " * len(lead) + line for line in rest)]
+    indent = min(len(lead), WIDTH // 2)
+    first, *rest = textwrap.wrap(text, WIDTH - indent, break_on_hyphens=False) or [""]
+    # A lead that leaves no room (a blend of many donors) stands on a line of its own.
+    begun = [lead + first] if indent == len(lead) else [lead.rstrip(), " " * indent + first]
+    return [*begun, *(" " * indent + line for line in rest)]
 
 
 def runs(layers: Sequence[PlannedLayer]) -> list[list[PlannedLayer]]:
