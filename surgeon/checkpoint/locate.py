@@ -32,7 +32,7 @@ class Files:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's value; InputError when it cannot be read, is not JSON, or is nested like no file of a checkpoint."""
+    """A JSON file's value; InputError when it cannot be read, is not JSON, or is nested like no such file."""
     try:
         if path.stat().st_size > _JSON_LIMIT:
             raise InputError("the file is too large to be JSON of a checkpoint", where=str(path))
