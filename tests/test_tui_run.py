@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from models import tiny_model, tiny_tokenizer
@@ -13,7 +15,8 @@ from textual.pilot import Pilot
 from tui import SIZES, app, command, donors, keys, line
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.jobs import job as jobs
+from surgeon.jobs import board as jobs
+from surgeon.jobs.job import Job
 from surgeon.tui.screens.dialogs import Ask
 from surgeon.tui.screens.run import RunScreen
 from surgeon.tui.screens.try_it import TryScreen
@@ -34,8 +37,8 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs leave out the load-back check, which takes seconds and is tested elsewhere."""
     start = jobs.start
 
-    def quick(verb: str, arguments: Sequence[str], recipe: str) -> jobs.Job:
-        return start(verb, [*arguments, "--no-check"] if verb == "assemble" else arguments, recipe)
+    def quick(verb: str, arguments: Sequence[str], text: str, **more: Any) -> Job:
+        return start(verb, [*arguments, "--no-check"] if verb == "assemble" else arguments, text, **more)
 
     monkeypatch.setattr(jobs, "start", quick)
 
@@ -77,7 +80,7 @@ async def test_a_folder_that_is_not_empty_is_asked_about(in_tmp: Path) -> None:
     assert open_checkpoint(str(in_tmp / "out")).depth == 4
 
 
-async def test_a_failed_job_says_why(in_tmp: Path) -> None:
+async def test_what_is_refused_starts_no_job(in_tmp: Path) -> None:
     application = app(donors(in_tmp))
     (in_tmp / "blocked").write_text("a file")
     async with application.run_test(size=(80, 24)) as pilot:
@@ -86,13 +89,126 @@ async def test_a_failed_job_says_why(in_tmp: Path) -> None:
         assert "is a file" in line(pilot, "status")
         await command(pilot, "run a")
         await keys(pilot, "y")
+        assert "donor" in line(pilot, "status")
+        assert application.job is None and not jobs.every()
+    assert open_checkpoint(str(in_tmp / "a")).depth == 8
+
+
+async def test_a_failed_job_says_why(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        next((in_tmp / "a").glob("*.safetensors")).unlink()
+        await command(pilot, "run out")
         screen = application.screen
         assert isinstance(screen, RunScreen)
         await until(pilot, lambda: screen.finished is not None)
         assert screen.finished is not None and screen.finished["event"] == "error"
         await until(pilot, lambda: "failed" in line(pilot, "header"))
-        assert "donor" in screen.query_one("#body").text
-    assert open_checkpoint(str(in_tmp / "a")).depth == 8
+        assert "safetensors" in screen.query_one("#body").text
+
+
+class TestLater:
+    """A job is there again when the interface is left and opened anew."""
+
+    @staticmethod
+    def begun(folder: Path, *, alive: bool = False, events: Sequence[dict[str, Any]] = ()) -> Job:
+        """A job of an unsaved recipe in this folder, its output half written, as a killed one leaves it."""
+        from assembling import plan_of
+
+        from surgeon.assemble import assemble, journal
+        from surgeon.process import birth, boot
+
+        text = f"slices: [{{sources: [{{model: {folder / 'a'}, layer_range: [0, 4]}}]}}]\n"
+        real = journal.Journal.add
+
+        def add(self: journal.Journal, line: journal.Line) -> None:
+            if len(self.lines) == 10:
+                raise RuntimeError("killed")
+            real(self, line)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError):
+            patch.setattr(journal.Journal, "add", add)
+            assemble(plan_of(text), folder / "out", workers=1)
+        job = jobs._number(jobs.state_folder("jobs"))
+        pid = os.getppid()
+        about = {"verb": "assemble", "out": str(folder / "out"), "recipe": None, "cwd": str(folder)}
+        about |= {"arguments": [str(folder / "out")], "layers": 4, "letters": ["A"] * 4}
+        (job / "recipe.yaml").write_text(text)
+        (job / "about.json").write_text(json.dumps(about))
+        (job / "process.json").write_text(json.dumps({"pid": pid, "birth": birth(pid) if alive else f"{boot()}:0"}))
+        (job / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        return Job(job)
+
+    @pytest.mark.parametrize("size", SIZES)
+    async def test_what_is_unfinished_is_gone_on_with(self, in_tmp: Path, size: tuple[int, int]) -> None:
+        application = app(donors(in_tmp))
+        self.begun(in_tmp)
+        async with application.run_test(size=size) as pilot:
+            await until(pilot, lambda: isinstance(application.screen, Ask))
+            assert "when 10 of 39 tensors" in application.screen.question
+            assert "killed" in application.screen.question
+            await keys(pilot, "g")
+            screen = application.screen
+            assert isinstance(screen, RunScreen)
+            await until(pilot, lambda: screen.finished is not None)
+            assert screen.finished is not None and screen.finished["event"] == "done", screen.finished
+            assert screen.finished["earlier"] > 0
+            assert "AAAA" in screen.query_one("#body").text
+        assert open_checkpoint(str(in_tmp / "out")).depth == 4
+
+    async def test_not_now_and_asked_by_run(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        self.begun(in_tmp)
+        async with application.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: isinstance(application.screen, Ask))
+            await keys(pilot, "n")
+            await command(pilot, "insert A:0-3")
+            await command(pilot, "run out")
+            assert isinstance(application.screen, Ask)
+            assert "has written 10 of the 39 tensors" in application.screen.question
+            await keys(pilot, "n")
+            assert application.job is None
+            await command(pilot, "run out")
+            await keys(pilot, "a")
+            screen = application.screen
+            assert isinstance(screen, RunScreen)
+            await until(pilot, lambda: screen.finished is not None)
+            assert screen.finished is not None and screen.finished["earlier"] == 0, screen.finished
+
+    async def test_what_runs_is_shown_and_shown_again(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        progress = {"event": "progress", "bytes": 50, "total": 200, "rate": 10, "eta": 15.0, "layer": 1}
+        progress |= {"memory": 40_000_000, "files": {"model-00002-of-00003.safetensors": [5, 20]}, "files_done": 1}
+        start = {"event": "start", "bytes": 200, "shards": 3}
+        self.begun(in_tmp, alive=True, events=[start, {"event": "layer", "index": 0}, progress])
+        async with application.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: isinstance(application.screen, Ask))
+            assert "is writing" in application.screen.question
+            await keys(pilot, "y")
+            await until(pilot, lambda: "25%" in line(pilot, "bar"))
+            numbers = line(pilot, "numbers")
+            for word in ("50 B of 200 B", "10 B/s", "15s left", "now 1", "40.0 MB memory"):
+                assert word in numbers
+            body = application.screen.query_one("#body").text
+            for word in ("A...", "1 of 3 files written", "model-00002-of-00003.safetensors  25%"):
+                assert word in body
+            await keys(pilot, "escape")
+            await keys(pilot, "R")
+            assert isinstance(application.screen, RunScreen)
+            await keys(pilot, "escape")
+            await command(pilot, "jobs")
+            assert isinstance(application.screen, Ask)
+            await keys(pilot, "1")
+            assert isinstance(application.screen, RunScreen)
+
+    async def test_another_recipes_jobs_are_not_offered(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        job = self.begun(in_tmp)
+        (job.folder / "about.json").write_text(json.dumps(job.about | {"cwd": "/elsewhere"}))
+        async with application.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert application.screen is application.surgery
 
 
 async def test_try_generates_scores_and_compares(in_tmp: Path) -> None:

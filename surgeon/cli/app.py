@@ -12,7 +12,23 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import SurgeonError
-from . import assemble, bench, demo, doctor, edit, export, generate, inspect, methods, open_tui, plan, verify
+from . import (
+    assemble,
+    attach,
+    bench,
+    cancel,
+    demo,
+    doctor,
+    edit,
+    export,
+    generate,
+    inspect,
+    jobs,
+    methods,
+    open_tui,
+    plan,
+    verify,
+)
 from .common import fail
 
 
@@ -64,6 +80,9 @@ app.command("plan", help="What a recipe would write, and everything wrong with i
 app.command("methods", help="The merge methods: what each takes, and where its formula is from.")(methods.methods)
 app.command("export", help="Write a recipe as mergekit runs it.")(export.export)
 app.command("assemble", help="Write the model of a recipe to disk.")(assemble.assemble)
+app.command("jobs", help="What is being written in the background, and what became of what was.")(jobs.jobs)
+app.command("attach", help="Show the progress of what is being written in the background.")(attach.attach)
+app.command("cancel", help="Stop what is being written in the background; it can be gone on with.")(cancel.cancel)
 app.command("verify", help="Hold a checkpoint against its config, its recipe and its donors.")(verify.verify)
 app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)
 app.command("bench", help="Measure surgeon here against cp and, where it is found, mergekit.")(bench.bench)

@@ -144,6 +144,22 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     return replace(changed, path=path)
 
 
+def absolute(document: Document, roots: Sequence[Path]) -> Document:
+    """The document with every donor's relative path, looked for in `roots` and then in the working directory, written
+    in full: for a process that works elsewhere. Hub ids stay as they are."""
+    rename = {ref: name for ref in document.model_refs if (name := _in_full(ref, roots)) != ref}
+    return document.with_models(rename) if rename else document
+
+
+def _in_full(ref: str, roots: Sequence[Path]) -> str:
+    plain = Path(ref).expanduser()
+    found = next((root / plain for root in (*roots, Path.cwd()) if (root / plain).exists()), None)
+    if found is None and "+" in ref:
+        # A donor with an adapter on it: each of the two by itself.
+        return "+".join(_in_full(part, roots) if part else part for part in ref.split("+"))
+    return os.path.abspath(found) if found is not None else ref  # noqa: PTH100 - links are kept
+
+
 def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
     """How a recipe in `folder` names the donor that `ref` names from `roots`, then from the working directory."""
     plain = Path(ref).expanduser()

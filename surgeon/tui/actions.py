@@ -106,7 +106,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("half_up", ("ctrl+u", "pageup"), "^u", "half a page up", screen="plan", group="plan"),
     Action("back", ("escape", "q", "f"), "esc", "back", "back", screen="plan", group="plan"),
     # Run
-    Action("cancel", ("c",), "c", "cancel the job; nothing is left behind", "cancel", screen="run", group="run"),
+    Action("cancel", ("c",), "c", "cancel the job; it can be gone on with", "cancel", screen="run", group="run"),
     Action("try_output", ("T",), "T", "try what was written", "try it", screen="run", group="run"),
     Action("back", ("escape", "q"), "esc", "back; a running job goes on", "back", screen="run", group="run"),
     # Try

@@ -90,9 +90,10 @@ class SurgeonApp(App[None]):
         return self._stamp() != self._disk_stamp
 
     def offer_swap(self) -> None:
-        """Offer what an earlier session left unsaved."""
+        """Offer what an earlier session left unsaved, and then what its jobs do or have left."""
         left = swap.left_behind(self.session.document.path)
         if left is None or left.text == self.session.document.text:
+            self._offer_jobs()
             return
         from ..text import duration
 
@@ -105,8 +106,14 @@ class SurgeonApp(App[None]):
                 self._recover(left)
             elif answer == "d":
                 swap.discard(left)
+            self._offer_jobs()
 
         self.ask(question, answers, answered)
+
+    def _offer_jobs(self) -> None:
+        from .screens.run import offer
+
+        offer(self)
 
     def _recover(self, left: swap.Swap) -> None:
         try:
@@ -174,6 +181,12 @@ class SurgeonApp(App[None]):
         from .screens.run import RunScreen
 
         self.push_screen(RunScreen())
+
+    def show_jobs(self) -> None:
+        """Choose a job to show."""
+        from .screens.run import choose
+
+        choose(self)
 
     def show_try(self, target: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from a folder."""

@@ -14,7 +14,7 @@ from ..checkpoint import Checkpoint
 from ..errors import InputError
 from ..files import write_atomic
 from ..plan import Donors, Plan, resolve
-from ..plan.donors import located, rebased
+from ..plan.donors import absolute, located, rebased
 from ..plan.expansion import completed
 from ..recipe import grammar, stack
 from ..recipe.curves import Level, tracks
@@ -258,12 +258,7 @@ class Session:
 
     def absolute(self) -> Document:
         """The current document with every donor by its absolute path: for child processes elsewhere."""
-        rename = {}
-        for ref in self.recipe.model_refs():
-            checkpoint = self.checkpoint(ref)
-            if checkpoint is not None:
-                rename[ref] = str(checkpoint.path)
-        return self.current.with_recipe(self.recipe.with_models(rename))
+        return absolute(self.current, self.document.roots)
 
     def diff(self) -> list[str]:
         """Unified difference of the saved text and the edited one."""

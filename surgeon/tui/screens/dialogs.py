@@ -136,6 +136,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "open": ("open PATH", "open a donor"),
     "write": ("write [FILE]", "save the recipe"),
     "run": ("run OUT", "write the model to the folder OUT"),
+    "jobs": ("jobs", "show what is being written, or was"),
     "try": ("try", "generate text"),
     "plan": ("plan", "findings, YAML, difference"),
     "mouse": ("mouse on|off", "whether the mouse is taken (off leaves it to the terminal)"),

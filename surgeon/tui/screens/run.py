@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 
-from ...jobs import job as jobs
+from ...errors import SurgeonError
+from ...jobs import board as jobs
+from ...jobs.job import Job
 from ...text import duration, one_line, plural, size
 from .. import theme
 from ..actions import ScreenName
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 INTERVAL = 0.5
 """Seconds between looks at the job; what the screen writes to the terminal stays under 1.5 kB/s."""
 
+_CHOICES = 9
+"""Jobs that one key chooses from."""
+
 
 def begin(app: SurgeonApp, name: str) -> None:
-    """Start writing the recipe to the folder `name`, asking before anything there is replaced."""
+    """Start writing the recipe to the folder `name`, asking before anything there is replaced or thrown away."""
     surgery = app.surgery
     if not name:
         surgery.do_run(None)
@@ -34,14 +39,17 @@ def begin(app: SurgeonApp, name: str) -> None:
     if not app.session.plan.ok:
         surgery.refuse(f"it cannot be written yet: {app.session.plan.errors[0].sentence()} (f lists all)")
         return
-    out = Path(name).expanduser().absolute()
-    if out.is_file():
+    out = Path(name).expanduser().resolve()
+    if (job := _running_on(out)) is not None:
+        surgery.say(f"job {job.number} is writing {out} already")
+        show(app, job)
+    elif out.is_file():
         surgery.refuse(f"{out} is a file: give a folder")
     elif out.is_dir() and any(out.iterdir()):
 
         def answered(answer: str | None) -> None:
             if answer == "y":
-                _start(app, out, force=True)
+                _ask_and_start(app, out, force=True)
 
         app.ask(
             f"{out} is not empty. Replace it when the new model is complete?",
@@ -49,14 +57,109 @@ def begin(app: SurgeonApp, name: str) -> None:
             answered,
         )
     else:
-        _start(app, out, force=False)
+        _ask_and_start(app, out, force=False)
 
 
-def _start(app: SurgeonApp, out: Path, *, force: bool) -> None:
-    arguments = [str(out), *(["--force"] if force else [])]
-    app.job = jobs.start("assemble", arguments, app.session.absolute().text)
-    app.job_out = out
+def _running_on(out: Path) -> Job | None:
+    """The job that is writing a folder."""
+    return next((job for job in jobs.of_output(jobs.every(), out) if job.running), None)
+
+
+def _ask_and_start(app: SurgeonApp, out: Path, *, force: bool) -> None:
+    """Ask what is to become of what an earlier run has left, if it has left anything, and start."""
+    from ...assemble.resume import look
+
+    left = look(out)
+    if left is None or left.holder:
+        _start(app, out, force=force)
+        return
+
+    def answered(answer: str | None) -> None:
+        if answer in ("g", "a"):
+            _start(app, out, force=force, how="resume" if answer == "g" else "restart")
+
+    done, total = left.tensors
+    app.ask(
+        f"An earlier run has written {done:,} of the {total:,} tensors of {out}.",
+        [("g", "go on with it"), ("a", "write it anew"), ("n", "neither")],
+        answered,
+    )
+
+
+def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
+    from ...assemble import ready
+
+    session = app.session
+    try:
+        ready(session.plan, out, force=force, resume=how == "resume", restart=how == "restart")
+    except SurgeonError as error:
+        app.surgery.refuse(error.sentence())
+        return
+    arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
+    about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
+    text, path = session.absolute().text, session.document.path
+    show(app, jobs.start("assemble", arguments, text, out=out, recipe=path, about=about))
+
+
+def show(app: SurgeonApp, job: Job) -> None:
+    """Make a job the one of this session, and show it."""
+    app.job, app.job_out = job, job.out
     app.show_run()
+
+
+def offer(app: SurgeonApp) -> None:
+    """Offer what this recipe's jobs are doing, or have left to be gone on with; the last of them."""
+    for job in reversed(jobs.of_recipe(app.session.document.path, Path.cwd())):
+        state = job.state()
+        if state.kind == "running":
+            _offer_running(app, job)
+            return
+        if state.kind != "done" and (left := jobs.unfinished(job)) is not None:
+            _offer_unfinished(app, job, left.tensors, state.reason)
+            return
+
+
+def _offer_running(app: SurgeonApp, job: Job) -> None:
+    def answered(answer: str | None) -> None:
+        if answer == "y":
+            show(app, job)
+        else:
+            app.job, app.job_out = job, job.out
+
+    app.ask(
+        f"Job {job.number} is writing {job.out}. Show it?", [("y", "show it"), ("n", "later: R shows it")], answered
+    )
+
+
+def _offer_unfinished(app: SurgeonApp, job: Job, tensors: tuple[int, int], reason: str) -> None:
+    done, total = tensors
+
+    def answered(answer: str | None) -> None:
+        if answer == "g":
+            show(app, jobs.again(job))
+
+    app.ask(
+        f"Job {job.number} stopped when {done:,} of {total:,} tensors of {job.out} were written"
+        + (f": {one_line(reason.rstrip('.'))}." if reason else "."),
+        [("g", "go on with it"), ("n", "not now")],
+        answered,
+    )
+
+
+def choose(app: SurgeonApp) -> None:
+    """Choose one of the last jobs to be shown."""
+    last = jobs.every()[-_CHOICES:][::-1]
+    if not last:
+        app.surgery.refuse("there are no jobs yet: R starts one")
+        return
+    keys = {str(number): job for number, job in enumerate(last, start=1)}
+
+    def answered(answer: str | None) -> None:
+        if answer:
+            show(app, keys[answer])
+
+    answers = [(key, f"{job.number}: {job.state().kind}, {one_line(job.out or '')}") for key, job in keys.items()]
+    app.ask("Which job?", answers, answered)
 
 
 class RunScreen(ActionScreen):
@@ -71,7 +174,7 @@ class RunScreen(ActionScreen):
     def __init__(self) -> None:
         super().__init__()
         self.written: set[int] = set()
-        self.total = 0
+        self.total = self.shards = 0
         self.checking = False
         self.progress: dict[str, Any] = {}
         self.letters: list[str] = []
@@ -94,7 +197,7 @@ class RunScreen(ActionScreen):
         if job is not None:
             for event in job.events:
                 self._take(event)
-        self.letters = [layer.sources[0][0] for layer in self.session.plan.layers]
+            self.letters = list(job.about.get("letters", ())) or ["#"] * int(job.about.get("layers", 0))
         self.call_after_refresh(self.look)
         self.timer = self.set_interval(INTERVAL, self.look)
 
@@ -107,7 +210,7 @@ class RunScreen(ActionScreen):
         for event in job.poll():
             self._take(event)
         if not running and not self.finished:
-            self.finished = {"event": "error", "message": f"the job ended without a word (exit code {job.exit_code})"}
+            self.finished = {"event": "crashed", "message": job.state().reason}
         self._draw()
         if self.finished:
             self.timer.stop()
@@ -122,6 +225,7 @@ class RunScreen(ActionScreen):
             self.checking = True
         elif kind == "start":
             self.total = int(event.get("bytes", 0))
+            self.shards = int(event.get("shards", 0))
         elif kind in {"done", "error", "cancelled"}:
             self.finished = event
 
@@ -137,7 +241,7 @@ class RunScreen(ActionScreen):
             (share, theme.BOLD), ("#" * filled, theme.ADDED), ("." * (width - filled), theme.DIM)
         )
         self.query_one("#numbers", Line).show((f" {self._numbers(done)}", theme.PLAIN))
-        self.query_one("#body", TextPane).show([*self._cells(), [], *self._words()])
+        self.query_one("#body", TextPane).show([*self._cells(), [], *self._files(), *self._words()])
 
     def _is(self, kind: str) -> bool:
         return self.finished is not None and self.finished.get("event") == kind
@@ -147,9 +251,9 @@ class RunScreen(ActionScreen):
             return "checking that it loads" if self.checking else "writing", theme.BOLD
         if self._is("done"):
             return "done", theme.ADDED
-        return (
-            ("cancelled", theme.SEVERITY["warning"]) if self._is("cancelled") else ("failed", theme.SEVERITY["error"])
-        )
+        if self._is("cancelled"):
+            return "cancelled", theme.SEVERITY["warning"]
+        return "crashed" if self._is("crashed") else "failed", theme.SEVERITY["error"]
 
     def _numbers(self, done: int) -> str:
         if self._is("done") and self.finished:
@@ -168,7 +272,20 @@ class RunScreen(ActionScreen):
             parts.append(f"{duration(float(self.progress['eta']))} left")
         if self.progress.get("layer") is not None:
             parts.append(f"now {one_line(self.progress['layer'])}")
+        if self.progress.get("memory"):
+            parts.append(f"{size(float(self.progress['memory']))} memory")
         return ", ".join(parts)
+
+    def _files(self) -> list[list[Piece]]:
+        """The files that are being written, and how far each is."""
+        files = self.progress.get("files")
+        if self.finished or self.checking or self.shards < 2 or not isinstance(files, dict):
+            return []
+        done = f" {self.progress.get('files_done', 0)} of {plural(self.shards, 'file')} written"
+        lines: list[list[Piece]] = [[(done, theme.DIM)]]
+        for name, (written, total) in sorted(files.items()):
+            lines.append([(f" {one_line(name)} {100 * written // max(1, total):3}%", theme.DIM)])
+        return [*lines, []]
 
     def _cells(self) -> list[list[Piece]]:
         """The stack, a letter for each written layer and a dot for each that is not."""
@@ -189,7 +306,7 @@ class RunScreen(ActionScreen):
         width = self.size.width - 4
         lines: list[list[Piece]] = []
         if self.finished and not self._is("done"):
-            message = str(self.finished.get("message", "nothing was written"))
+            message = str(self.finished.get("message") or "nothing was written")
             lines += [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(one_line(message), width)]
         elif self._is("done"):
             lines.append(
@@ -210,7 +327,7 @@ class RunScreen(ActionScreen):
             if answer == "y" and job.running:
                 job.cancel()
 
-        self.surgeon.ask("Stop writing? Nothing is left behind.", [("y", "stop"), ("n", "go on")], answered)
+        self.surgeon.ask("Stop writing? R goes on with it later.", [("y", "stop"), ("n", "go on")], answered)
 
     def do_try_output(self, count: int | None) -> None:
         """Generate from what was written."""

@@ -60,6 +60,8 @@ class Surgery(Blending):
             self.write(rest)
         elif word == "run":
             self.surgeon.start_run(rest)
+        elif word == "jobs":
+            self.surgeon.show_jobs()
         elif word == "try":
             self.do_try_it(None)
         elif word == "plan":

@@ -1,0 +1,102 @@
+"""`surgeon jobs`: what is being written in the background, and what became of what was."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..text import duration, one_line, plural, size
+from .common import JsonOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..jobs.job import Job, State
+    from ..plan import Plan
+    from ..recipe.document import Document
+
+
+def jobs(
+    clean: Annotated[bool, typer.Option("--clean", help="Forget those that are over; outputs stay.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What is being written in the background, and what became of what was."""
+    from ..jobs import board
+
+    if clean:
+        print(f"{plural(board.clean(), 'job')} forgotten")
+        return
+    found = [(job, job.state()) for job in board.every()]
+    if as_json:
+        print(json.dumps([_values(job, state) for job, state in found], indent=2))
+        return
+    if not found:
+        print("no jobs")
+    for job, state in found:
+        for line in lines(job, state):
+            print(line)
+
+
+def _values(job: Job, state: State) -> dict[str, Any]:
+    from ..jobs import board
+
+    left = board.unfinished(job) if state.kind != "running" else None
+    return {
+        "job": job.number,
+        "state": state.kind,
+        "reason": state.reason,
+        "resumable": left is not None,
+        "pid": job.pid if state.kind == "running" else None,
+        "progress": state.progress,
+        **job.about,
+    }
+
+
+def lines(job: Job, state: State) -> list[str]:
+    """A job for people: its number, state and output, and below what else there is to say."""
+    from ..jobs import board
+
+    started = job.about.get("started")
+    # The clock may have been set since: what it cannot say is left out.
+    age = time.time() - started if isinstance(started, float) else -1
+    since = f", started {duration(age)} ago" if age >= 0 else ""
+    found = [f"{job.number:>4}  {state.kind:<9}  {one_line(job.out or '')}{since}"]
+    if state.kind == "running":
+        found.append(f"{'':17}{progress(state)}")
+    elif state.reason:
+        found.append(f"{'':17}{one_line(state.reason)}")
+    if state.kind in ("failed", "cancelled", "crashed") and (left := board.unfinished(job)):
+        done, total = left.tensors
+        found.append(f"{'':17}{done:,} of {total:,} tensors are written: --resume goes on")
+    return found
+
+
+def progress(state: State) -> str:
+    """How far a running job is, in a few words."""
+    event = state.progress
+    if not event.get("total"):
+        return "starting"
+    text = f"{100 * event['bytes'] / event['total']:.0f}% of {size(event['total'])}, {size(event['rate'])}/s"
+    return text if event.get("eta") is None else f"{text}, {duration(event['eta'])} left"
+
+
+def detached(
+    document: Document, plan: Plan, out: Path, arguments: list[str], *, as_json: bool = False, quiet: bool = False
+) -> None:
+    """Start writing a plan that `ready` has let pass as a job, and tell of it."""
+    from ..jobs import board
+    from ..plan.donors import absolute
+
+    final = out.expanduser().resolve()
+    letters = [layer.sources[0][0] for layer in plan.layers]
+    about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
+    text = absolute(document, document.roots).text
+    job = board.start("assemble", [str(final), *arguments], text, out=final, recipe=document.path, about=about)
+    if as_json:
+        print(json.dumps({"job": job.number, "pid": job.pid, "out": str(final), "folder": str(job.folder)}))
+    elif not quiet:
+        print(f"job {job.number} writes {one_line(final)}: `surgeon attach {job.number}` shows it", file=sys.stdout)

@@ -1,0 +1,169 @@
+"""All jobs of this user: started, listed, found by number or output, cleaned up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..files import write_atomic
+from ..process import birth
+from .job import Job, state_folder
+
+if TYPE_CHECKING:
+    from ..assemble.resume import Unfinished
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MAIN = "import sys; from surgeon.__main__ import main; sys.exit(main())"
+
+
+def start(
+    verb: str,
+    arguments: Sequence[str],
+    recipe_text: str,
+    *,
+    out: Path | None = None,
+    recipe: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Job:
+    """Start `surgeon VERB RECIPE ARGUMENTS...` on its own, RECIPE being `recipe_text` in the job's folder.
+
+    It has its own session and ignores hang-ups: it goes on when this process, its terminal or its connection end.
+
+    Args:
+        verb: a command of surgeon that takes a recipe and `--events`.
+        arguments: what follows the recipe; paths are absolute.
+        recipe_text: YAML in which every donor is an absolute path or a Hub id.
+        out: the folder that it writes.
+        recipe: the file that the recipe came from.
+        about: more that is to be known of it.
+    """
+    folder = _number(state_folder("jobs"))
+    (folder / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
+    record = {
+        "verb": verb,
+        "out": str(out) if out else None,
+        "recipe": str(recipe.resolve()) if recipe else None,
+        "cwd": str(Path.cwd()),
+        "started": time.time(),
+        "arguments": list(arguments),
+        **(about or {}),
+    }
+    write_atomic(folder / "about.json", json.dumps(record))
+    command = [sys.executable, "-c", _MAIN, verb, str(folder / "recipe.yaml"), *arguments, "--events"]
+    with (folder / "events.jsonl").open("wb") as events, (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            # The shell becomes the command, which inherits that hang-ups are ignored.
+            ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=events,
+            stderr=log,
+            start_new_session=True,
+            # An empty folder: no file of the user's can pose as a module.
+            cwd=folder,
+            env=_environment(),
+        )
+    write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "birth": birth(process.pid)}))
+    return Job(folder, _process=process)
+
+
+def _number(jobs: Path) -> Path:
+    """A new folder with the next number."""
+    number = max((int(path.name) for path in jobs.iterdir() if path.name.isdigit()), default=0)
+    while True:
+        number += 1
+        folder = jobs / str(number)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, from which the child finds this very surgeon, and tells of crashes."""
+    paths = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(_ROOT)]), "PYTHONFAULTHANDLER": "1"}
+
+
+def every() -> list[Job]:
+    """All jobs, the oldest first."""
+    folders = (path for path in state_folder("jobs").iterdir() if path.name.isdigit() and path.is_dir())
+    return [Job(path) for path in sorted(folders, key=lambda path: int(path.name))]
+
+
+def find(which: str | None) -> Job:
+    """The job of a number, or the last one of an output folder; without either, the running one, or the last.
+
+    Raises:
+        InputError: there is none, or several run.
+    """
+    jobs = every()
+    if which is not None:
+        found = [job for job in jobs if which.isdigit() and job.number == int(which)]
+        found = found or of_output(jobs, Path(which))
+        if not found:
+            raise InputError(f"there is no job {which}", remedy="`surgeon jobs` lists them")
+        return found[-1]
+    running = [job for job in jobs if job.running]
+    if len(running) > 1:
+        numbers = ", ".join(str(job.number) for job in running)
+        raise InputError(f"several jobs are running: {numbers}", remedy="say which")
+    if not jobs:
+        raise InputError(
+            "there are no jobs", remedy="start one with `surgeon assemble --detach`, or from the interface"
+        )
+    return (running or jobs)[-1]
+
+
+def of_output(jobs: Iterable[Job], out: Path) -> list[Job]:
+    """Those that write, or wrote, this folder."""
+    final = out.expanduser().resolve()
+    return [job for job in jobs if job.out is not None and job.out.resolve() == final]
+
+
+def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
+    """The last job of each output that came from a recipe's file, or, without one, from an unsaved recipe in this
+    folder; the oldest first."""
+    name = str(recipe.resolve()) if recipe else None
+    last: dict[Path, Job] = {}
+    for job in every():
+        if job.out is not None:
+            last.pop(job.out, None)
+            last[job.out] = job
+    return [
+        job for job in last.values() if job.about.get("recipe") == name and (name or job.about["cwd"] == str(folder))
+    ]
+
+
+def again(job: Job) -> Job:
+    """A new job that goes on with what another has left."""
+    arguments = [word for word in job.about.get("arguments", ()) if word not in ("--restart", "--resume")]
+    about = {str(name): job.about[name] for name in ("layers", "letters", "bytes", "tensors") if name in job.about}
+    text, recipe = (job.folder / "recipe.yaml").read_text(encoding="utf-8"), job.about.get("recipe")
+    verb = str(job.about.get("verb"))
+    recipe = Path(recipe) if recipe else None
+    return start(verb, [*arguments, "--resume"], text, out=job.out, recipe=recipe, about=about)
+
+
+def unfinished(job: Job) -> Unfinished | None:
+    """What a job that is over has left to be gone on with."""
+    from ..assemble.resume import look
+
+    left = look(job.out) if job.out else None
+    return left if left is not None and not left.holder else None
+
+
+def clean() -> int:
+    """Forget all jobs that are over, their outputs untouched; gives how many."""
+    over = [job for job in every() if not job.running]
+    for job in over:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    return len(over)
