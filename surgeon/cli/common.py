@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,3 +95,12 @@ def refuse(plan: Plan, where: str) -> None:
     if not plan.ok:
         count = len(plan.errors)
         raise InputError(f"the recipe has {count} error{'s' if count > 1 else ''}, so nothing was done", where=where)
+
+
+def finite(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have and configs sometimes do."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, SurgeonError
-from .common import JsonOption, fail
+from .common import JsonOption, fail, finite
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
@@ -44,7 +43,7 @@ def inspect(
             found.append((ref, error))
     opened = [one for one in found if isinstance(one, Opened)]
     if json:
-        print(json_format.dumps(_finite([_as_dict(one, tensors) for one in found]), indent=2))
+        print(json_format.dumps(finite([_as_dict(one, tensors) for one in found]), indent=2))
     else:
         for line in lines(opened, len(paths), layer, tensors, Style.of(sys.stdout)):
             say(line)
@@ -91,12 +90,3 @@ def _as_dict(one: Opened | tuple[str, SurgeonError], tensors: bool) -> dict[str,
     if tensors:
         out["tensor_list"] = [row.to_dict() for row in tensor_rows(one.checkpoint)]
     return out
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not have and configs sometimes do."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
