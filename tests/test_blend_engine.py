@@ -13,7 +13,8 @@ from surgeon.assemble import assemble
 from surgeon.assemble import compute as computing
 from surgeon.assemble.compute import Arithmetic, Computer, whole
 from surgeon.assemble.copy import Sources
-from surgeon.errors import SurgeonError
+from surgeon.assemble.readers import raw
+from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel
 from surgeon.methods.registry import every
 from surgeon.plan import PlannedTensor
@@ -53,8 +54,7 @@ def bytes_of(tensor: PlannedTensor, chunk: int) -> bytes:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_chunks_change_no_byte(name: str, four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (kernel, *(m for m in vars(kernel).values() if hasattr(m, "BLOCK"))):
-        monkeypatch.setattr(module, "BLOCK", 16, raising=False)
+    monkeypatch.setattr(kernel, "BLOCK", 16)
     plan = plan_of(four, recipe(name))
     assert plan.ok, [finding.sentence() for finding in plan.errors]
     tensors = [tensor for tensor in plan.tensors if isinstance(tensor.source, Blend)]
@@ -75,9 +75,9 @@ def test_workers_and_shards_change_no_byte(name: str, four: Path, tmp_path: Path
         found = contents(out)
         expected = expected or found
         assert found == expected
-    assert {name: whole(t).dtype for name, t in [(plan.tensors[0].name, plan.tensors[0])]}
-    first = plan.tensors[0]
-    assert whole(first).contiguous().view(dtype=__import__("torch").uint8).numpy().tobytes() == expected[first.name][2]
+    assert expected is not None
+    for tensor in plan.tensors[:3]:
+        assert bytes(raw(whole(tensor).flatten())) == expected[tensor.name][2]
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
@@ -201,3 +201,16 @@ def test_values_that_are_no_numbers_may_be_let_through(tmp_path: Path) -> None:
     assemble(plan, tmp_path / "out", fsync=False, allow_nonfinite=True)
     found = stored(tmp_path, "out")["model.norm.weight"]
     assert found.isnan().tolist() == [False, True, *[False] * 6]
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "mps"])
+def test_a_device_that_is_not_here_is_told_in_a_sentence(device: str, four: Path, tmp_path: Path) -> None:
+    plan = plan_of(four, recipe("linear"))
+    with pytest.raises(InputError, match=r"device|mps"):
+        assemble(plan, tmp_path / "out", fsync=False, device=device)
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_is_some_device_that_is_here(four: Path, tmp_path: Path) -> None:
+    assemble(plan_of(four, recipe("linear")), tmp_path / "out", fsync=False, device="auto")
+    assert (tmp_path / "out" / "model.safetensors").is_file()

@@ -60,6 +60,12 @@ def test_ends_are_blended_at_the_first_value_of_gradients_and_the_plan_says_so(t
     assert codes(plan).count("note:end-gradient") == 2
 
 
+def test_ends_whose_own_value_does_not_move_are_not_told_of(three: Path) -> None:
+    rules = "parameters: {t: [{filter: self_attn, value: [0, 1]}, {filter: lm_head, value: [0, 1]}, {value: 0.5}]}\n"
+    plan = plan_of(three, SLERP + rules)
+    assert found(plan, "end-gradient").what.startswith("lm_head is blended")
+
+
 def test_an_end_with_parameters_or_a_donor_of_its_own(three: Path) -> None:
     more = "embeddings: {parameters: {t: 0.75}}\nlm_head: {model: b}\nfinal_norm: {parameters: {t: [1, 0]}}\n"
     plan = plan_of(three, SLERP + T + more)

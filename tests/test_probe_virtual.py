@@ -15,9 +15,9 @@ from models import FAMILIES, one_thread, tiny_model
 from safetensors.torch import load_file, save_file
 
 from surgeon.assemble import assemble
+from surgeon.assemble.device import pick_device
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
-from surgeon.probe.environment import pick_device
 from surgeon.probe.load import load, to_device
 from surgeon.probe.virtual import build
 from surgeon.recipe.document import parse

@@ -210,9 +210,12 @@ class TestWhatChanged:
         (a / "tokenizer.json").write_text((a / "tokenizer.json").read_text() + "\n")
         self.refused(self.plan(a, b), out, "the config or a tokenizer file")
 
-    def test_where_blends_are_computed_and_what_with(self, a: Path, b: Path, tmp_path: Path, out: Path) -> None:
+    def test_where_blends_are_computed_and_what_with(
+        self, a: Path, b: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         plan = self.plan(a, b, more="dtype: float32")
         stop(plan, out, 5, allow_nonfinite=True)
+        monkeypatch.setattr("surgeon.assemble.engine.blending_device", lambda name: name)  # there is no GPU
         self.refused(plan, out, "computed on cpu and now on cuda:1", device="cuda:1", allow_nonfinite=True)
         self.refused(plan, out, "begun with --allow-nonfinite")
         folder = hidden(out) / "begun.json"

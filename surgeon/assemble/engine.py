@@ -18,6 +18,7 @@ from ..recipe.document import fresh
 from . import companions, destination, manifest, verify
 from . import resume as unfinished
 from .compute import Arithmetic, one_thread
+from .device import blending_device
 from .fingerprint import Fingerprint, check_sources, fingerprint
 from .layout import Layout, lay_out
 from .loadback import LoadBack, expectation, summary
@@ -90,7 +91,7 @@ def assemble(
             it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
         keep: files that replacing `out` must not remove, such as the recipe's own.
         allow_nonfinite: blend NaN and infinity in donors as they come, instead of refusing them.
-        device: where blends are computed, as torch names it.
+        device: where blends are computed: `cpu`, `cuda`, `cuda:1`, or `auto`.
         on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
             (only waiting for it is left), done, and error or cancelled before this raises.
         cancelled: asked four times a second, and a last time before the model gets its name.
@@ -102,18 +103,9 @@ def assemble(
         Cancelled: `cancelled` said so.
     """
     emit = on_event or (lambda event: None)
-    options = _Options(
-        shard_size,
-        force,
-        resume,
-        restart,
-        workers,
-        fsync,
-        check,
-        tuple(keep),
-        Arithmetic(allow_nonfinite=allow_nonfinite, device=device),
-    )
     try:
+        how = _arithmetic(plan, allow_nonfinite, device)
+        options = _Options(shard_size, force, resume, restart, workers, fsync, check, tuple(keep), how)
         return _assemble(_Job(plan, out, recipe or fresh(plan.recipe).text, options, emit, _asker(cancelled)))
     except Cancelled as error:
         _tell(emit, {"event": "cancelled", "message": error.sentence()})
@@ -152,6 +144,13 @@ class _Job:
         """Raises Cancelled when it is time to."""
         if self.cancelled():
             raise Cancelled
+
+
+def _arithmetic(plan: Plan, allow_nonfinite: bool, device: str) -> Arithmetic:
+    """How blends are computed; torch is asked for a device only where there is something to compute."""
+    if device != "cpu" and plan.needs_arithmetic:
+        return Arithmetic(allow_nonfinite=allow_nonfinite, device=blending_device(device))
+    return Arithmetic(allow_nonfinite=allow_nonfinite)
 
 
 def _asker(cancelled: Cancel) -> Callable[[], bool]:
@@ -208,7 +207,7 @@ def ready(
     device: str = "cpu",
 ) -> None:
     """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
-    how = Arithmetic(allow_nonfinite=allow_nonfinite, device=device)
+    how = _arithmetic(plan, allow_nonfinite, device)
     options = _Options(shard_size, force, resume, restart, None, True, False, tuple(keep), how)
     job = _Job(plan, out, "", options, lambda event: None, lambda: False)
     _check_plan(plan)

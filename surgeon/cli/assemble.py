@@ -49,7 +49,7 @@ def assemble(
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where blends are computed, as torch names it.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where blends are computed: cpu, cuda, cuda:N or auto.")] = "cpu",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files written at a time; by default one per core.")
     ] = None,

@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..text import nearest
@@ -191,6 +192,7 @@ def _parameters(function: Callable[..., Kernel]) -> Iterator[tuple[str, Paramete
         yield name, Parameter(name, *list(vars(declared).values())[1:])
 
 
+@cache
 def every() -> Mapping[str, Method]:
     """All methods by their names."""
     from . import formulas

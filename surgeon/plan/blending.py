@@ -129,6 +129,13 @@ def _first(
     return Value(parameter.name, parameter.default, source, "default")
 
 
+def is_moving(value: Value, scope: Scope, name: str) -> bool:
+    """Whether a value that was looked up at the start of gradients is another at their end."""
+    tables = [table for table in scope.levels(value.donor) if table is not scope.edge]
+    later = first_of(value.name, ((table.parameters, name, 1.0) for table in tables))
+    return value.origin in ("source", "slice", "recipe") and later is not None and later[0].value != value.value
+
+
 def _order(part: Part) -> list[int]:
     """The sources as the method takes them: as they stand, but a base that is the start first."""
     indices = list(range(len(part.sources)))

@@ -11,7 +11,7 @@ from ..recipe.document import Document
 from ..recipe.schema import End
 from ..text import one_line
 from . import leftovers, scaling
-from .blending import Chooser, Chosen, blend, computable, promoted
+from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
 from .ends import Owner
 from .parts import Part, Row, Scope, end_scope
 from .tokens import Built
@@ -50,6 +50,7 @@ class Filler:
     _frozen: dict[str, list[int]] = field(default_factory=dict)
     _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     _buffers: dict[str, list[int]] = field(default_factory=dict)
+    _moving: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def wanted(self) -> str | None:
@@ -84,7 +85,14 @@ class Filler:
 
     def end(self, place: Place, entries: Sequence[TensorEntry], owner: Owner, end: End) -> PlannedTensor | None:
         """A tensor of an end, with the parameters that mergekit gives it: its slice's, at the start of gradients."""
-        return self._tensor(place, entries, owner, end_scope(self.document.recipe, owner.part, end), owner.part)
+        scope = end_scope(self.document.recipe, owner.part, end)
+        made = self._tensor(place, entries, owner, scope, owner.part)
+        if made is not None and len(owner.donors) > 1 and end != "embeddings":
+            seen = _seen(place, entries, owner)
+            for value in made.values:
+                if is_moving(value, scope, made.name if value.donor is None else seen[value.donor]):
+                    self._moving.setdefault(end, set()).add(value.name)
+        return made
 
     def plain(self, place: Place, entry: TensorEntry, donor: Donor) -> PlannedTensor:
         """A tensor that nothing but the dtype can change."""
@@ -95,11 +103,7 @@ class Filler:
     ) -> PlannedTensor | None:
         name = _naming(self.template).name(place)
         operands = [self._operand(place, donor, entry) for donor, entry in zip(owner.donors, entries, strict=True)]
-        names = [
-            entry.name if place.role != "lm_head" else _naming(donor).name(place)
-            for donor, entry in zip(owner.donors, entries, strict=True)
-        ]
-        chosen = self.chooser.choose(part, scope, name, names, place.index)
+        chosen = self.chooser.choose(part, scope, name, _seen(place, entries, owner), place.index)
         if chosen is None:
             return None
         if part.name == "passthrough":
@@ -169,6 +173,7 @@ class Filler:
                 "" if layers else ", or give the end one donor: `model: ...`"
             )
             yield Finding("error", "blend-shapes", what, why, remedy, layers)
+        yield from self._at_start()
         if self._buffers:
             names = list(self._buffers)
             yield Finding(
@@ -179,6 +184,26 @@ class Filler:
                 "the first donor",
                 layers=tuple(dict.fromkeys(i for indices in self._buffers.values() for i in indices if i >= 0)),
             )
+
+    def _at_start(self) -> Iterator[Finding]:
+        """Norm and head are blended at the first value of every gradient, which few expect."""
+        for end, names in self._moving.items():
+            shown = ", ".join(map(one_line, sorted(names)))
+            yield Finding(
+                "note",
+                "end-gradient",
+                f"{end} is blended with the first value of each gradient ({shown})",
+                "mergekit evaluates the ends of the network there, the last slice's too",
+                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
+                line=self.document.line("slices") or self.document.line("models"),
+            )
+
+
+def _seen(place: Place, entries: Sequence[TensorEntry], owner: Owner) -> list[str]:
+    """The name of a tensor in each donor, as filters see it: a materialised head answers to the head's."""
+    if place.role != "lm_head":
+        return [entry.name for entry in entries]
+    return [_naming(donor).name(place) for donor in owner.donors]
 
 
 def _source(operand: Operand, dtype: str, factor: float) -> TensorSource:

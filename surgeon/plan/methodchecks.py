@@ -7,7 +7,6 @@ from typing import Any
 
 from ..methods.registry import every, suggestion
 from ..recipe.document import Document
-from ..recipe.parameters import has_gradient
 from ..recipe.schema import ENDS
 from ..text import nearest, one_line, plural
 from .blending import counted
@@ -26,17 +25,17 @@ def methods(
         stack: the output's layers.
         names: letters of donors by reference.
     """
-    layers: dict[int, tuple[int, ...]] = {}
+    by_slice: dict[int, list[int]] = {}
     for row in stack:
-        if row.part.number == row.slice_index and row.part is planned[row.slice_index]:
-            layers[row.slice_index] = (*layers.get(row.slice_index, ()), row.index)
+        if row.part is planned[row.slice_index]:
+            by_slice.setdefault(row.slice_index, []).append(row.index)
+    layers = {number: tuple(indices) for number, indices in by_slice.items()}
     yield from _unknown(document, planned, layers)
     for part in planned:
         if part.method is not None:
             yield from _arity(document, part, layers.get(part.number, ()), names)
     yield from _parameters(document, planned)
     yield from _edges(document, len(stack))
-    yield from _ends_at_start(document, planned)
 
 
 def _line(document: Document, part: Part) -> int | None:
@@ -184,24 +183,4 @@ def _edges(document: Document, depth: int) -> Iterator[Finding]:
                 "a taper leads from one set of parameters to another",
                 "leave model out, and give the parameters of the outermost layer",
                 line=document.line(key, "taper"),
-            )
-
-
-def _ends_at_start(document: Document, planned: Sequence[Part]) -> Iterator[Finding]:
-    """Embeddings, norm and head are blended at the first value of every gradient, which few expect of the head."""
-    recipe = document.recipe
-    for end, part in zip(ENDS, (planned[:1], planned[-1:], planned[-1:]), strict=True):
-        value = recipe.end(end)
-        if not part or (value and (value.model or value.tie or value.parameters)) or len(part[0].sources) < 2:
-            continue
-        tables = (*(source.parameters for source in part[0].sources), part[0].slice.parameters, recipe.parameters)
-        moving = sorted({name for table in tables for name, setting in table.items() if has_gradient(setting)})
-        if moving and end != "embeddings":
-            yield Finding(
-                "note",
-                "end-gradient",
-                f"{end} is blended with the first value of each gradient ({', '.join(map(one_line, moving))})",
-                "mergekit evaluates the ends of the network there, the last slice's too",
-                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
-                line=_line(document, part[0]),
             )

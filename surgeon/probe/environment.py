@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import InputError, SurgeonError
-from ..text import one_line
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from ..errors import SurgeonError
 
 SMALL = 5_000_000
 """Parameters below which a model runs on one thread."""
@@ -36,25 +33,6 @@ def transformers() -> Any:
     for part in ("PreTrainedModel", "GenerationMixin", "AutoTokenizer"):
         getattr(module, part)
     return module
-
-
-def pick_device(name: str) -> str:
-    """`auto` as the best device here; a named device if it is here.
-
-    Raises:
-        InputError: no such device, or not on this machine.
-    """
-    import torch
-
-    kind, _, index = name.partition(":")
-    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdecimal())):
-        raise InputError(f"{one_line(name)!r} is not a device", remedy=f"choose one of {', '.join(DEVICES)}")
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if here[device])
-    if not here[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise InputError(f"there is no device {name} here", remedy="use --device auto or cpu")
-    return name
 
 
 @contextmanager

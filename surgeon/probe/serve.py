@@ -25,12 +25,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..assemble.device import pick_device
 from ..checkpoint import open_checkpoint
 from ..errors import InputError, SurgeonError
 from ..plan import Donors, Plan, resolve
 from ..recipe import document as documents
 from . import session
-from .environment import pick_device, transformers
+from .environment import transformers
 from .score import read_probes
 from .subject import Subject, from_checkpoint, from_plan
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..assemble.companions import made_files
+from ..assemble.device import pick_device
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tokenizer import FILES
 from ..errors import InputError
 from ..plan.types import Plan
-from .environment import pick_device, transformers
+from .environment import transformers
 from .load import load_checkpoint, load_tokenizer
 from .virtual import build
 

@@ -102,5 +102,6 @@ def _probabilities(densities: Sequence[float], epsilons: Sequence[float]) -> Non
             room = min(density, 1 - density)
             raise ValueError(
                 f"density {density:g} with epsilon {epsilon:g} asks for probabilities from {density - epsilon:g} to "
-                f"{density + epsilon:g}, which must lie between 0 and 1: give an epsilon below {room:g}"
+                f"{density + epsilon:g}, which must be more than 0 and less than 1: "
+                f"give an epsilon below {room:g}"
             )
