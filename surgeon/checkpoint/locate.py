@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import expanded, is_dir, is_file
 from .header import quoted
 
 INDEX = "model.safetensors.index.json"
@@ -67,14 +68,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def hub_cache() -> Path:
     """The Hub's cache folder, by the same variables huggingface_hub reads."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return _expanded(cache)
+        return expanded(os.path.expandvars(cache))
     home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return _expanded(home) / "hub"
-
-
-def _expanded(path: str) -> Path:
-    """With `~` and `$NAME` filled in; as it stands where there is no such user."""
-    return Path(os.path.expanduser(os.path.expandvars(path)))  # noqa: PTH111 - Path.expanduser raises
+    return expanded(os.path.expandvars(home)) / "hub"
 
 
 def looks_like_hub_id(ref: str) -> bool:
@@ -90,11 +86,11 @@ def cached_snapshot(ref: str) -> Path | None:
     if ".." in revision.split("/") or revision.startswith("/"):
         return None
     pointer = repo / "refs" / revision
-    commit = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else revision
+    commit = pointer.read_text(encoding="utf-8", errors="replace").strip() if is_file(pointer) else revision
     if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]*", commit):
         return None
     snapshot = repo / "snapshots" / commit
-    return snapshot if snapshot.is_dir() else None
+    return snapshot if is_dir(snapshot) else None
 
 
 def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
@@ -105,7 +101,7 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
     """
     if not ref:
         raise InputError("the name of a checkpoint is empty", remedy="give a folder, a file or a Hub id")
-    path = Path(os.path.expanduser(ref))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    path = expanded(ref)
     candidates = [path] if path.is_absolute() else [*(root / path for root in roots), Path.cwd() / path]
     for candidate in candidates:
         if _exists(candidate):
@@ -214,7 +210,7 @@ def _sharded(folder: Path, index: Path) -> Files:
                 remedy="do not use this checkpoint: its index points outside itself",
             )
         names[name] = folder / name
-    missing = sorted(name for name, path in names.items() if not path.is_file())
+    missing = sorted(name for name, path in names.items() if not is_file(path))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(

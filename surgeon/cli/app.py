@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import SurgeonError
+from ..files import exists
 from . import (
     assemble,
     attach,
@@ -43,7 +43,7 @@ class _PathsOpenTheTui(TyperGroup):
 
 
 def _opens(word: str) -> bool:
-    return word.startswith("-") or os.sep in word or Path(word).exists()
+    return word.startswith("-") or os.sep in word or exists(word)
 
 
 app = typer.Typer(

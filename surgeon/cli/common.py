@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, SurgeonError
+from ..files import exists, expanded
 from ..text import parse_size
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
             known = ", ".join(f"{letter} {ref}" for ref, letter in letters(models).items())
             raise InputError(f"--set {text} names no donor of the recipe", remedy=f"write DONOR=PATH; donors: {known}")
         # A path typed on the command line is meant from the working directory, not from the recipe's folder.
-        rename[model] = str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
+        rename[model] = str(expanded(path).absolute()) if exists(expanded(path)) else path
     changed = document.with_models(rename)
     return replace(changed, key_problems=document.key_problems)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError, SurgeonError
+from ..files import exists
 from ..text import number, plural, size
 
 EXAMPLE = "demo-splice.yml"
@@ -54,7 +55,7 @@ def place(target: Path) -> None:
     from .. import data
 
     source = data.folder("demo")
-    if target.exists() and not target.is_dir():
+    if exists(target) and not target.is_dir():
         raise InputError("the demo needs a folder", where=str(target), why="this is a file")
     wanted = [(path, target / path.relative_to(source)) for path in sorted(source.rglob("*")) if path.is_file()]
     wanted += [(path, target / path.name) for path in sorted(data.folder("recipes").glob("demo*.yml"))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import exists, write_atomic
 from ..text import plural
 from .common import SetOption, load_document
 from .table import say, wrap
@@ -78,7 +78,7 @@ def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
     from ..recipe.document import fresh
     from ..recipe.schema import Recipe
 
-    if recipe.exists() or sets:
+    if exists(recipe) or sets:
         return load_document(recipe, sets)
     return replace(fresh(Recipe()), path=recipe)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError, SurgeonError
+from ..files import exists
 from .common import JsonOption, fail, finite
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _checkpoint(ref: str, download: bool) -> Checkpoint:
         return open_checkpoint(ref)
     except InputError:
         # A snapshot that is there but not whole is completed as well.
-        if not download or not looks_like_hub_id(ref) or Path(ref).exists():
+        if not download or not looks_like_hub_id(ref) or exists(ref):
             raise
     from ..checkpoint.download import fetch
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import expanded
 from ..text import duration, one_line, plural, size
 from .common import JsonOption
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..jobs.job import Job, State
     from ..plan import Plan
     from ..recipe.document import Document
@@ -91,7 +92,7 @@ def detached(
     from ..jobs import board
     from ..plan.donors import absolute
 
-    final = out.expanduser().resolve()
+    final = Path(os.path.realpath(expanded(out)))
     letters = [layer.sources[0][0] for layer in plan.layers]
     about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
     text = absolute(document, document.roots).text

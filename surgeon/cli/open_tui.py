@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from ..files import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def open_tui(
     if recipe is not None:
         from dataclasses import replace
 
-        document = documents.load(recipe) if recipe.exists() else replace(documents.fresh(Recipe()), path=recipe)
+        document = documents.load(recipe) if exists(recipe) else replace(documents.fresh(Recipe()), path=recipe)
     folder = recipe.absolute().parent if recipe is not None else Path.cwd()
     # A path typed here is meant from the working directory; the recipe will name it from its own folder.
     refs = [located(path, (), folder) for path in paths or ()]

@@ -76,7 +76,11 @@ class Chooser:
         return None
 
     def _unsound(self, method: Method, one: Settings, each: tuple[Settings, ...]) -> str:
-        """Why the method refuses these values together; empty where it takes them."""
+        """Why the method refuses these values together; empty where it takes them, or has too few or too many donors to
+        say, which is found elsewhere."""
+        low, high = method.donors
+        if not low <= len(each) <= (high or len(each)):
+            return ""
         key = (method.name, one, each)
         if key not in self._sound:
             try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..errors import InputError
+from ..files import exists, expanded
 from ..recipe.document import Document
 from ..recipe.letters import letters
 from .adapters import open_adapted
@@ -152,8 +153,8 @@ def absolute(document: Document, roots: Sequence[Path]) -> Document:
 
 
 def _in_full(ref: str, roots: Sequence[Path]) -> str:
-    plain = Path(ref).expanduser()
-    found = next((root / plain for root in (*roots, Path.cwd()) if (root / plain).exists()), None)
+    plain = expanded(ref)
+    found = next((root / plain for root in (*roots, Path.cwd()) if exists(root / plain)), None)
     if found is None and "+" in ref:
         # A donor with an adapter on it: each of the two by itself.
         return "+".join(_in_full(part, roots) if part else part for part in ref.split("+"))
@@ -162,12 +163,12 @@ def _in_full(ref: str, roots: Sequence[Path]) -> str:
 
 def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
     """How a recipe in `folder` names the donor that `ref` names from `roots`, then from the working directory."""
-    plain = Path(ref).expanduser()
+    plain = expanded(ref)
     if plain.is_absolute():
         return ref
     same_folder = any(_same(root, folder) for root in roots)
     places = roots if same_folder else (*roots, Path.cwd())
-    found = next((root / plain for root in places if (root / plain).exists()), None)
+    found = next((root / plain for root in places if exists(root / plain)), None)
     if found is None and "+" in ref:
         # A donor with an adapter on it: each of the two by itself.
         return "+".join(located(part, roots, folder) if part else part for part in ref.split("+"))
@@ -181,4 +182,4 @@ def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    return exists(one) and exists(other) and one.samefile(other)

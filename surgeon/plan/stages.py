@@ -33,7 +33,8 @@ def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> list[Fi
     def visit(current: Document, above: tuple[str, ...]) -> None:
         for ref in current.recipe.model_refs():
             if ref in above:
-                findings.append(_circle(by_name[ref], ref))
+                # A stage that is planned by itself is among no stages.
+                findings.append(_circle(by_name.get(ref, current), ref))
             elif ref in by_name and ref not in done:
                 stage = by_name[ref]
                 visit(stage, (*above, ref))

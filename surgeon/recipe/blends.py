@@ -322,6 +322,7 @@ class Edges(Edit):
         for setting in self.settings:
             if setting.donor is not None or setting.source is not None or setting.end is not None:
                 raise InputError("an edge's parameters hold for all donors", remedy="leave donor=, source=, end= out")
+            checked(setting, None)
             table = told(table, setting, setting.of(0, self.count, self.count))
         return table
 

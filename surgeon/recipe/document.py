@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ class Document:
     @property
     def roots(self) -> tuple[Path, ...]:
         """Folders that relative model paths are looked for in, before the working directory."""
-        return (self.path.resolve().parent,) if self.path else ()
+        return (Path(os.path.realpath(self.path)).parent,) if self.path else ()
 
     def line(self, *place: str | int) -> int | None:
         """The line (from 1) on which a place such as `("slices", 2)` begins, or the nearest place around it."""

@@ -135,6 +135,7 @@ def with_end(recipe: Recipe, end: End, settings: Sequence[Setting]) -> Recipe:
     for setting in settings:
         if setting.donor is not None or setting.source is not None:
             raise InputError(f"a parameter of {end} holds for all donors", remedy="leave donor= and source= out")
+        checked(setting, None)
         if len(setting.values) > 1:
             raise InputError(f"{end} is no run of layers", remedy="give one value instead of a gradient")
         parameters = told(parameters, setting, setting.values[0] if setting.values else None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import InputError
+from ...files import exists, expanded
 from ...recipe.document import Document
 from ...recipe.schema import Recipe, Slice, Source
 from ...text import one_line
@@ -53,16 +54,16 @@ def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
             remedy="rename the folder, or make a link to it",
         )
     here = folder / ref
-    if here.exists() and here.samefile(found):
+    if exists(here) and here.samefile(found):
         return ref
     return os.path.normpath(found.absolute())
 
 
 def _folder(ref: str, roots: Sequence[Path], folder: Path) -> Path | None:
     """The folder that a reference names; None where it is a Hub id."""
-    plain = Path(os.path.expanduser(ref))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    plain = expanded(ref)
     places = [plain] if plain.is_absolute() else [*(root / plain for root in roots), folder / plain]
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if exists(place)), None)
 
 
 def respelled(recipe: Recipe) -> Recipe:
@@ -102,7 +103,7 @@ def _spellings(refs: Sequence[str], place: tuple[str | int, ...]) -> list[str]:
 
 def _other_spelling(ref: str, place: tuple[str | int, ...]) -> str:
     path = Path(ref)
-    if "+" in ref or not (path.is_absolute() or path.exists()):
+    if "+" in ref or not (path.is_absolute() or exists(path)):
         raise Refusal(
             f"a slice takes {one_line(ref)} twice, which mergekit refuses, and only a folder's path can be spelled in "
             "two ways",
