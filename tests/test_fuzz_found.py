@@ -108,7 +108,8 @@ def test_a_recipe_that_needs_itself_under_its_own_name_is_refused(
 
 
 def test_a_method_of_two_donors_with_one_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = "{model: ./m, layer_range: [0, 2], parameters: {weight: 1}}"
+    sparse_llama(here / "other", **TINY)
+    source = "{model: ./other, layer_range: [0, 2], parameters: {weight: 1}}"
     recipe = f"merge_method: nuslerp\nbase_model: ./m\nslices: [{{sources: [{source}]}}]\n"
     assert "nuslerp takes" in _findings(recipe, here, capsys)
 

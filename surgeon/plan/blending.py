@@ -35,7 +35,7 @@ class Chooser:
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
     def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
-        """The parameters of a blended tensor; None where they cannot be told.
+        """The parameters of a blended tensor; None where they cannot be told, or the method takes another number of donors.
 
         Args:
             part: its slice, whose method is known.
@@ -46,6 +46,9 @@ class Chooser:
         method = part.method
         assert method is not None
         donors = [index for index in _order(part) if not (method.subtracts and index == part.base)]
+        low, high = method.donors
+        if not low <= len(donors) <= (high or len(donors)):
+            return None  # a finding of `methodchecks`; a formula may count on its number of donors
 
         def table(source: int | None, seen: str) -> dict[str, Value | None]:
             wanted = (p for p in method.parameters.values() if p.each == (source is not None))
@@ -76,11 +79,7 @@ class Chooser:
         return None
 
     def _unsound(self, method: Method, one: Settings, each: tuple[Settings, ...]) -> str:
-        """Why the method refuses these values together; empty where it takes them, or has too few or too many donors to
-        say, which is found elsewhere."""
-        low, high = method.donors
-        if not low <= len(each) <= (high or len(each)):
-            return ""
+        """Why the method refuses these values together; empty where it takes them."""
         key = (method.name, one, each)
         if key not in self._sound:
             try:
