@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sparse import TINY, sparse_llama
+from tui import SIZES, app, command, line
 
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
@@ -92,6 +93,14 @@ def test_what_is_no_file_is_written_into_and_not_replaced(name: str, here: Path)
         os.close(reader)
     assert (here / "pipe").is_fifo() and (here / "link").is_symlink()
     assert sorted(path.name for path in here.iterdir()) == ["hub", "link", "loop", "m", "pipe", "r.yaml"]
+
+
+@pytest.mark.parametrize("name", [ODD["no such user"], ODD["long"], ODD["below a loop"]])
+async def test_the_interface_says_so_where_such_a_name_cannot_be_written(name: str, here: Path) -> None:
+    application = app(["./m"])
+    async with application.run_test(size=SIZES[1]) as pilot:
+        await command(pilot, f"write {name}")
+        assert "cannot write the file" in line(pilot, "status")
 
 
 def _findings(recipe: str, here: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -54,5 +54,5 @@ async def command(pilot: Pilot[None], text: str) -> None:
 
 _NAMES = {
     " ": "space", ":": "colon", "@": "at", "-": "minus", "/": "slash", ".": "full_stop", "=": "equals_sign",
-    "_": "underscore", "*": "asterisk",
+    "_": "underscore", "~": "tilde", "*": "asterisk",
 }  # fmt: skip

@@ -35,7 +35,7 @@ class Chooser:
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
     def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
-        """The parameters of a blended tensor; None where they cannot be told, or the method takes another number of donors.
+        """The parameters of a blended tensor; None where they cannot be told, or donors are too many or few.
 
         Args:
             part: its slice, whose method is known.

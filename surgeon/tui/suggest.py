@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textual.suggester import Suggester
 
+from ..files import expanded
 from ..recipe.edits import EDITS
 
 MAX_ENTRIES = 500
@@ -33,7 +32,7 @@ def complete(text: str) -> str | None:
     """The first path that begins with `text`, or None."""
     folder, _, name = text.rpartition("/")
     try:
-        base = Path(folder or ("/" if text.startswith("/") else ".")).expanduser()
+        base = expanded(folder or ("/" if text.startswith("/") else "."))
         names = sorted(entry.name for _, entry in zip(range(MAX_ENTRIES), base.iterdir(), strict=False))
     except OSError:
         return None

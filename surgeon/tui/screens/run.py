@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 
 from ...errors import SurgeonError
+from ...files import expanded, is_dir, is_file
 from ...jobs import board as jobs
 from ...jobs.job import Job
 from ...text import duration, one_line, plural, size
@@ -39,13 +41,13 @@ def begin(app: SurgeonApp, name: str) -> None:
     if not app.session.plan.ok:
         surgery.refuse(f"it cannot be written yet: {app.session.plan.errors[0].sentence()} (f lists all)")
         return
-    out = Path(name).expanduser().resolve()
+    out = Path(os.path.realpath(expanded(name)))
     if (job := _running_on(out)) is not None:
         surgery.say(f"job {job.number} is writing {out} already")
         show(app, job)
-    elif out.is_file():
+    elif is_file(out):
         surgery.refuse(f"{out} is a file: give a folder")
-    elif out.is_dir() and any(out.iterdir()):
+    elif is_dir(out) and any(out.iterdir()):
 
         def answered(answer: str | None) -> None:
             if answer == "y":

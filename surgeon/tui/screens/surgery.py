@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from textual.widgets import Input
 
 from ...errors import InputError, SurgeonError
+from ...files import exists, expanded, is_dir
 from ...recipe import grammar
 from ...recipe.edits import EDITS
 from ...text import nearest
@@ -111,19 +113,19 @@ class Surgery(Blending):
     def write(self, name: str) -> None:
         """Save to a name (the file's own without one); another existing file is asked about first."""
         own = self.session.document.path
-        path = Path(name).expanduser() if name else own
+        path = expanded(name) if name else own
         if path is None:
             self.do_save(None)
             return
         if name and not path.suffix:
             path = path.with_suffix(".yaml")
-        if path.is_dir():
+        if is_dir(path):
             self.refuse(f"{path} is a folder: give a file name")
-        elif path.exists() and (own is None or path.resolve() != own.resolve()):
+        elif exists(path) and (own is None or not _same(path, own)):
             self.surgeon.ask(
                 f"{path} exists. Overwrite it?", [("y", "overwrite"), ("n", "leave it")], self._overwrite(path)
             )
-        elif own is not None and path.resolve() == own.resolve() and self.surgeon.changed_on_disk():
+        elif own is not None and _same(path, own) and self.surgeon.changed_on_disk():
             question = f"{path} was changed by another program since it was opened. Overwrite it?"
             self.surgeon.ask(question, [("y", "overwrite"), ("n", "leave it")], self._overwrite(path))
         else:
@@ -180,3 +182,7 @@ class Surgery(Blending):
     def do_quit(self, count: int | None) -> None:
         """Leave; unsaved work asks."""
         self.surgeon.ask_quit()
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Input
 
-from ...files import write_atomic
+from ...files import expanded, is_file, write_atomic
 from ...jobs.job import state_folder
 from ...text import one_line, safe, size
 from .. import theme
@@ -163,8 +163,8 @@ class TryScreen(ActionScreen):
             self.tokens = max(1, min(int(rest), 4096))
             self.say(f"up to {self.tokens} tokens")
         elif word == ":probe" and rest.strip():
-            path = Path(rest.strip()).expanduser()
-            if path.is_file():
+            path = expanded(rest.strip())
+            if is_file(path):
                 self.surgeon.probes.append(path)
                 self.say(f"added {path}: esc, then s scores it")
             else:
