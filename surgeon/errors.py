@@ -21,6 +21,10 @@ class SurgeonError(Exception):
         self.what, self.where, self.why, self.remedy = (safe(part) for part in (what, where, why, remedy))
         super().__init__(self.sentence())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """An error goes from one process to another with its parts, whatever arguments its class takes."""
+        return _again, (type(self), self.what, self.where, self.why, self.remedy)
+
     def sentence(self) -> str:
         """The whole error as one readable sentence or two, safe to print on a terminal."""
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -30,6 +34,12 @@ class SurgeonError(Exception):
         if self.remedy:
             text += f" {self.remedy[0].upper()}{self.remedy[1:]}."
         return text
+
+
+def _again(kind: type[SurgeonError], what: str, where: str, why: str, remedy: str) -> SurgeonError:
+    error = kind.__new__(kind)
+    SurgeonError.__init__(error, what, where=where, why=why, remedy=remedy)
+    return error
 
 
 class InputError(SurgeonError):

@@ -43,20 +43,21 @@ def test_lines_come_back(path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 5
 
 
-def test_a_mark_is_of_its_file_and_of_what_came_before(path: Path) -> None:
+def test_a_mark_is_of_the_tensors_it_names(path: Path) -> None:
     one = Journal(path, flush=True)
-    one.add(line(0))
-    one.add(line(1, "two.safetensors"))
-    one.mark("one.safetensors")
-    one.add(line(2))
+    for number in range(4):
+        one.add(line(number))
+    one.mark(["layers.0", "layers.2"])
+    one.mark([])
     one.close()
-    assert reopened(path)[1] == one.marked == {"layers.0"}
+    assert reopened(path)[1] == one.marked == {"layers.0", "layers.2"}
+    assert path.read_bytes().count(b"\n") == 5
 
 
 def test_without_flush_nothing_is_marked(path: Path) -> None:
     one = Journal(path, flush=False)
     one.add(line(0))
-    one.mark("one.safetensors")
+    one.mark(["layers.0"])
     one.close()
     assert reopened(path, flush=False) == ({"layers.0": line(0)}, set())
 
@@ -64,8 +65,8 @@ def test_without_flush_nothing_is_marked(path: Path) -> None:
 def test_what_was_false_is_void_until_it_is_written_again(path: Path) -> None:
     one = Journal(path, flush=True)
     one.add(line(0))
+    one.mark(["layers.0"])
     one.void("layers.0")
-    one.mark("one.safetensors")
     assert reopened(path) == ({}, set())
     one.add(line(0))
     one.close()
@@ -81,7 +82,7 @@ def test_whatever_a_last_line_has_become(tmp_path_factory: pytest.TempPathFactor
     for number in range(3):
         one.add(line(number))
         ends.append(path.stat().st_size)
-    one.mark("one.safetensors")
+    one.mark(["layers.0"])
     one.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:cut] + junk)
@@ -127,7 +128,7 @@ def test_data_is_on_the_disk_before_its_mark(path: Path, monkeypatch: pytest.Mon
     one = Journal(path, flush=True)
     one.add(line(0))
     assert seen == []
-    one.mark("one.safetensors")
+    one.mark(["layers.0"])
     assert seen == [path.read_bytes()]
     one.close()
 
@@ -138,7 +139,7 @@ def test_many_threads(path: Path) -> None:
     def work(start: int) -> None:
         for number in range(start, start + 50):
             one.add(line(number, f"{start}.safetensors"))
-        one.mark(f"{start}.safetensors")
+        one.mark([f"layers.{number}" for number in range(start, start + 50)])
 
     threads = [threading.Thread(target=work, args=(50 * number,)) for number in range(4)]
     for thread in threads:

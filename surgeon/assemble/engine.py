@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from . import resume as unfinished
 from .compute import Arithmetic, one_thread
 from .device import blending_device
 from .fingerprint import Fingerprint, check_sources, fingerprint
-from .layout import Layout, lay_out
+from .layout import Layout, lay_out, parts
 from .loadback import LoadBack, expectation, summary
 from .modelsurvey import surveyed
-from .shard import Work, write_shard
+from .shard import Work
 from .system import shares_blocks
 from .tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
-from .workspace import Workspace
+from .workers import crew
+from .workspace import Workspace, hidden
 
 Cancel = Callable[[], bool] | threading.Event | None
 
@@ -171,6 +172,8 @@ def _assemble(job: _Job) -> Result:
     final = destination.locate(job.out)
     tracker = Tracker(places(plan))
     try:
+        if job.options.resume and _is_done(job, final):
+            return _result(job, final, plan.estimates.nbytes, [path.name for path in final.iterdir()], tracker, begun)
         _check(job, final)
         verify.check_sources(plan)
         with Workspace(final) as workspace:
@@ -179,11 +182,16 @@ def _assemble(job: _Job) -> Result:
             layout, files = _in_workspace(job, workspace, tracker)
     except OSError as error:
         raise destination.failed(error, final) from error
+    return _result(job, final, layout.data_bytes, files, tracker, begun)
+
+
+def _result(job: _Job, final: Path, nbytes: int, files: Iterable[str], tracker: Tracker, begun: float) -> Result:
+    """What was written, told of as well."""
     result = Result(
         out=final,
-        layers=len(plan.layers),
-        parameters=sum(tensor.numel for tensor in plan.tensors),
-        nbytes=layout.data_bytes,
+        layers=len(job.plan.layers),
+        parameters=sum(tensor.numel for tensor in job.plan.tensors),
+        nbytes=nbytes,
         seconds=time.monotonic() - begun,
         files=tuple(sorted(files)),
         warnings=tuple(tracker.warnings),
@@ -192,6 +200,17 @@ def _assemble(job: _Job) -> Result:
     done |= {"earlier": tracker.earlier, "warnings": list(result.warnings)}
     _tell(job.emit, {"event": "done", "out": str(final), **done})
     return result
+
+
+def _is_done(job: _Job, final: Path) -> bool:
+    """Whether an earlier run has written this very model whole. It may have been killed before it could tidy up."""
+    plan, terms = job.plan, _terms(job.plan, job.options)
+    if not final.is_dir() or not manifest.is_complete(final, plan, job.recipe, terms.fingerprint):
+        return False
+    if hidden(final).is_dir():
+        with Workspace(final) as workspace:
+            workspace.keep(False)
+    return True
 
 
 def ready(
@@ -220,9 +239,8 @@ def ready(
 
 
 def _terms(plan: Plan, options: _Options) -> unfinished.Terms:
-    def mark(old: Fingerprint | None) -> Fingerprint:
-        nbytes = options.shard_size or (old.shard_size if old else DEFAULT_SHARD)
-        return fingerprint(plan, nbytes, options.arithmetic)
+    def mark(earlier: int | None) -> Fingerprint:
+        return fingerprint(plan, options.shard_size or earlier or DEFAULT_SHARD, options.arithmetic)
 
     return unfinished.Terms(mark, options.resume, options.restart)
 
@@ -241,13 +259,17 @@ def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[La
     options, plan = job.options, job.plan
     journal, begun = unfinished.begin(workspace, _terms(plan, options), options.fsync)
     layout = lay_out(plan.tensors, begun.shard_size)
-    work = Work(workspace.model, tracker, journal, options.fsync, shares_blocks(workspace.folder), options.arithmetic)
+    sizes = {
+        shard.name: path.stat().st_size for shard in layout.shards if (path := workspace.model / shard.name).exists()
+    }
+    kernel = shares_blocks(workspace.folder)
+    work = Work(workspace.model, tracker, journal, options.fsync, kernel, options.arithmetic, sizes)
     try:
         needed = layout.nbytes + companions.size_of(plan, job.recipe)
         needed += manifest.size_of((tensor.name for tensor in plan.tensors), job.recipe)
         destination.check_space(workspace.final, needed, workspace.model)
         _started(job, layout, workspace.final)
-        return layout, _write(job, workspace, layout, begun, work)
+        return layout, _write(job, workspace, layout, begun, work, tracker)
     except BaseException as error:
         left = unfinished.kept(journal, layout) if workspace.journal.is_file() else ""
         workspace.keep(bool(left) and not isinstance(error, verify.Mistaken))
@@ -282,12 +304,14 @@ def _started(job: _Job, layout: Layout, final: Path) -> None:
     )
 
 
-def _write(job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, work: Work) -> list[str]:
+def _write(
+    job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker
+) -> list[str]:
     """Everything from the first tensor to the final name; gives the files' names."""
     plan, options = job.plan, job.options
     with _loading_back(job) as child:
         with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
-            _fill(job, layout, begun, replace(work, how=surveyed(plan, work.how, job.cancelled)))
+            _fill(job, layout, begun, replace(work, how=surveyed(plan, work.how, job.cancelled)), tracker)
         folder, flush = workspace.model, options.fsync
         small = companions.write_companions(plan, layout, folder, workspace.final.name, job.recipe, flush)
         text = manifest.compose(plan, job.recipe, layout, work.journal.lines, begun, small)
@@ -295,7 +319,7 @@ def _write(job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, 
         verify.check_written(workspace.model, plan, workspace.final)
         if child:
             job.emit({"event": "check"})
-            _await(child, workspace.final, work.tracker, job)
+            _await(child, workspace.final, tracker, job)
         job.check_cancelled()
         workspace.publish(replace=options.force, flush=options.fsync)
     return list(dict.fromkeys([*layout.file_names(), *small, manifest.MANIFEST]))
@@ -321,24 +345,21 @@ def _await(child: LoadBack, final: Path, tracker: Tracker, job: _Job) -> None:
         )
 
 
-def _fill(job: _Job, layout: Layout, begun: Fingerprint, work: Work) -> None:
-    """Let the workers write every shard; whatever ends it early also ends them."""
-    reporter = Reporter(work.tracker, layout.data_bytes, job.emit)
-    workers = max(1, min(job.options.workers or cores(), len(layout.shards)))
-    with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
-        pending: set[Future[None]] = set()
+def _fill(job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
+    """Let the workers write every part; whatever ends it early also ends them."""
+    reporter = Reporter(tracker, layout.data_bytes, job.emit)
+    workers = job.options.workers or cores()
+    with crew(parts(layout, workers), work, tracker, workers) as hired:
+        pending = hired.pending
         try:
-            pending = {pool.submit(write_shard, shard, work) for shard in layout.shards}
             while pending:
                 done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
+                hired.take(done)
                 if done:
                     check_sources(begun)
-                reporter.tick(last=not pending)
+                reporter.tick()
                 job.check_cancelled()
         except BaseException:
-            work.tracker.halt()
-            for future in pending:
-                future.cancel()
+            hired.halt()
             raise
+    reporter.tick(last=True)

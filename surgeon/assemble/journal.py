@@ -1,8 +1,8 @@
 """The journal: which tensors are written, a line each, in a file that only grows.
 
-A line says that a tensor's bytes have gone to its file, and their hash. A later mark says that all lines of that file
-before it are on the disk: data goes to the disk before its mark, so a mark that is read back is true whatever has been
-lost. Lines without a mark are true after a killed process and may be false after a power loss; the hash decides.
+A line says that a tensor's bytes have gone to its file, and their hash. A later mark says that tensors are on the disk:
+data goes to the disk before its mark, so a mark that is read back is true whatever has been lost. Lines without a mark
+are true after a killed process and may be false after a power loss; the hash decides.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .copy import write_all
 from .digest import LENGTH
@@ -39,12 +39,33 @@ class Line:
     warning: str = ""
 
 
-class Journal:
-    """The journal of one output, open for writing; every method may be called from any thread.
+class Notes(Protocol):
+    """What a worker notes in a journal, and finds there of an earlier run.
 
     Attributes:
         lines: finished tensors by name.
         marked: names of those that are on the disk.
+    """
+
+    @property
+    def lines(self) -> Mapping[str, Line]: ...
+
+    @property
+    def marked(self) -> Set[str]: ...
+
+    def add(self, line: Line) -> None:
+        """A tensor is written."""
+
+    def void(self, tensor: str) -> None:
+        """A line has turned out false: the tensor is to be written again."""
+
+    def mark(self, tensors: Sequence[str]) -> None:
+        """Tensors with a line are on the disk."""
+
+
+class Journal(Notes):
+    """The journal of one output, open for writing; every method may be called from any thread, and raises OSError when
+    it cannot be written.
     """
 
     def __init__(self, path: Path, flush: bool) -> None:
@@ -54,11 +75,19 @@ class Journal:
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._flush, self._lock = flush, threading.Lock()
-        self.lines: dict[str, Line] = {}
-        self.marked: set[str] = set()
+        self._lines: dict[str, Line] = {}
+        self._marked: set[str] = set()
         with open(self._fd, "rb", closefd=False) as file:
             self._end = self._replay(file.read())
         os.ftruncate(self._fd, self._end)
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        return self._lines
+
+    @property
+    def marked(self) -> Set[str]:
+        return self._marked
 
     def _replay(self, data: bytes) -> int:
         """Take up what is there; gives the byte after the last line that is whole."""
@@ -66,39 +95,36 @@ class Journal:
         for kind, values, stop in _records(data):
             if kind == _WRITTEN:
                 line = Line(*values)
-                self.lines[line.tensor] = line
-                self.marked.discard(line.tensor)
+                self._lines[line.tensor] = line
+                self._marked.discard(line.tensor)
             elif kind == _VOID:
-                self.lines.pop(values[0], None)
-                self.marked.discard(values[0])
+                self._lines.pop(values[0], None)
+                self._marked.discard(values[0])
             else:
-                self.marked |= {line.tensor for line in self.lines.values() if line.shard == values[0]}
+                self._marked.update(name for name in values if name in self._lines)
             end = stop
         return end
 
     def add(self, line: Line) -> None:
-        """A tensor is written; OSError when that cannot be noted."""
         with self._lock:
             values = [line.tensor, line.shard, line.hash]
             self._append(_WRITTEN, [*values, line.warning] if line.warning else values)
-            self.lines[line.tensor] = line
+            self._lines[line.tensor] = line
 
     def void(self, tensor: str) -> None:
-        """A line has turned out false: the tensor is to be written again."""
         with self._lock:
             self._append(_VOID, [tensor])
-            del self.lines[tensor]
+            del self._lines[tensor]
 
-    def mark(self, shard: str) -> None:
-        """All lines of a file are on the disk: to be called after its data was brought there, by its one writer."""
-        if not self._flush:
+    def mark(self, tensors: Sequence[str]) -> None:
+        if not self._flush or not tensors:
             return
         with self._lock:
-            self._append(_MARK, [shard])
-            self.marked |= {line.tensor for line in self.lines.values() if line.shard == shard}
+            self._append(_MARK, tensors)
+            self._marked.update(tensors)
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
 
-    def _append(self, kind: str, values: list[str]) -> None:
+    def _append(self, kind: str, values: Sequence[str]) -> None:
         text = json.dumps(values, separators=(",", ":"))
         body = f"{kind}{text}".encode()
         data = b"%08x " % zlib.crc32(body) + body + b"\n"
@@ -152,4 +178,4 @@ def _is_record(kind: str, values: Any) -> bool:
         return False
     if kind == _WRITTEN:
         return len(values) in (3, 4) and len(values[2]) == LENGTH
-    return kind in (_MARK, _VOID) and len(values) == 1
+    return (kind == _VOID and len(values) == 1) or (kind == _MARK and len(values) > 0)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, zip_longest
 from pathlib import Path
 
 from ..checkpoint.dtypes import BITS
 from ..checkpoint.locate import INDEX, SINGLE
 from ..plan.estimate import split
 from ..plan.types import Copy, PlannedTensor
+
+PARTS = 8
+"""Parts for each worker: so many that none waits long for the last."""
+
+SMALLEST, LARGEST = 64 * 1024 * 1024, 512 * 1024 * 1024
+"""Bytes of a part: each is brought to the disk at its end."""
 
 DATA_ALIGNMENT = 4096
 """Bytes that data starts at a multiple of: file systems that share blocks between files need it."""
@@ -41,6 +48,33 @@ class Shard:
     def nbytes(self) -> int:
         """Size of the file."""
         return self.tensors[-1].stop if self.tensors else len(self.header)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors that follow one another in a shard: what one worker writes at a time.
+
+    Attributes:
+        shard: the file.
+        tensors: in the order of their bytes.
+        number: which part of the file it is.
+        count: how many the file has.
+    """
+
+    shard: Shard
+    tensors: tuple[Placed, ...]
+    number: int = 0
+    count: int = 1
+
+    @property
+    def start(self) -> int:
+        """The byte of the file that it begins at; the header belongs to the first part."""
+        return self.tensors[0].offset if self.number else 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(placed.tensor.nbytes for placed in self.tensors)
 
 
 @dataclass(frozen=True)
@@ -105,10 +139,34 @@ def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> Layout:
     return Layout(shards, _index(shards))
 
 
-def steps(shard: Shard, done: Container[str] = ()) -> list[Step]:
-    """The work of a shard in the order of its bytes, adjacent copies joined, without the tensors that are `done`."""
+def parts(layout: Layout, workers: int) -> list[Part]:
+    """The shards in parts of which every worker gets several, in the order to begin them in.
+
+    Parts of one file lie apart in it: workers that write to the same file wait for each other. What is much larger
+    than the others, a single tensor, comes first, not last where one worker would be left alone with it.
+    """
+    goal = min(max(layout.data_bytes // (PARTS * workers), SMALLEST), LARGEST)
+    cut = [_cut(shard, goal) for shard in layout.shards]
+    found: list[Part] = []
+    for first in range(0, len(cut), workers):
+        for row in zip_longest(*cut[first : first + workers]):
+            found += [part for part in row if part]
+    return sorted(found, key=lambda part: part.nbytes <= 2 * goal)
+
+
+def _cut(shard: Shard, goal: int) -> list[Part]:
+    groups = split([placed.tensor for placed in shard.tensors], goal)
+    ends = list(accumulate(map(len, groups)))
+    return [
+        Part(shard, shard.tensors[end - len(group) : end], number, len(groups))
+        for number, (group, end) in enumerate(zip(groups, ends, strict=True))
+    ]
+
+
+def steps(tensors: Sequence[Placed], done: Container[str] = ()) -> list[Step]:
+    """The work of tensors in the order of their bytes, adjacent copies joined, without those that are `done`."""
     found: list[Step] = []
-    for placed in shard.tensors:
+    for placed in tensors:
         source = placed.tensor.source
         if placed.tensor.name in done:
             continue

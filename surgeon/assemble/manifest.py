@@ -7,7 +7,7 @@ same recipe on the same donors gives the same file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..plan.types import Copy, Plan
 from .digest import HASH, LENGTH, FileMark, digest
 from .fingerprint import Fingerprint
 from .journal import Line
-from .layout import Layout
+from .layout import Layout, lay_out
 
 MANIFEST = "surgeon.json"
 FORMAT = 1
@@ -87,23 +87,32 @@ def compose(
         begun: what from.
         files: hashes of the small files, by name.
     """
+    document = _outline(plan, recipe, layout, begun)
+    tensors = {name: {**record, "hash": lines[name].hash} for name, record in document["tensors"].items()}
+    document |= {"files": dict(files), "tensors": tensors}
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_value(value)}" for key, value in document.items()) + "\n}\n"
+
+
+def _outline(plan: Plan, recipe: str, layout: Layout, begun: Fingerprint) -> dict[str, Any]:
+    """A manifest without the hashes of what it tells of."""
     numbers = {name: number for number, name in enumerate(begun.sources)}
     tensors: dict[str, Any] = {}
     for shard in layout.shards:
         for placed in shard.tensors:
-            tensor = placed.tensor
-            record: dict[str, Any] = {"shard": shard.name, "hash": lines[tensor.name].hash}
-            if isinstance(tensor.source, Copy):
-                entry = tensor.source.entry
-                record["copy"] = {"source": numbers[str(entry.file)], "tensor": entry.name}
-            tensors[tensor.name] = record
-    document = {
+            source = placed.tensor.source
+            record: dict[str, Any] = {"shard": shard.name}
+            if isinstance(source, Copy):
+                record["copy"] = {"source": numbers[str(source.entry.file)], "tensor": source.entry.name}
+            tensors[placed.tensor.name] = record
+    return {
         "format": FORMAT,
         "hash": HASH,
         "programs": dict(begun.programs),
         "recipe": recipe,
         "seed": plan.recipe.seed,
         "allow_nonfinite": begun.allow_nonfinite,
+        "device": begun.device,
+        "shard_size": begun.shard_size,
         "donors": {letter: donor.ref for letter, donor in plan.donors.items()},
         "sources": [
             {"file": Path(name).name, "donor": _donor(plan, name), "size": mark.size, "header": mark.header}
@@ -112,10 +121,28 @@ def compose(
         "shards": [
             {"file": shard.name, "size": shard.nbytes, "header": digest(shard.header)} for shard in layout.shards
         ],
-        "files": dict(files),
+        "files": {},
         "tensors": tensors,
     }
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_value(value)}" for key, value in document.items()) + "\n}\n"
+
+
+def is_complete(folder: Path, plan: Plan, recipe: str, begin: Callable[[int], Fingerprint]) -> bool:
+    """Whether a folder has, by its manifest, just what a plan and a recipe's text would give there.
+
+    Args:
+        begin: makes the fingerprint for a shard size.
+    """
+    try:
+        found = _loaded(folder)
+        size = found["shard_size"]
+        if not isinstance(size, int) or size < 1:
+            return False
+        for record in found["tensors"].values():
+            del record["hash"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    begun = begin(size)
+    return {**found, "files": {}} == _outline(plan, recipe, lay_out(plan.tensors, size), begun)
 
 
 def _value(value: Any) -> str:
@@ -144,9 +171,7 @@ def read(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("it is too large")
-        found: Any = json.loads(path.read_bytes())
+        found = _loaded(folder)
         if found["format"] != FORMAT or found["hash"] != HASH:
             raise ValueError(
                 f"it is of format {found['format']!r} with {found['hash']!r}, which this surgeon cannot read"
@@ -158,6 +183,13 @@ def read(folder: Path) -> Manifest | None:
         raise InputError("this is no manifest", where=MANIFEST, why=f"it has no {error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError("this is no manifest", where=MANIFEST, why=str(error)) from error
+
+
+def _loaded(folder: Path) -> Any:
+    path = folder / MANIFEST
+    if path.stat().st_size > _LARGEST:
+        raise ValueError("it is too large")
+    return json.loads(path.read_bytes())
 
 
 def _manifest(found: Mapping[str, Any]) -> Manifest:

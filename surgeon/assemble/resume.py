@@ -57,12 +57,12 @@ class Terms:
     """How an output is begun.
 
     Attributes:
-        mark: makes the fingerprint of what is to be written, given that of what is there.
+        fingerprint: makes that of what is to be written, given the shard size of what is there.
         resume: go on with what an earlier run has left, if there is any.
         restart: throw it away.
     """
 
-    mark: Callable[[Fingerprint | None], Fingerprint]
+    fingerprint: Callable[[int | None], Fingerprint]
     resume: bool
     restart: bool
 
@@ -82,7 +82,7 @@ def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fin
     if terms.restart or old is None or not journal.read(workspace.journal):
         workspace.clear()
         old = None
-    new = terms.mark(old)
+    new = terms.fingerprint(old.shard_size if old else None)
     if old is not None:
         _may_go_on(workspace.final, old, new, terms.resume)
     if old != new:
@@ -103,7 +103,7 @@ def check(final: Path, terms: Terms) -> None:
         raise InUse(final, there.holder)
     old = _begun(there.folder / "begun.json")
     if old is not None and not terms.restart:
-        _may_go_on(final, old, terms.mark(old), terms.resume)
+        _may_go_on(final, old, terms.fingerprint(old.shard_size), terms.resume)
 
 
 def _may_go_on(final: Path, old: Fingerprint, new: Fingerprint, resume: bool) -> None:

@@ -1,17 +1,18 @@
-"""One worker's job: one output file, from its header to the mark in the journal that all of it is on the disk."""
+"""A worker's job: one part of an output file, until a mark in the journal says that all of it is on the disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .compute import PLAIN, Arithmetic, Computer
 from .copy import Source, Sources, copy_range, write_all
 from .digest import digest_range
-from .journal import Journal
-from .layout import Run, Shard, steps
+from .journal import Notes
+from .layout import Part, Run, steps
 from .sink import Sink, Target
-from .tracker import Tracker
+from .tracker import Counts
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,35 @@ class Work:
         flush: bring everything to the disk.
         kernel: let the kernel copy where it can.
         how: blends are computed.
+        found: sizes of the files that an earlier run has begun, by name.
     """
 
     folder: Path
-    tracker: Tracker
-    journal: Journal
+    tracker: Counts
+    journal: Notes
     flush: bool
     kernel: bool = False
     how: Arithmetic = PLAIN
+    found: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_shard(shard: Shard, work: Work) -> None:
-    """Write one file, but for the tensors that an earlier run has written.
+def write_part(part: Part, work: Work) -> None:
+    """Write the tensors of a part, but for those that an earlier run has written.
 
     Raises:
         Halted: the tracker was halted.
         SurgeonError: a source is not what its header says.
         OSError: reading or writing failed.
     """
-    sources = Sources(work.kernel)
-    target = Target(work.folder / shard.name, work.flush, shard.nbytes)
-    work.tracker.open(shard.name, sum(placed.tensor.nbytes for placed in shard.tensors))
+    shard, sources = part.shard, Sources(work.kernel)
+    target = Target(work.folder / shard.name, work.flush, shard.nbytes, part.start)
+    work.tracker.open(shard.name, sum(placed.tensor.nbytes for placed in shard.tensors), part.count)
     computer = Computer(sources, work.how)
     try:
-        write_all(target.fd, shard.header, 0)
-        _recheck(shard, target, sources.buffer, work)
-        for step in steps(shard, work.journal.lines):
+        if part.number == 0:
+            write_all(target.fd, shard.header, 0)
+        _recheck(part, target, sources.buffer, work)
+        for step in steps(part.tensors, work.journal.lines):
             if isinstance(step, Run):
                 _copy(step, target, sources, work)
             else:
@@ -58,8 +62,7 @@ def write_shard(shard: Shard, work: Work) -> None:
                 for piece in computer.run(step.tensor):
                     sink.write(piece)
                 sink.finish(computer.warning(step.tensor))
-        target.sync(shard.nbytes)
-        work.journal.mark(shard.name)
+        target.sync(part.tensors[-1].stop, work.journal)
     finally:
         sources.close()
         target.close(flush=False)
@@ -74,21 +77,24 @@ def _copy(run: Run, target: Target, sources: Sources, work: Work) -> None:
     sink.finish()
 
 
-def _recheck(shard: Shard, target: Target, buffer: memoryview, work: Work) -> None:
+def _recheck(part: Part, target: Target, buffer: memoryview, work: Work) -> None:
     """Count what an earlier run has written. What is not marked as being on the disk is read and held against its hash,
     and written again where it differs: there may have been a power loss since."""
     journal, here = work.journal, Source(target.path, target.fd)
-    for placed in shard.tensors:
+    found = work.found.get(part.shard.name, 0)
+    for placed in part.tensors:
         name, count = placed.tensor.name, placed.tensor.nbytes
         line = journal.lines.get(name)
         if line is None:
             continue
-        if target.found < placed.stop or (
-            name not in journal.marked
-            and digest_range(here, placed.offset, count, buffer, work.tracker.check) != line.hash
+        marked = name in journal.marked
+        if found < placed.stop or (
+            not marked and digest_range(here, placed.offset, count, buffer, work.tracker.check) != line.hash
         ):
             journal.void(name)
             continue
-        work.tracker.skip(name, count, shard.name)
+        if not marked:
+            target.whole.append(name)
+        work.tracker.skip(name, count, part.shard.name)
         if line.warning:
             work.tracker.warn(line.warning)

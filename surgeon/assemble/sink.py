@@ -9,10 +9,10 @@ from pathlib import Path
 
 from .copy import write_all
 from .digest import Hasher
-from .journal import Journal, Line
+from .journal import Line, Notes
 from .layout import Placed
 from .system import reserve, start_writeback, sync_folder
-from .tracker import Tracker
+from .tracker import Counts
 
 KICK = 32 * 1024 * 1024
 """Bytes after which the kernel is told to begin writing to disk, so that waiting for it takes little."""
@@ -22,21 +22,20 @@ SYNC = 256 * 1024 * 1024
 
 
 class Target:
-    """An output file being written.
+    """An output file that is written from one byte on to another, by this worker; others may write other parts.
 
     Attributes:
-        found: bytes it had when it was opened.
+        whole: names of the tensors that were written since the last `sync`.
     """
 
-    def __init__(self, path: Path, flush: bool, nbytes: int = 0) -> None:
-        """Opens or creates `path` with room for `nbytes`; `flush`: it is to be brought to the disk."""
-        self.path = path
+    def __init__(self, path: Path, flush: bool, nbytes: int = 0, start: int = 0) -> None:
+        """Opens or creates `path` with room for `nbytes`, to write from `start` on; `flush`: to the disk, too."""
+        self.path, self.whole = path, list[str]()
         # A hidden folder in a place that others may write to could hold a link to anything.
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._flush = flush
         self._named = False
-        self._kicked = self._synced = 0
-        self.found = os.fstat(self.fd).st_size
+        self._kicked = self._synced = start
         try:
             reserve(self.fd, nbytes)
         except OSError:
@@ -44,9 +43,7 @@ class Target:
             raise
 
     def reached(self, position: int) -> None:
-        """Everything before `position` is written, from where it last was on."""
-        # After a step over what an earlier run has written, the counts begin anew there.
-        self._kicked, self._synced = min(self._kicked, position), min(self._synced, position)
+        """Everything before `position` is written."""
         if self._flush and position - self._kicked >= KICK:
             start_writeback(self.fd, self._kicked, position - self._kicked)
             self._kicked = position
@@ -55,8 +52,8 @@ class Target:
         """Whether so much has been written that it is time to `sync`."""
         return self._flush and position - self._synced >= SYNC
 
-    def sync(self, position: int) -> None:
-        """Bring the file to the disk, its name included, where that is asked for."""
+    def sync(self, position: int, journal: Notes) -> None:
+        """Bring the file to the disk, its name included, where that is asked for, and mark what is whole."""
         if not self._flush:
             return
         if not self._named:
@@ -64,6 +61,8 @@ class Target:
             self._named = True
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
         self._synced = position
+        journal.mark(self.whole)
+        self.whole = []
 
     def close(self, flush: bool) -> None:
         """Close the file; with `flush`, bring it to the disk before."""
@@ -77,7 +76,7 @@ class Target:
 class Sink:
     """Takes the bytes of tensors that lie one after the other in a file, in order, however they are cut."""
 
-    def __init__(self, target: Target, tensors: Sequence[Placed], tracker: Tracker, journal: Journal) -> None:
+    def __init__(self, target: Target, tensors: Sequence[Placed], tracker: Counts, journal: Notes) -> None:
         self._target, self._tracker, self._journal = target, tracker, journal
         self._shard = target.path.name
         self._waiting = deque(tensors)
@@ -124,9 +123,9 @@ class Sink:
         name = placed.tensor.name
         self._journal.add(Line(name, self._shard, self._hasher.hexdigest(), warning))
         self._hasher = Hasher()
+        self._target.whole.append(name)
         self._tracker.finish(name)
         if warning:
             self._tracker.warn(warning)
         if self._target.due(self._position):
-            self._target.sync(self._position)
-            self._journal.mark(self._shard)
+            self._target.sync(self._position, self._journal)

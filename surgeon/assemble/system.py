@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,7 @@ SHARING = frozenset({"btrfs", "xfs", "bcachefs", "ocfs2", "zfs", "nfs", "nfs4", 
 """File systems on which copy_file_range may share blocks, or copy on the server, instead of copying here."""
 
 _WRITE = 2
+_PARENT_ENDS = 1
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -55,6 +57,17 @@ def reserve(fd: int, nbytes: int) -> None:
             raise OSError(code, os.strerror(code))
         if code != errno.EINTR:
             return
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process killed when its parent, of that id, has ended, however it ended. Linux only; nothing elsewhere.
+
+    It goes by the thread that forked, which must live as long as the parent is to be missed.
+    """
+    if function := _function("prctl", ctypes.c_int, ctypes.c_ulong):
+        function(_PARENT_ENDS, signal.SIGKILL)
+        if os.getppid() != parent:  # It had ended before.
+            os._exit(1)
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import SurgeonError
 from ..plan.types import Plan
@@ -44,7 +44,35 @@ def places(plan: Plan) -> dict[str, Where]:
     return found | {tensor.name: "other" for tensor in plan.extra}
 
 
-class Tracker:
+class Counts(Protocol):
+    """What a worker tells of its work."""
+
+    def check(self) -> None:
+        """Raises Halted when it is time to stop."""
+
+    def open(self, file: str, total: int, parts: int) -> None:
+        """A worker turns to one of the parts of a file with `total` bytes of tensors."""
+
+    def close(self, file: str) -> None:
+        """A part of a file is written."""
+
+    def begin(self, name: str) -> None:
+        """A worker turns to a tensor."""
+
+    def advance(self, count: int, file: str = "") -> None:
+        """`count` more bytes are written (to a file that is open); raises Halted when it is time to stop."""
+
+    def finish(self, name: str) -> None:
+        """All of a tensor is written."""
+
+    def skip(self, name: str, count: int, file: str) -> None:
+        """A tensor was written by an earlier run."""
+
+    def warn(self, sentence: str) -> None:
+        """Note something for the user that does not stop the work."""
+
+
+class Tracker(Counts):
     """Shared by all workers; every method may be called from any thread.
 
     Attributes:
@@ -66,34 +94,33 @@ class Tracker:
         self.current: Where | None = None
         self.finished: deque[Where] = deque()
         self.files: dict[str, list[int]] = {}
+        self._parts: dict[str, int] = {}
         self.warnings: list[str] = []
 
     def halt(self) -> None:
         """Make every worker stop at its next piece."""
         self._stop.set()
 
-    def check(self, count: int = 0) -> None:
-        """Raises Halted when it is time to stop; called after some bytes were read."""
+    def check(self) -> None:
         if self._stop.is_set():
             raise Halted
 
-    def open(self, file: str, total: int) -> None:
-        """A worker turns to a file of `total` bytes of tensors."""
+    def open(self, file: str, total: int, parts: int = 1) -> None:
         with self._lock:
-            self.files[file] = [0, total]
+            self.files.setdefault(file, [0, total])
+            self._parts.setdefault(file, parts)
 
     def close(self, file: str) -> None:
-        """A file is written."""
         with self._lock:
-            del self.files[file]
-            self.files_done += 1
+            self._parts[file] -= 1
+            if not self._parts[file]:
+                del self.files[file]
+                self.files_done += 1
 
     def begin(self, name: str) -> None:
-        """A worker turns to a tensor."""
         self.current = self._where[name]
 
     def advance(self, count: int, file: str = "") -> None:
-        """`count` more bytes are written (to one of `files`); raises Halted when it is time to stop."""
         self.check()
         with self._lock:
             self.done += count
@@ -101,7 +128,6 @@ class Tracker:
                 self.files[file][0] += count
 
     def finish(self, name: str) -> None:
-        """All of a tensor is written."""
         where = self._where[name]
         with self._lock:
             self._left[where] -= 1
@@ -109,7 +135,6 @@ class Tracker:
                 self.finished.append(where)
 
     def skip(self, name: str, count: int, file: str) -> None:
-        """A tensor was written by an earlier run."""
         with self._lock:
             self.done += count
             self.earlier += count
@@ -117,7 +142,6 @@ class Tracker:
         self.finish(name)
 
     def warn(self, sentence: str) -> None:
-        """Note something for the user that does not stop the work."""
         with self._lock:
             self.warnings.append(sentence)
 

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from ..errors import SurgeonError
 from ..process import birth, is_same
 from . import journal
 from .system import sync_folder
+
+_PATIENCE = 2.0
+"""Seconds that a lock is waited for whose holder does not live."""
 
 
 class InUse(SurgeonError):
@@ -81,6 +85,7 @@ class Workspace:
         return self
 
     def _hold(self) -> int:
+        until = time.monotonic() + _PATIENCE
         while True:
             self.folder.mkdir(exist_ok=True)
             path = self.folder / "lock"
@@ -90,6 +95,12 @@ class Workspace:
             except OSError as error:
                 # Some network file systems have no locks; the number of who holds it must do there.
                 holder, locks = _holder(fd), isinstance(error, BlockingIOError)
+                here = holder.get("pid") == os.getpid()
+                if locks and not here and not _lives(holder) and time.monotonic() < until:
+                    # Who has just taken it is about to sign; workers of who was killed are about to end.
+                    os.close(fd)
+                    time.sleep(0.01)
+                    continue
                 if locks or _lives(holder):
                     os.close(fd)
                     raise InUse(self.final, _named(holder), None if locks else path) from error
