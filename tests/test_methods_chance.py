@@ -7,7 +7,9 @@ import pytest
 import torch
 from memory_inputs import MemoryInputs, blended
 
-from surgeon.methods.chance import LANES, Lanes, Random, Ranked, limits, ranked_limits
+from surgeon.methods import chance
+from surgeon.methods.chance import LANES, Bits, Lanes, Random, Ranked, limits, ranked_limits
+from surgeon.methods.ranks import Ranks
 
 COUNT = 1 << 18
 
@@ -109,3 +111,46 @@ def test_seeds_change_masks() -> None:
     one, other = (mask_of(Random([0.5]), torch.ones(1000), seed) for seed in (1, 2))
     assert not torch.equal(one, other)
     assert torch.equal(one, mask_of(Random([0.5]), torch.ones(1000), 1))
+
+
+@pytest.mark.parametrize("sizes", [[100], [16, 16, 68], [3, 1, 7, 20, 69], [50, 50]])
+@pytest.mark.parametrize("limit", [100, 37, 8, 0])
+def test_bits_are_what_was_put(sizes: list[int], limit: int) -> None:
+    stays, bits, start = np.random.default_rng(3).integers(0, 2, size=100, dtype=np.uint8), Bits(limit), 0
+    for size in sizes:
+        bits.put(start, stays[start : start + size])
+        start += size
+    bits.put(0, 1 - stays)  # what is known stays
+    parts = ((0, limit), (0, limit // 2), (limit // 3, limit - limit // 3), (limit // 2, 0)) if limit else ()
+    for first, count in parts:
+        np.testing.assert_array_equal(bits.get(first, count), stays[first : first + count])
+    assert bits.get(0, limit + 1) is None
+
+
+@pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della", "della_linear"])
+def test_it_does_not_matter_how_much_is_drawn_twice(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    tensors = [torch.from_numpy(random.normal(size=(64, 37))).float() for _ in range(3)]
+    each = [{"weight": 0.7, "density": 0.4}, {"weight": 0.4, "density": 0.6}]
+    found = []
+    for room in (1 << 28, 2000, 0):
+        monkeypatch.setattr(chance, "ROOM", room)
+        found += [blended(method, tensors, 0, {}, each, chunk_size=size) for size in (37, 370, 1 << 16)]
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["many values", "few values", "zeros", "tiny", "infinite", "no numbers"])
+def test_ranks_are_those_of_a_stable_sort(kind: str, dtype: torch.dtype) -> None:
+    random, ranks = np.random.default_rng(6), Ranks()
+    for shape in ((40, 300), (3, 5000), (7, 1), (2, 0), (0, 3)):
+        values = random.normal(size=shape)
+        if kind in ("few values", "zeros", "tiny"):
+            step = {"few values": 0.25, "zeros": 0.0, "tiny": 2.0**-149}[kind]
+            values = random.integers(-9, 9, size=shape) * step
+        elif values.size > 1:
+            values[0, ::3] = {"infinite": np.inf, "no numbers": np.nan}.get(kind, 0.0)
+        rows = torch.from_numpy(values).to(dtype)
+        order = np.argsort(np.nan_to_num(np.abs(values), nan=np.inf, posinf=np.inf).astype(np.float32), axis=1, kind="stable")
+        np.testing.assert_array_equal(ranks.ascending(rows).numpy(), order)
+        assert torch.equal(rows.nan_to_num(), torch.from_numpy(values).to(dtype).nan_to_num())

@@ -50,6 +50,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr(select, "SAMPLE", 2)
         patch.setattr(select, "KEPT", 5)
         patch.setattr(chance, "SORTED", 12)
+        patch.setattr(chance, "ROOM", 100)
         yield
 
 

@@ -5,13 +5,13 @@ Whether an element stays depends on the seed and its index alone, not on chunks,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import select
 from .consensus import Mask
 from .kernel import Inputs, Unit
+from .ranks import Ranks, ordered
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,47 @@ LANES = 1 << 16
 
 SORTED = 1 << 16
 """Elements that are sorted at once: what that takes stays in a core's cache."""
+
+ROOM = 1 << 28
+"""Elements of one tensor's task vectors of which is kept whether they stay (32 MB)."""
+
+
+class Bits:
+    """Whether elements stay, a bit each, from the first on to `limit`: not all that pass a second time are drawn again.
+
+    Attributes:
+        limit: of how many elements it is kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._known = 0
+        self._packed: Any = None
+
+    def put(self, start: int, stays: Any) -> None:
+        """Keeps (n,) bool or uint8 of elements from `start` on, if they follow those before."""
+        import numpy as np
+
+        if start != self._known or self._known >= self.limit:
+            return
+        if self._packed is None:
+            self._packed = np.empty(-(-self.limit // 8), np.uint8)
+        place, begun = divmod(start, 8)
+        stays = stays[: self.limit - start]
+        self._known += len(stays)
+        if begun:
+            stays = np.concatenate([np.unpackbits(self._packed[place : place + 1], count=begun), stays])
+        packed = np.packbits(stays)
+        self._packed[place : place + len(packed)] = packed
+
+    def get(self, start: int, count: int) -> Any:
+        """(count,) uint8 of 1 and 0 for elements from `start` on; None if it is not known of all."""
+        import numpy as np
+
+        if self._packed is None or start + count > self._known:
+            return None
+        place, begun = divmod(start, 8)
+        return np.unpackbits(self._packed[place : -(-(start + count) // 8)], count=begun + count)[begun:]
 
 
 @dataclass
@@ -35,9 +76,11 @@ class Random(Mask):
     densities: Sequence[float]
     divide: bool = False
     _lanes: list[Lanes] = field(default_factory=list)
+    _bits: list[Bits] = field(default_factory=list)
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
+        self._bits = [Bits(min(inputs.numel, ROOM // len(inputs.others))) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
         return self.densities[donor] >= 1
@@ -47,10 +90,22 @@ class Random(Mask):
         if limit == 0:
             delta.zero_()
             return
-        drawn = self._lanes[donor].read(start, delta.numel())
-        delta.mul_(_on((drawn < limit).view("u1"), delta))
+        stays = self._bits[donor].get(start, delta.numel())
+        delta.mul_(_on(self._drawn(donor, start, delta.numel()) if stays is None else stays, delta))
         if self.divide:
             delta.mul_(LANES / limit)
+
+    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+        if limits(self.densities[donor]) == 0:
+            return magnitudes.zero_()
+        stays = self._drawn(donor, start, magnitudes.numel())
+        self._bits[donor].put(start, stays)
+        magnitudes.mul_(_on(stays, magnitudes))
+        return magnitudes.mul_(LANES / limits(self.densities[donor])) if self.divide else magnitudes
+
+    def _drawn(self, donor: int, start: int, count: int) -> Any:
+        """(count,) uint8 of 1 and 0: which elements stay."""
+        return (self._lanes[donor].read(start, count) < limits(self.densities[donor])).view("u1")
 
 
 @dataclass
@@ -71,11 +126,17 @@ class Ranked(Mask):
     unit: Unit = "row"
     _lanes: list[Lanes] = field(default_factory=list)
     _limits: list[Any] = field(default_factory=list)
+    _bits: list[Bits] = field(default_factory=list)
+    _ranks: Ranks = field(default_factory=Ranks)
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
         pairs = zip(self.densities, self.epsilons, strict=True)
         self._limits = [ranked_limits(density, epsilon, inputs.columns) for density, epsilon in pairs]
+        # Whole rows, so that it is not a matter of chunks which rows are summed up sorted; see `left`.
+        columns = max(inputs.columns, 1)
+        limit = min(inputs.numel, ROOM // len(inputs.others)) // columns * columns
+        self._bits = [Bits(limit if inputs.device.type == "cpu" else 0) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
         return self.densities[donor] >= 1
@@ -84,30 +145,46 @@ class Ranked(Mask):
         if self.densities[donor] <= 0:
             delta.zero_()
             return
-        columns = len(self._limits[donor])
-        step = max(1, SORTED // columns) * columns if delta.device.type == "cpu" else delta.numel()
-        for first in range(0, delta.numel(), step):
-            self._thin(donor, start + first, delta[first : first + step].view(-1, columns))
-
-    def _thin(self, donor: int, start: int, rows: torch.Tensor) -> None:
-        stays, order = self._stays(donor, start, rows), _ascending(rows)
-        rows.mul_(stays.new_empty(stays.shape).scatter_(1, order, stays))
-        if self.divide:
-            factors = _on(LANES / self._limits[donor], rows).expand(rows.shape)
-            rows.mul_(factors.new_empty(rows.shape).scatter_(1, order, factors))
+        stays = None if self.divide else self._bits[donor].get(start, delta.numel())
+        if stays is not None:
+            delta.mul_(_on(stays, delta))
+            return
+        for first, rows in self._pieces(donor, delta):
+            rows.mul_(self._by_place(donor, start + first, rows))
 
     def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
-        rows = magnitudes.view(-1, len(self._limits[donor]))
         if self.densities[donor] <= 0:
             return magnitudes.zero_()
+        bits = self._bits[donor]
+        split = min(max(bits.limit - start, 0), magnitudes.numel())
+        for first, rows in self._pieces(donor, magnitudes[:split]):
+            stays = self._by_place(donor, start + first, rows)
+            bits.put(start + first, stays.view(-1).numpy())
+            rows.mul_(stays)
         # Which stays is a matter of rank alone: without their places, magnitudes are sorted much faster.
-        ordered = _sorted(rows)
-        return ordered.mul_(self._stays(donor, start, rows)).view(-1)
+        for first, rows in self._pieces(donor, magnitudes[split:]):
+            rows.copy_(ordered(rows).mul_(self._by_rank(donor, start + split + first, rows)))
+        return magnitudes
 
-    def _stays(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
-        """(n, m) of 1 and 0 by rank: whether that element of a row stays."""
+    def _pieces(self, donor: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first element, (n, m) rows), in parts that are worked on at once."""
+        columns = len(self._limits[donor])
+        step = max(1, SORTED // max(columns, 1)) * columns if values.device.type == "cpu" else values.numel()
+        for first in range(0, values.numel(), max(step, 1)):
+            yield first, values[first : first + step].view(-1, columns)
+
+    def _by_rank(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
+        """(n, m) by rank: uint8 of 1 and 0 for what stays and goes; factors of the rows' dtype, if divided."""
+        import torch
+
         drawn = self._lanes[donor].read(start, rows.numel()).reshape(rows.shape)
-        return _on((drawn < self._limits[donor]).view("u1"), rows)
+        stays = torch.from_numpy((drawn < self._limits[donor]).view("u1")).to(rows.device)
+        return stays * _on(float(LANES) / self._limits[donor], rows) if self.divide else stays
+
+    def _by_place(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
+        """The same by place."""
+        values = self._by_rank(donor, start, rows)
+        return values.new_empty(values.shape).scatter_(1, self._ranks.ascending(rows), values)
 
 
 def limits(density: float) -> int:
@@ -118,11 +195,11 @@ def limits(density: float) -> int:
 
 
 def ranked_limits(density: float, epsilon: float, count: int) -> Any:
-    """(count,) uint32 `limits` of a row's elements, from the smallest magnitude to the largest."""
+    """(count,) uint16 `limits` of a row's elements, from the smallest magnitude to the largest."""
     import numpy as np
 
     ranks = np.arange(count) / (count - 1) if count > 1 else np.full(count, 0.5)
-    return np.clip(np.rint((density - epsilon + 2 * epsilon * ranks) * LANES), 1, LANES - 1).astype(np.uint32)
+    return np.clip(np.rint((density - epsilon + 2 * epsilon * ranks) * LANES), 1, LANES - 1).astype(np.uint16)
 
 
 class Lanes:
@@ -152,27 +229,3 @@ def _on(values: Any, like: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(values).to(like.device).to(like.dtype)
-
-
-def _sorted(rows: torch.Tensor) -> torch.Tensor:
-    """(n, m) magnitudes, each row from the smallest to the largest."""
-    import numpy as np
-    import torch
-
-    if rows.device.type != "cpu":
-        return torch.sort(rows, dim=1).values
-    return torch.from_numpy(np.sort(rows.numpy(), axis=1))
-
-
-def _ascending(rows: torch.Tensor) -> torch.Tensor:
-    """(n, m) int64 indices that sort each of n rows by magnitude, equal ones by index."""
-    import torch
-
-    keys = select.keys(rows.reshape(-1)).view(rows.shape)
-    if keys.device.type != "cpu":
-        return torch.sort(keys, dim=1, stable=True).indices
-    # Many times faster than a stable argsort: sorts numbers whose upper half is the key and whose lower the index. As
-    # patterns of float64 they have the same order, and NumPy sorts those the fastest.
-    packed = keys.clamp_max_(0x7F800000).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(keys.shape[1]))
-    packed.view(torch.float64).numpy().sort(axis=1)
-    return packed.bitwise_and_(0xFFFFFFFF)

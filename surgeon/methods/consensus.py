@@ -92,12 +92,12 @@ class Consensus(Kernel):
         """Corrects factors by what the mask takes from the sum of magnitudes; not where either sum is nearly 0."""
         if not which:
             return
-        span = inputs.columns if self.unit == "row" else None
+        span, wide = inputs.columns if self.unit == "row" else None, Wide()
         before, after = [Sum(span) for _ in which], [Sum(span) for _ in which]
         for start, deltas in differences(inputs, [inputs.others[donor] for donor in which]):
             for donor, delta, whole, left in zip(which, deltas, before, after, strict=True):
-                whole.add(delta.abs_())
-                left.add(self.mask.left(donor, start, delta))
+                whole.add(wide.of(delta.abs_()))
+                left.add(wide.of(self.mask.left(donor, start, delta)))
         for donor, whole, left in zip(which, before, after, strict=True):
             if min(whole.value, left.value) >= 1e-7:
                 self._factors[donor] *= whole.value / left.value
@@ -128,6 +128,22 @@ class Consensus(Kernel):
             ones = [1.0] * len(active)
             return ones, ones, self.scale if self.normalize else self.scale * weights[0]
         return factors, weights, self.scale
+
+
+class Wide:
+    """Chunks as float64, in memory that is used again: what torch takes anew for a sum in float64 costs as much."""
+
+    def __init__(self) -> None:
+        self._room: torch.Tensor | None = None
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(n,) float64 of (n,) values; valid until the next call."""
+        import torch
+
+        count = values.numel()
+        if self._room is None or self._room.numel() < count:
+            self._room = values.new_empty(count, dtype=torch.float64)
+        return self._room[:count].copy_(values)
 
 
 def elected(

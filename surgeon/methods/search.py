@@ -74,21 +74,26 @@ class Search:
     def _size(self) -> int:
         return ((self.high - self.low - 1) >> self._shift) + 1
 
-    def add(self, found: torch.Tensor, start: int = 0) -> None:
-        """Counts (n,) int32 keys, the first of which has index `start`."""
+    def add(self, found: torch.Tensor, start: int = 0) -> bool:
+        """Counts (n,) int32 keys, the first of which has index `start`.
+
+        Returns:
+            Whether those inside the interval are kept; `inside` says which they are.
+        """
         import torch
 
         if isinstance(self.k, Share):
             self._nonzero += int(torch.count_nonzero(found))
         if self._whole:
             self._count(torch.bincount(found >> COARSE, minlength=self._size).cpu().numpy())
-            return
+            return False
         above, inside = self._between(found)
         self._above += above
         self._kept.append((start, found.numel(), inside))
         self._waiting += len(inside)
         if self._waiting > self.room:
             self._flush()
+        return self._few
 
     def absorb(self, other: Search) -> None:
         """Adds the counts of a search of the same interval that saw other keys."""
@@ -169,6 +174,15 @@ class Search:
         else:
             self._bins += bins
 
+    def inside(self, found: torch.Tensor) -> Any:
+        """(m,) int64 places of the keys that are inside the interval."""
+        import numpy as np
+
+        patterns = found.cpu().numpy().view(np.uint32)
+        offsets, flags = self._scratch(len(patterns))
+        np.subtract(patterns, np.uint32(self.low), out=offsets)
+        return np.flatnonzero(np.less(offsets, np.uint32(self.high - self.low), out=flags))
+
     def _between(self, found: torch.Tensor) -> tuple[int, Any]:
         """How many keys are at or above `high`, and by how much those in [low, high) exceed `low` (uint32)."""
         import numpy as np
@@ -179,10 +193,18 @@ class Search:
             inside = (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
             return int(torch.count_nonzero(found >= high)) if high < TOP else 0, inside
         patterns = found.numpy().view(np.uint32)
-        # In memory that is used again: fresh pages would cost more than the arithmetic.
-        if self._room is None or len(self._room[0]) < len(patterns):
-            self._room = np.empty(len(patterns), np.uint32), np.empty(len(patterns), np.bool_)
-        offsets, flags = (room[: len(patterns)] for room in self._room)
+        offsets, flags = self._scratch(len(patterns))
         above = int(np.count_nonzero(np.greater_equal(patterns, np.uint32(high), out=flags))) if high < TOP else 0
-        np.subtract(patterns, np.uint32(low), out=offsets)
-        return above, offsets[np.flatnonzero(np.less(offsets, np.uint32(high - low), out=flags))]
+        if high - low == 1:  # as often as donors are of 16 bits: few differences are many
+            return above, np.zeros(np.count_nonzero(np.equal(patterns, np.uint32(low), out=flags)), np.uint32)
+        places = self.inside(found)
+        return above, offsets[places]
+
+    def _scratch(self, count: int) -> tuple[Any, Any]:
+        """(count,) uint32 and bool in memory that is used again: fresh pages would cost more than the arithmetic."""
+        import numpy as np
+
+        if self._room is None or len(self._room[0]) < count:
+            self._room = np.empty(count, np.uint32), np.empty(count, np.bool_)
+        offsets, flags = self._room
+        return offsets[:count], flags[:count]

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLES, SAMPLE = 256, 1024
-"""How many places are sampled, and how many elements at each. Tensors of fewer than 8 times that are not."""
+"""How many places are sampled at most, and how many elements at each. Tensors of fewer than 8 times that are not."""
+
+SPARSE = 64
+"""One of so many elements is sampled, unless there are more places then than `SAMPLES`, or fewer than a quarter."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def shrink(values: torch.Tensor, limit: float, out: torch.Tensor | None = None) 
 
 def find(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
     """For every sequence of keys a finished search per k (each at most `numel`)."""
-    return finish(source, _begun(source, wanted))
+    return finish(source, begun(source, wanted))
 
 
 def cuts(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Cut]]:
@@ -189,15 +192,16 @@ def _nth_equal(found: torch.Tensor, key: int, n: int) -> tuple[int, int | None]:
     return count, int(np.flatnonzero(matches)[n - 1]) if count >= n else None
 
 
-def _begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
+def begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
     """Searches that begin where a sample says that they may end."""
     which = [index for index, ks in enumerate(wanted) if ks]
     count = -(-SAMPLE // source.step) * source.step
     if not which or source.numel < 8 * SAMPLES * count:
         return [[Search(k) for k in ks] for ks in wanted]
     places: list[list[Any]] = [[] for _ in which]
-    stride = source.numel // SAMPLES
-    for number in range(SAMPLES):
+    samples = min(max(source.numel // (SPARSE * count), -(-SAMPLES // 4)), SAMPLES)
+    stride = source.numel // samples
+    for number in range(samples):
         # Not at equal distances: the columns of a matrix would repeat.
         offset = int(number * 0.6180339887498949 % 1 * (stride - count))
         start = (number * stride + offset) // source.step * source.step

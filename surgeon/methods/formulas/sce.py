@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import select
-from ..consensus import elected, total
+from ..consensus import Wide, elected, total
 from ..kernel import Inputs, Kernel, Sum, differences, subtract
 from ..registry import method, one
-from ..search import Share
+from ..search import TOP, Search, Share
 from .linear import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
@@ -56,6 +56,48 @@ class Variances:
         return [select.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)), spent=True)]
 
 
+class Sure:
+    """Sums of squares of what is taken, in the pass that finds out what is.
+
+    A search begins at an interval of variances: what is above it is taken for sure and added up at once, what is
+    inside is kept until the search has ended.
+    """
+
+    def __init__(self, inputs: Inputs, search: Search) -> None:
+        """Makes the search's first pass, and ends it."""
+        self._sums, wide = [Sum() for _ in inputs.others], Wide()
+        self._kept: list[tuple[Any, Any, list[Any]]] | None = []
+        low, high = search.low, search.high
+        for start, deltas in differences(inputs, inputs.others):
+            single = variance(deltas)
+            found = select.keys(single, spent=True)
+            if not search.add(found, start):
+                self._kept = None
+            if self._kept is None:
+                continue
+            places = search.inside(found)
+            inside = [delta.cpu().numpy()[places] for delta in deltas]
+            self._kept.append((places + start, found.cpu().numpy()[places], inside))
+            taken = select.shrink(single, select.edge(high, single.dtype)).sign_()
+            for total_, delta in zip(self._sums, deltas, strict=True):
+                total_.add(wide.of(delta.mul_(taken)).square_())
+        search.narrow()
+        if not (search.key >= 0 and low <= search.key < high):
+            self._kept = None
+
+    def squares(self, cut: select.Cut) -> list[float] | None:
+        """The sum of every donor; None if the interval did not hold the cut, or too much."""
+        import numpy as np
+
+        if self._kept is None:
+            return None
+        places, found, values = (list(part) for part in zip(*self._kept, strict=True))
+        key, place = np.concatenate(found), np.concatenate(places)
+        taken = (key > cut.key) | ((key == cut.key) & (place < cut.end))
+        more = [np.concatenate(parts).astype(np.float64)[taken] for parts in zip(*values, strict=True)]
+        return [total_.value + float((part * part).sum()) for total_, part in zip(self._sums, more, strict=True)]
+
+
 @dataclass
 class Selected(Kernel):
     """The weighted mean of donors that agree in sign, where their variance is largest.
@@ -72,16 +114,25 @@ class Selected(Kernel):
     def survey(self, inputs: Inputs) -> None:
         assert inputs.base is not None, "the base is required"
         self._base = inputs.base
+        squares = None
         if self.share < 1:
-            self._cut = select.cuts(Variances(inputs), [[Share(self.share)]])[0][0]
-        squares = [Sum() for _ in inputs.others]
+            source = Variances(inputs)
+            ((search,),) = select.begun(source, [[Share(self.share)]])
+            sure = Sure(inputs, search) if search.low > 0 or search.high < TOP else None
+            self._cut = select.located(source, select.finish(source, [[search]]))[0][0]
+            squares = sure.squares(self._cut) if sure else None
+        means = [square / max(inputs.numel, 1) for square in squares or self._squares(inputs)]
+        whole = sum(means)
+        self._weights = [mean / whole if whole >= LEAST else 1 / len(means) for mean in means]
+
+    def _squares(self, inputs: Inputs) -> list[float]:
+        """The sum of squares of every donor's elements that are taken, in a pass of its own."""
+        squares, wide = [Sum() for _ in inputs.others], Wide()
         for start, deltas in differences(inputs, inputs.others):
             taken = self._taken(start, deltas)
             for square, delta in zip(squares, deltas, strict=True):
-                square.add((delta if taken is None else delta.mul_(taken)).double().square_())
-        means = [square.value / max(inputs.numel, 1) for square in squares]
-        whole = sum(means)
-        self._weights = [mean / whole if whole >= LEAST else 1 / len(means) for mean in means]
+                square.add(wide.of(delta if taken is None else delta.mul_(taken)).square_())
+        return [square.value for square in squares]
 
     def _taken(self, start: int, deltas: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """(n,) 1 where the variance is among the largest, else 0; None where all are taken."""
