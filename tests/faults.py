@@ -281,8 +281,9 @@ def failing(one: Case, out: Path, name: str, number: int, code: int, times: int 
 
 
 def command(recipe: Path, out: Path, *flags: str) -> list[str]:
-    """The command that a user gives."""
-    main = "import sys; from surgeon.__main__ import main; sys.exit(main())"
+    """The command that a user gives; what it computes is worth processes, as it is in larger models."""
+    main = "import sys; import surgeon.assemble.workers as w; w.WORTH = 1; "
+    main += "from surgeon.__main__ import main; sys.exit(main())"
     return [sys.executable, "-c", main, "assemble", str(recipe), str(out), "--no-check", "--quiet", *flags]
 
 

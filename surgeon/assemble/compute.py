@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
 from ..methods.kernel import BLOCK, Threshold
-from ..plan.types import Blend, Convert, PlannedTensor
+from ..plan.types import Blend, Convert, PlannedTensor, Stored
 from ..text import one_line, plural
 from .copy import Sources, read_exactly
-from .readers import CHUNK, BlendReader, Readers, raw, torch_empty
+from .readers import CHUNK, BlendReader, Readers, Staging, kernel_of, raw
 
 if TYPE_CHECKING:
     import torch
@@ -105,22 +105,23 @@ class Computer:
         import torch
 
         target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
-        rounded, narrow = torch.empty(0, dtype=target), tensor.dtype == "F16"
+        rounded, narrow = Staging(target), tensor.dtype == "F16"
         for start, result in reader.chunks(done // target.itemsize):
-            if rounded.numel() < result.numel():
-                rounded = torch_empty(result.numel(), target, pinned=result.device.type == "cuda")
-            out = rounded[: result.numel()].copy_(result)
+            out, piece = rounded.take(result.numel(), pinned=result.device.type == "cuda")
+            out.copy_(result)
             if not isfinite(result.sum().item()) or (narrow and not isfinite(out.sum(dtype=torch.float32).item())):
                 self._look(tensor, start, result, out)
-            yield raw(out)
+            yield piece
 
-    def reader(self, tensor: PlannedTensor, blend: Blend) -> BlendReader:
-        """The reader of the blend that an output tensor is."""
+    def reader(self, tensor: PlannedTensor, blend: Blend, *, careful: bool = False) -> BlendReader:
+        """The reader of the blend that an output tensor is; `careful`: donors are looked at even where the result is
+        going to show what is wrong with them."""
         import torch
 
         wide = tensor.dtype == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
         how = self.how
-        readers = Readers(self.sources, chunk=self._chunk, allow_nonfinite=how.allow_nonfinite, device=how.device)
+        allow = how.allow_nonfinite or (not careful and _shows_all(blend))
+        readers = Readers(self.sources, chunk=self._chunk, allow_nonfinite=allow, device=how.device)
         return readers.blend(blend, torch.float64 if wide else torch.float32, how.trims.get(tensor.name))
 
     def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
@@ -129,11 +130,13 @@ class Computer:
         finite = result.isfinite()
         self.overflowed += int((finite & ~out.isfinite()).sum())
         if not self.how.allow_nonfinite and not bool(finite.all()):
+            assert isinstance(tensor.source, Blend)
+            for _ in self.reader(tensor, tensor.source, careful=True).inputs.chunks():
+                pass  # A donor's fault is told of by its reader.
             place = start + int((~finite).nonzero()[0])
             raise SurgeonError(
                 f"the merge of {one_line(tensor.name)} is not finite (element {place:,})",
-                why=f"{tensor.source.method if isinstance(tensor.source, Blend) else ''} cannot make a number of "
-                "what the donors hold there",
+                why=f"{tensor.source.method} cannot make a number of what the donors hold there",
                 remedy="see the parameters with `surgeon plan --values`, or write it as it is with --allow-nonfinite",
             )
 
@@ -145,6 +148,11 @@ class Computer:
             f"{plural(self.overflowed, 'value')} of {one_line(tensor.name)} became infinite, because "
             f"{TORCH_NAMES[tensor.dtype]} holds nothing that large. Write the model in bfloat16 or float32."
         )
+
+
+def _shows_all(blend: Blend) -> bool:
+    """Whether what is not finite in any donor is not finite in the result either."""
+    return kernel_of(blend).spreads and all(isinstance(operand, Stored) for operand in blend.inputs)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class StoredReader:
         self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
         self._width = BITS[entry.dtype] // 8
         self._dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
-        self._staging = torch.empty(0, dtype=self._dtype)
+        self._staging = Staging(self._dtype)
 
     def read(self, start: int, out: torch.Tensor) -> None:
         """See `Reader`; `out` may be on any device. SurgeonError when the file does not hold them, or they are not
@@ -62,18 +62,12 @@ class StoredReader:
         if out.dtype == self._dtype and out.device.type == "cpu":
             read_exactly(source, raw(out), offset)
         else:
-            staged = self._staged(out)
-            read_exactly(source, raw(staged), offset)
+            staged, piece = self._staging.take(out.numel(), pinned=out.device.type == "cuda")
+            read_exactly(source, piece, offset)
             out.copy_(staged)
         # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
         if not self._allow and not isfinite(out.sum().item()) and not bool(out.isfinite().all()):
             self._refuse(start, out)
-
-    def _staged(self, out: torch.Tensor) -> torch.Tensor:
-        """Memory for the bytes as they lie in the file: pinned, where they go on to a GPU."""
-        if self._staging.numel() < out.numel():
-            self._staging = torch_empty(out.numel(), self._dtype, pinned=out.device.type == "cuda")
-        return self._staging[: out.numel()]
 
     def _refuse(self, start: int, out: torch.Tensor) -> None:
         place = start + int((~out.isfinite()).nonzero()[0])
@@ -92,6 +86,22 @@ def raw(tensor: torch.Tensor) -> memoryview:
 
     data: memoryview = tensor.view(torch.uint8).numpy().data
     return data
+
+
+class Staging:
+    """Memory for elements as they lie in a file, kept from chunk to chunk."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._all = torch_empty(0, dtype)
+        self._now = self._all, raw(self._all)
+
+    def take(self, count: int, *, pinned: bool = False) -> tuple[torch.Tensor, memoryview]:
+        """A flat tensor of so many elements and its bytes; `pinned`, for what goes to a GPU or comes from it."""
+        if self._now[0].numel() != count:
+            if self._all.numel() < count:
+                self._all = torch_empty(count, self._all.dtype, pinned=pinned)
+            self._now = self._all[:count], raw(self._all[:count])
+        return self._now
 
 
 def torch_empty(count: int, dtype: torch.dtype, *, pinned: bool = False) -> torch.Tensor:

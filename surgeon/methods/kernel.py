@@ -8,7 +8,7 @@ nothing depends on how many blocks a chunk has, on threads, or on where a shard 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -82,9 +82,11 @@ class Kernel:
         unit: `row` when every chunk must hold whole rows of the last dimension.
         whole_model: densities per donor of a trim over all blended tensors of the model, which must be the same for
             all of them; `give` must then be called before `survey`, with what `ModelTrim` found. None for most methods.
+        spreads: whether NaN or infinity in any donor makes the result so too: then the result alone is looked at.
     """
 
     unit: Unit = "element"
+    spreads: bool = False
     whole_model: tuple[float, ...] | None = None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
@@ -162,6 +164,7 @@ class Combination(Kernel):
     per: Literal["tensor", "row", "column"] = "tensor"
     relative: bool = False
     needs_gram: bool = True
+    spreads: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.unit: Unit = "element" if self.per == "tensor" else "row"
@@ -185,18 +188,24 @@ class Combination(Kernel):
             self._fixed = self.coefficients(self._column_grams(inputs, k))
 
     def _gram(self, inputs: Inputs, k: int) -> torch.Tensor:
-        """(k, k) float64 inner products of whole tensors, block by block."""
+        """(k, k) float64 inner products of whole tensors, block by block.
+
+        Those of a block are computed in float32 where all donors are of 16 bits: their products are exact in it, and
+        the sum of a block errs by some 1e-7, which no result of 16 bits shows.
+        """
         import torch
 
-        gram = torch.zeros(k, k, dtype=torch.float64, device=inputs.device)
+        dtype = torch.float32 if getattr(inputs, "narrow", False) else torch.float64
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
+        pairs = list(combinations_with_replacement(range(k), 2))
+        totals = torch.zeros(len(pairs), dtype=torch.float64)
         for _, chunks in inputs.chunks():
             for pieces in zip(*map(blocks, subtract(chunks, self._base)), strict=True):
-                block = wide[:, : pieces[0].numel()]
-                for row, piece in zip(block, pieces, strict=True):
-                    row.copy_(piece)
-                gram += block @ block.T
-        return gram.cpu()
+                rows = pieces
+                if pieces[0].dtype != dtype:
+                    rows = tuple(row[: piece.numel()].copy_(piece) for row, piece in zip(wide, pieces, strict=True))
+                totals += torch.stack([torch.dot(rows[one], rows[other]) for one, other in pairs]).cpu()
+        return _symmetric(totals[:, None], k)[0]
 
     def _column_grams(self, inputs: Inputs, k: int) -> torch.Tensor:
         """(columns, k, k) float64 inner products of columns, row by row."""

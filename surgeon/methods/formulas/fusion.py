@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 EPS = 1e-8
 """Added to probabilities before their logarithm is taken, as in mergekit."""
 
+TOGETHER = 1 << 15
+"""Elements whose importance is computed at once: what that takes stays in a core's cache."""
+
 
 def importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool) -> torch.Tensor:
     """(n,) float32: |donor - base| times its row's divergence, KL(softmax(donor) || softmax(base)).
@@ -31,10 +34,14 @@ def importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool
     import torch
 
     dtype = torch.float64 if wide else torch.float32
-    old, new = (values.to(dtype).view(-1, columns) for values in (base, donor))
-    before, after = torch.softmax(old, 1).add_(EPS), torch.softmax(new, 1).add_(EPS)
-    divergence = (after / before).log_().mul_(after).sum(1, keepdim=True).clamp_min_(0)
-    return (new - old).abs_().mul_(divergence).to(torch.float32).view(-1)
+    out = torch.empty(base.numel(), dtype=torch.float32, device=base.device)
+    step = max(1, TOGETHER // columns) * columns if base.device.type == "cpu" else max(base.numel(), 1)
+    for start in range(0, base.numel(), step):
+        old, new = (values[start : start + step].to(dtype).view(-1, columns) for values in (base, donor))
+        before, after = torch.softmax(old, 1).add_(EPS), torch.softmax(new, 1).add_(EPS)
+        divergence = torch.div(after, before, out=before).log_().mul_(after).sum(1, keepdim=True).clamp_min_(0)
+        out[start : start + step].copy_(new.sub_(old).abs_().mul_(divergence).view(-1))
+    return out
 
 
 @dataclass
