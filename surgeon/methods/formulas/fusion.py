@@ -40,7 +40,7 @@ def importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool
         old, new = (values[start : start + step].to(dtype).view(-1, columns) for values in (base, donor))
         before, after = torch.softmax(old, 1).add_(EPS), torch.softmax(new, 1).add_(EPS)
         divergence = torch.div(after, before, out=before).log_().mul_(after).sum(1, keepdim=True).clamp_min_(0)
-        out[start : start + step].copy_(new.sub_(old).abs_().mul_(divergence).view(-1))
+        out[start : start + step].copy_((new - old).abs_().mul_(divergence).view(-1))
     return out
 
 
