@@ -67,6 +67,20 @@ def resident() -> int | None:
         return None
 
 
+def shares(pid: int) -> tuple[int, int]:
+    """Bytes of memory a process holds, and of those the bytes of no file; what several hold together counts in parts.
+
+    Zeros for a process that has ended, and where the system does not say. It costs a millisecond.
+    """
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
+        table = dict(line.split(":", 1) for line in lines)
+        held, own = (int(table[key].split()[0]) * 1024 for key in ("Pss", "Pss_Anon"))
+    except (OSError, KeyError, ValueError):
+        return 0, 0
+    return held, own
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the state on; none where there is no such file."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import SurgeonError
 from ..plan.types import Plan
-from ..process import resident
+from ..process import resident, shares
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], object]
@@ -83,6 +84,7 @@ class Tracker(Counts):
         files: bytes done and bytes in all of every file that is being written.
         files_done: how many are written.
         warnings: sentences about the result.
+        processes: ids of those that work, where it is not threads of this one.
     """
 
     def __init__(self, where: Mapping[str, Where]) -> None:
@@ -96,6 +98,7 @@ class Tracker(Counts):
         self.files: dict[str, list[int]] = {}
         self._parts: dict[str, int] = {}
         self.warnings: list[str] = []
+        self.processes: tuple[int, ...] = ()
 
     def halt(self) -> None:
         """Make every worker stop at its next piece."""
@@ -168,6 +171,12 @@ class Reporter:
         if last or now - self._samples[-1][0] >= INTERVAL:
             self._progress(now)
 
+    def _memory(self) -> int | None:
+        """Bytes held here and by the processes that work for this one."""
+        if not self._tracker.processes:
+            return resident()
+        return sum(shares(pid)[0] for pid in (os.getpid(), *self._tracker.processes)) or resident()
+
     def _progress(self, now: float) -> None:
         done, fresh = self._tracker.done, self._tracker.done - self._tracker.earlier
         self._samples.append((now, fresh))
@@ -183,7 +192,7 @@ class Reporter:
                 "rate": round(rate),
                 "eta": round((self._total - done) / rate, 1) if rate else None,
                 "layer": self._tracker.current,
-                "memory": resident(),
+                "memory": self._memory(),
                 "files": self._tracker.open_files(),
                 "files_done": self._tracker.files_done,
             }

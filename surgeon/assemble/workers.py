@@ -93,10 +93,13 @@ def crew(parts: Sequence[Part], work: Work, tracker: Tracker, workers: int) -> I
         pool = stack.enter_context(
             ProcessPoolExecutor(workers, relay.context, initializer=_begin, initargs=(parts, far, os.getpid()))
         )
+        others = multiprocessing.active_children()
         # The first of them starts the processes, while this one still has no other thread.
         pending = {pool.submit(_write, number) for number in range(len(parts))}
+        processes = [process for process in multiprocessing.active_children() if process not in others]
         relay.start()
-        yield Crew(pending, tracker, relay, multiprocessing.active_children())
+        tracker.processes = tuple(process.pid for process in processes if process.pid)
+        yield Crew(pending, tracker, relay, processes)
 
 
 def _may_fork(parts: Sequence[Part], work: Work) -> bool:

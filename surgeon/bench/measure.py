@@ -15,10 +15,14 @@ from pathlib import Path
 
 from ..errors import SurgeonError
 from ..machine import busy_seconds
+from ..process import shares
 from ..text import one_line
 
 INTERVAL = 0.02
 """Seconds between two looks at a process's memory."""
+
+SEVERAL = 0.1
+"""Seconds between two looks at that of several, which costs more."""
 
 _GRACE = 10.0
 """Seconds that a process has to end before it is killed."""
@@ -31,7 +35,8 @@ class Sample:
     Attributes:
         wall: seconds from before its start to after its end.
         user, system: seconds of processor time, with the processes it waited for.
-        peak: bytes resident at most, of it and its children together; of files' pages those that it had mapped.
+        peak: bytes resident at most, of it and its children together, what they share once; of files' pages those that
+            were mapped.
         anonymous: bytes of that that are of no file.
         others: cores that other processes and the host kept busy meanwhile, None where nothing says so.
     """
@@ -124,12 +129,19 @@ class _Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
+        due = 0.0
         while not self._ended.wait(INTERVAL):
-            found = [_held(pid) for pid in _family(self._pid)]
-            # The kernel's own mark of the highest is exact, but not of several processes at one time.
-            most = found[0][1] if len(found) == 1 else sum(now for now, _, _ in found)
-            self.peak = max(self.peak, most)
-            self.anonymous = max(self.anonymous, sum(own for _, _, own in found))
+            family = list(_family(self._pid))
+            if len(family) == 1:
+                # The kernel's own mark of the highest is exact, but not of several processes at one time.
+                self._note(*_held(self._pid))
+            elif time.monotonic() >= due:
+                found = [shares(pid) for pid in family]
+                self._note(sum(held for held, _ in found), sum(own for _, own in found))
+                due = time.monotonic() + SEVERAL
+
+    def _note(self, held: int, own: int) -> None:
+        self.peak, self.anonymous = max(self.peak, held), max(self.anonymous, own)
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -143,12 +155,12 @@ def _family(pid: int) -> Iterator[int]:
                 yield from _family(child)
 
 
-def _held(pid: int) -> tuple[int, int, int]:
-    """Bytes resident now, at most so far, and anonymous now; zeros for a process that has ended."""
+def _held(pid: int) -> tuple[int, int]:
+    """Bytes resident at most so far, and anonymous now; zeros for a process that has ended."""
     try:
         with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
             table = dict(line.split(":", 1) for line in file)
-        now, most, own = (int(table[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM", "RssAnon"))
+        most, own = (int(table[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon"))
     except (OSError, KeyError, ValueError):
-        return 0, 0, 0
-    return now, most, own
+        return 0, 0
+    return most, own
