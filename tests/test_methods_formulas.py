@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory_inputs import blended, made, run
+from memory_inputs import MemoryInputs, blended, made, run
 
 from surgeon.methods import chance, kernel, select
 from surgeon.methods.registry import every, find
@@ -277,3 +277,18 @@ def test_float64_donors_are_blended_in_float64() -> None:
     expected = tensors[0] + 0.3 * (tensors[1] - tensors[0]) + 0.9 * (tensors[2] - tensors[0])
     torch.testing.assert_close(got, expected, rtol=1e-15, atol=1e-15)
     assert math.isclose(float(got.double().sum()), float(expected.sum()), rel_tol=1e-14)
+
+
+@pytest.mark.parametrize("kept", [1 << 20, 5])
+@pytest.mark.parametrize("kind", ["close", "steps"])
+def test_sce_measures_donors_in_the_pass_that_cuts(kind: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SAMPLES", 16), ("SAMPLE", 16), ("KEPT", kept)):
+        monkeypatch.setattr(select, name, value)
+    tensors = donors(kind, (128, 64), 4, 8, torch.float32)
+    mixed, inputs = made("sce", {"select_topk": 0.3}, [{}] * 3), MemoryInputs(tensors, 0, 64)
+    mixed.survey(inputs)
+    if kept > 5:
+        assert inputs.passes == 1
+    got = blended("sce", tensors, 0, {"select_topk": 0.3}, [{}] * 3, out=torch.float64)
+    expected = oracle.blend("sce", tensors, 0, {"select_topk": 0.3}, [{}] * 3, [1, 2, 3, 4])
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
