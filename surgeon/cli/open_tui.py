@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def open_tui(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH]...", help="Checkpoints to open as donors A, B, ...", show_default=False),
+        typer.Argument(
+            metavar="[PATH]...", help="Checkpoints to open as donors A, B, ..., or a recipe.", show_default=False
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", "-r", metavar="FILE", help="Recipe to open; a new name starts one.")
@@ -37,14 +39,16 @@ def open_tui(
     from ..recipe.schema import Recipe
     from ..tui.session import Session
 
-    document = None
+    paths, document = paths or [], None
+    if recipe is None and len(paths) == 1 and Path(paths[0]).suffix in {".yaml", ".yml"} and Path(paths[0]).is_file():
+        recipe, paths = Path(paths[0]), []
     if recipe is not None:
         from dataclasses import replace
 
         document = documents.load(recipe) if exists(recipe) else replace(documents.fresh(Recipe()), path=recipe)
     folder = recipe.absolute().parent if recipe is not None else Path.cwd()
     # A path typed here is meant from the working directory; the recipe will name it from its own folder.
-    refs = [located(path, (), folder) for path in paths or ()]
+    refs = [located(path, (), folder) for path in paths]
     session = Session(refs, document)
     for ref in refs:
         session.donors.checkpoint(ref)

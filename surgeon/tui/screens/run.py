@@ -315,7 +315,8 @@ class RunScreen(ActionScreen):
                 [(f" {plural(len(self.letters), 'layer')} written. T tries the model, esc goes back.", theme.ADDED)]
             )
         if job is not None:
-            tail = [line for line in job.log().splitlines() if line.strip()][-5:]
+            said = str(self.finished.get("message") or "\0") if self.finished else "\0"
+            tail = [line for line in job.log().splitlines() if line.strip() and said not in line][-5:]
             lines += [[(f" {one_line(line)}", theme.DIM)] for line in tail]
         return lines
 
