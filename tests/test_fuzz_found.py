@@ -127,3 +127,15 @@ def test_a_method_of_two_donors_with_one_is_refused(here: Path, capsys: pytest.C
 def test_a_parameter_that_is_not_finite_is_refused(edit: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["edit", "r.yaml", "--op", edit]) == 2
     assert "a value of t is not a finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 5000, "loop"])
+def test_a_job_of_a_folder_that_cannot_be_looked_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from surgeon.errors import InputError
+    from surgeon.jobs import board
+
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(InputError, match="there is no job"):
+        board.find(name)

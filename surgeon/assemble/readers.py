@@ -22,7 +22,7 @@ from .copy import Sources, read_exactly
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 2 * BLOCK
+CHUNK = BLOCK
 """Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
 
 

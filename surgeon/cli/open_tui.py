@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from ..files import exists
+from ..files import exists, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def open_tui(
     from ..tui.session import Session
 
     paths, document = paths or [], None
-    if recipe is None and len(paths) == 1 and Path(paths[0]).suffix in {".yaml", ".yml"} and Path(paths[0]).is_file():
+    if recipe is None and len(paths) == 1 and Path(paths[0]).suffix in {".yaml", ".yml"} and is_file(paths[0]):
         recipe, paths = Path(paths[0]), []
     if recipe is not None:
         from dataclasses import replace

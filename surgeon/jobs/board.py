@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import expanded, write_atomic
 from ..process import birth
 from .job import Job, state_folder
 
@@ -107,7 +107,7 @@ def find(which: str | None) -> Job:
     """
     jobs = every()
     if which is not None:
-        found = [job for job in jobs if which.isdigit() and job.number == int(which)]
+        found = [job for job in jobs if which.isdecimal() and job.number == int(which)]
         found = found or of_output(jobs, Path(which))
         if not found:
             raise InputError(f"there is no job {which}", remedy="`surgeon jobs` lists them")
@@ -125,8 +125,9 @@ def find(which: str | None) -> Job:
 
 def of_output(jobs: Iterable[Job], out: Path) -> list[Job]:
     """Those that write, or wrote, this folder."""
-    final = out.expanduser().resolve()
-    return [job for job in jobs if job.out is not None and job.out.resolve() == final]
+    # Unlike Path.resolve, this bears loops of links.
+    final = os.path.realpath(expanded(out))
+    return [job for job in jobs if job.out is not None and os.path.realpath(job.out) == final]
 
 
 def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
