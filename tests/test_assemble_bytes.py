@@ -90,16 +90,16 @@ class TestLayout:
         path = tmp_path / "in.safetensors"
         write_file(path, [(name, "U8", (4,), name.encode() * 4) for name in "abcd"])
         a, b, c, d = (planned(entry) for entry in read_header(path)[0])
-        together = steps(lay_out([a, b, c, d], 10**9).shards[0])
+        together = steps(lay_out([a, b, c, d], 10**9).shards[0].tensors)
         assert [(step.nbytes, len(step.tensors)) for step in together] == [(16, 4)]
-        apart = steps(lay_out([c, d, b, a], 10**9).shards[0])
+        apart = steps(lay_out([c, d, b, a], 10**9).shards[0].tensors)
         assert [[placed.tensor.name for placed in step.tensors] for step in apart] == [["c", "d"], ["b"], ["a"]]
 
     def test_a_computed_tensor_ends_a_run(self, tmp_path: Path) -> None:
         path = tmp_path / "in.safetensors"
         write_file(path, [(name, "F16", (2,), b"\0\0\0\0") for name in "abc"])
         a, b, c = read_header(path)[0]
-        found = steps(lay_out([planned(a), planned(b, factor=0.5), planned(c)], 10**9).shards[0])
+        found = steps(lay_out([planned(a), planned(b, factor=0.5), planned(c)], 10**9).shards[0].tensors)
         assert [type(step) for step in found] == [Run, Placed, Run]
 
 

@@ -29,6 +29,8 @@ from surgeon.plan import Plan
 HERE = Path(__file__).parent
 RECIPE = "merge_method: slerp\nmodels:\n- model: base\n- model: a\nbase_model: base\nparameters: {t: 0.3}\n"
 
+ALONE = workers._alone
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the workers are threads")
 pytestmark = linux
 
@@ -55,6 +57,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(workers, "WORTH", 1)
+    # Other tests leave threads behind that hold no locks.
+    monkeypatch.setattr(workers, "_alone", lambda: True)
     monkeypatch.setattr(layout, "SMALLEST", 1000)
     return begun
 
@@ -123,7 +127,10 @@ def test_other_processes_with_other_hash_seeds(plan: Plan, out: Path, tmp_path: 
     assert tensors.items() <= snapshot(out).items()
 
 
-def test_a_program_with_threads_of_its_own_is_not_forked(plan: Plan, out: Path, forked: list[int]) -> None:
+def test_a_program_with_threads_of_its_own_is_not_forked(
+    plan: Plan, out: Path, forked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_alone", ALONE)
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()

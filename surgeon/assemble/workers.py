@@ -104,10 +104,15 @@ def crew(parts: Sequence[Part], work: Work, tracker: Tracker, workers: int) -> I
 
 def _may_fork(parts: Sequence[Part], work: Work) -> bool:
     """Whether processes are worth it, and safe: not with CUDA, not from a program that has threads of its own."""
-    if not sys.platform.startswith("linux") or threading.active_count() > 1 or work.how.device != "cpu":
+    if not sys.platform.startswith("linux") or not _alone() or work.how.device != "cpu":
         return False
     tensors = (placed.tensor for part in parts for placed in part.tensors)
     return sum(tensor.nbytes for tensor in tensors if not isinstance(tensor.source, Copy)) >= WORTH
+
+
+def _alone() -> bool:
+    """Whether this is the only thread: a lock that another one holds would be held for ever in a process forked now."""
+    return threading.active_count() == 1
 
 
 def _ended(processes: Sequence[BaseProcess]) -> SurgeonError:
