@@ -76,9 +76,18 @@ def _shortest(numbers: tuple[float, ...]) -> Form:
         return Form(rounded(numbers[0]), count)
     bends = _bends(numbers)
     for knots in range(2 + (len(bends) + 1) // 2, count):
-        if all(_has_knot_near(bend, knots, count) for bend in bends) and (found := _fitted(numbers, knots)):
+        if all(_has_knot_near(bend, knots, count) for bend in bends) and (found := _allowed(numbers, knots)):
             return Form([rounded(value) for value in found], count)
     return Form([rounded(value) for value in numbers], count)
+
+
+def _allowed(values: Sequence[float], knots: int) -> list[float] | None:
+    """Numbers of a list of that length that gives these values, and that may stand wherever they may: between two
+    layers it could turn at a number below 0 or above 1, where many parameters end."""
+    found = _fitted(values, knots)
+    if found and (min(found) < min(0, *values) or max(found) > max(1, *values)):
+        return None
+    return found
 
 
 def _bends(values: Sequence[float]) -> list[int]:
