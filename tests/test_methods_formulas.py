@@ -292,3 +292,18 @@ def test_sce_measures_donors_in_the_pass_that_cuts(kind: str, kept: int, monkeyp
     got = blended("sce", tensors, 0, {"select_topk": 0.3}, [{}] * 3, out=torch.float64)
     expected = oracle.blend("sce", tensors, 0, {"select_topk": 0.3}, [{}] * 3, [1, 2, 3, 4])
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e30, 1.0, 1e-8])
+def test_lengths_that_float32_cannot_hold(size: float) -> None:
+    """Squares of what bfloat16 holds leave float32's range."""
+    dice = torch.Generator().manual_seed(3)
+    donors = [(torch.randn(40, 8, generator=dice) * size).bfloat16() for _ in range(2)]
+    inputs = MemoryInputs(donors, base=0)
+    assert inputs.narrow
+    combined = find("slerp").kernel({"t": 0.3}, [{}, {}])  # type: ignore[union-attr]
+    combined.survey(inputs)
+    one, two = (donor.double().flatten() for donor in donors)
+    angle = math.acos(float(one @ two) / float(one.norm() * two.norm()))
+    wanted = [math.sin(0.7 * angle) / math.sin(angle), math.sin(0.3 * angle) / math.sin(angle)]
+    assert combined._fixed[0].tolist() == pytest.approx(wanted, rel=1e-5)

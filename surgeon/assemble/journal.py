@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,11 +47,8 @@ class Notes(Protocol):
         marked: names of those that are on the disk.
     """
 
-    @property
-    def lines(self) -> Mapping[str, Line]: ...
-
-    @property
-    def marked(self) -> Set[str]: ...
+    lines: dict[str, Line]
+    marked: set[str]
 
     def add(self, line: Line) -> None:
         """A tensor is written."""
@@ -75,19 +72,10 @@ class Journal(Notes):
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._flush, self._lock = flush, threading.Lock()
-        self._lines: dict[str, Line] = {}
-        self._marked: set[str] = set()
+        self.lines, self.marked = {}, set()
         with open(self._fd, "rb", closefd=False) as file:
             self._end = self._replay(file.read())
         os.ftruncate(self._fd, self._end)
-
-    @property
-    def lines(self) -> Mapping[str, Line]:
-        return self._lines
-
-    @property
-    def marked(self) -> Set[str]:
-        return self._marked
 
     def _replay(self, data: bytes) -> int:
         """Take up what is there; gives the byte after the last line that is whole."""
@@ -95,13 +83,13 @@ class Journal(Notes):
         for kind, values, stop in _records(data):
             if kind == _WRITTEN:
                 line = Line(*values)
-                self._lines[line.tensor] = line
-                self._marked.discard(line.tensor)
+                self.lines[line.tensor] = line
+                self.marked.discard(line.tensor)
             elif kind == _VOID:
-                self._lines.pop(values[0], None)
-                self._marked.discard(values[0])
+                self.lines.pop(values[0], None)
+                self.marked.discard(values[0])
             else:
-                self._marked.update(name for name in values if name in self._lines)
+                self.marked.update(name for name in values if name in self.lines)
             end = stop
         return end
 
@@ -109,19 +97,19 @@ class Journal(Notes):
         with self._lock:
             values = [line.tensor, line.shard, line.hash]
             self._append(_WRITTEN, [*values, line.warning] if line.warning else values)
-            self._lines[line.tensor] = line
+            self.lines[line.tensor] = line
 
     def void(self, tensor: str) -> None:
         with self._lock:
             self._append(_VOID, [tensor])
-            del self._lines[tensor]
+            del self.lines[tensor]
 
     def mark(self, tensors: Sequence[str]) -> None:
         if not self._flush or not tensors:
             return
         with self._lock:
             self._append(_MARK, tensors)
-            self._marked.update(tensors)
+            self.marked.update(tensors)
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
 
     def _append(self, kind: str, values: Sequence[str]) -> None:

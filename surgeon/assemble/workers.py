@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -195,7 +195,7 @@ class Relay:
 
 
 _PATIENCE = 5.0
-"""Seconds."""
+"""Seconds that ended processes are waited for, and what they have told."""
 
 
 class FarCounts(Counts):
@@ -245,21 +245,13 @@ class FarNotes(Notes):
     """In a worker process: a journal that is somewhere else, with what an earlier run has noted."""
 
     def __init__(self, relay: Relay, earlier: Notes) -> None:
-        self._relay, self._lines, self._marked = relay, dict(earlier.lines), frozenset(earlier.marked)
-
-    @property
-    def lines(self) -> Mapping[str, Line]:
-        return self._lines
-
-    @property
-    def marked(self) -> Set[str]:
-        return self._marked
+        self._relay, self.lines, self.marked = relay, dict(earlier.lines), set(earlier.marked)
 
     def add(self, line: Line) -> None:
         self._relay.tell("journal", "add", line)
 
     def void(self, tensor: str) -> None:
-        del self._lines[tensor]
+        del self.lines[tensor]
         self._relay.tell("journal", "void", tensor)
 
     def mark(self, tensors: Sequence[str]) -> None:

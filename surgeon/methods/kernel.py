@@ -183,19 +183,23 @@ class Combination(Kernel):
         if not self.needs_gram:
             self._fixed = self.coefficients(torch.zeros(1, k, k, dtype=torch.float64))
         elif self.per == "tensor":
-            self._fixed = self.coefficients(self._gram(inputs, k)[None])
+            narrow = getattr(inputs, "narrow", False)
+            gram = self._gram(inputs, k, narrow)
+            if narrow and not bool(gram.isfinite().all()):  # squares leave float32's range
+                gram = self._gram(inputs, k, narrow=False)
+            self._fixed = self.coefficients(gram[None])
         elif self.per == "column":
             self._fixed = self.coefficients(self._column_grams(inputs, k))
 
-    def _gram(self, inputs: Inputs, k: int) -> torch.Tensor:
+    def _gram(self, inputs: Inputs, k: int, narrow: bool) -> torch.Tensor:
         """(k, k) float64 inner products of whole tensors, block by block.
 
-        Those of a block are computed in float32 where all donors are of 16 bits: their products are exact in it, and
-        the sum of a block errs by some 1e-7, which no result of 16 bits shows.
+        `narrow`: those of a block in float32, for donors of 16 bits. Their products are exact in it, and the sum of a
+        block errs by some 1e-7, a ten-thousandth of what rounded the donors.
         """
         import torch
 
-        dtype = torch.float32 if getattr(inputs, "narrow", False) else torch.float64
+        dtype = torch.float32 if narrow else torch.float64
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
         pairs = list(combinations_with_replacement(range(k), 2))
         totals = torch.zeros(len(pairs), dtype=torch.float64)
