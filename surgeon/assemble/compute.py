@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..checkpoint.dtypes import TORCH_NAMES
@@ -162,14 +164,26 @@ def one_thread() -> Iterator[None]:
     Its threads would fight with the workers, and on a busy machine wait for each other at every small chunk: slower by
     orders of magnitude there, and never much faster. Reductions are the same for any number of workers, too.
     """
-    import torch
-
+    torch = _loaded()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _loaded() -> ModuleType:
+    """Torch. Its import makes a million objects that stay: looking for garbage among them takes a tenth of a second."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        import torch
+        gc.freeze()
+    finally:
+        if collecting:
+            gc.enable()
+    return torch
 
 
 def whole(tensor: PlannedTensor, how: Arithmetic = PLAIN) -> torch.Tensor:
