@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from surgeon.methods.chance import LANES, Lanes
+from surgeon.methods.chance import Lanes
+from surgeon.methods.ranks import LANES
 
 Tensors = Sequence[torch.Tensor]
 ORACLES: dict[str, Callable[..., torch.Tensor]] = {}
@@ -196,11 +197,20 @@ def ranked(delta: torch.Tensor, density: float, epsilon: float, seed: int, paper
     n = max(1, delta.shape[-1]) if delta.ndim else 1
     lanes = Lanes(seed).read(0, delta.numel()).reshape(-1, n)
     out = delta.reshape(-1, n).clone()
+
+    def limit(rank: int) -> int:
+        share = rank / (n - 1) if n > 1 else 0.5
+        return min(max(round((density - epsilon + 2 * epsilon * share) * LANES), 1), LANES - 1)
+
+    halfway = [(limit(rank) + limit(rank + 1) + 1) // 2 for rank in range(n - 1)]
     for row, drawn in zip(out, lanes, strict=True):
-        for rank, place in enumerate(np.argsort(row.abs().float().numpy(), kind="stable")):
-            share = rank / (n - 1) if n > 1 else 0.5
-            limit = min(max(round((density - epsilon + 2 * epsilon * share) * LANES), 1), LANES - 1)
-            row[int(place)] *= int(drawn[rank] < limit) * (LANES / limit if paper else 1)
+        sizes = row.abs().float().nan_to_num(nan=float("inf"), posinf=float("inf"))
+        for place, lane in enumerate(drawn.tolist()):
+            lowest = int((sizes < sizes[place]).sum())
+            highest = lowest + int((sizes == sizes[place]).sum()) - 1
+            nearest = sum(cut <= lane for cut in halfway)
+            stays = nearest < lowest or (nearest <= highest and lane < limit(nearest))
+            row[place] *= stays * (2 * LANES / (limit(lowest) + limit(highest)) if paper else 1)
     return out.view(delta.shape)
 
 

@@ -8,8 +8,8 @@ import torch
 from memory_inputs import MemoryInputs, blended
 
 from surgeon.methods import chance
-from surgeon.methods.chance import LANES, Bits, Lanes, Random, Ranked, limits, ranked_limits
-from surgeon.methods.ranks import Ranks
+from surgeon.methods.chance import Bits, Lanes, Random, Ranked, limits
+from surgeon.methods.ranks import LANES, Draws, ranked_limits
 
 COUNT = 1 << 18
 
@@ -74,10 +74,15 @@ def test_larger_elements_of_a_row_stay_more_often() -> None:
     assert (rate - expected).abs().max() < 5 * 0.5 / (COUNT // 8) ** 0.5
 
 
-def test_equal_magnitudes_rank_by_index() -> None:
-    rows = torch.ones(COUNT // 8, 5)
+def test_equal_magnitudes_have_the_mean_probability_of_their_ranks() -> None:
+    rows = torch.tensor([1.0, -2.0, 2.0, 2.0, -5.0]).repeat(COUNT // 8, 1)
     rate = (mask_of(Ranked([0.5], [0.4]), rows) != 0).double().mean(0)
-    assert (rate - torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])).abs().max() < 5 * 0.5 / (COUNT // 8) ** 0.5
+    assert (rate - torch.tensor([0.1, 0.5, 0.5, 0.5, 0.9])).abs().max() < 5 * 0.5 / (COUNT // 8) ** 0.5
+
+
+def test_as_many_of_all_equal_elements_stay_as_the_density_says() -> None:
+    rate = (mask_of(Ranked([0.3], [0.2]), torch.ones(COUNT // 64, 64)) != 0).double().mean(0)
+    assert (rate - 0.3).abs().max() < 5 * 0.5 / (COUNT // 64) ** 0.5
 
 
 def test_a_row_of_one_has_the_density() -> None:
@@ -141,8 +146,8 @@ def test_it_does_not_matter_how_much_is_drawn_twice(method: str, monkeypatch: py
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["many values", "few values", "zeros", "tiny", "infinite", "no numbers"])
-def test_ranks_are_those_of_a_stable_sort(kind: str, dtype: torch.dtype) -> None:
-    random, ranks = np.random.default_rng(6), Ranks()
+def test_what_is_looked_at_alone_and_all_at_once_are_the_same(kind: str, dtype: torch.dtype) -> None:
+    random = np.random.default_rng(6)
     for shape in ((40, 300), (3, 5000), (7, 1), (2, 0), (0, 3)):
         values = random.normal(size=shape)
         if kind in ("few values", "zeros", "tiny"):
@@ -151,7 +156,7 @@ def test_ranks_are_those_of_a_stable_sort(kind: str, dtype: torch.dtype) -> None
         elif values.size > 1:
             values[0, ::3] = {"infinite": np.inf, "no numbers": np.nan}.get(kind, 0.0)
         rows = torch.from_numpy(values).to(dtype)
-        sizes = np.nan_to_num(np.abs(values), nan=np.inf, posinf=np.inf).astype(np.float32)
-        order = np.argsort(sizes, axis=1, kind="stable")
-        np.testing.assert_array_equal(ranks.ascending(rows).numpy(), order)
-        assert torch.equal(rows.nan_to_num(), torch.from_numpy(values).to(dtype).nan_to_num())
+        before, lanes = rows.clone(), Lanes(8).read(0, rows.numel())
+        draws = Draws(ranked_limits(0.4, 0.3, shape[1]))
+        assert torch.equal(draws.stay(rows, lanes), draws._held_against_at_once(rows, lanes))
+        assert torch.equal(rows.nan_to_num(), before.nan_to_num())

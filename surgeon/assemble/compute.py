@@ -179,6 +179,7 @@ def _loaded() -> ModuleType:
     gc.disable()
     try:
         import torch
+
         gc.freeze()
     finally:
         if collecting:

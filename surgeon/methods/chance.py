@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .consensus import Mask
-from .kernel import Inputs, Unit
-from .ranks import Ranks, ordered
+from .kernel import Inputs, Scratch, Unit
+from .ranks import LANES, Draws, ranked_limits
 
 if TYPE_CHECKING:
     import torch
-
-LANES = 1 << 16
-"""Values of a random lane: probabilities are multiples of 1 / LANES."""
 
 SORTED = 1 << 16
 """Elements that are sorted at once: what that takes stays in a core's cache."""
@@ -77,6 +74,7 @@ class Random(Mask):
     divide: bool = False
     _lanes: list[Lanes] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
+    _scratch: Scratch = field(default_factory=Scratch)
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
@@ -91,7 +89,7 @@ class Random(Mask):
             delta.zero_()
             return
         stays = self._bits[donor].get(start, delta.numel())
-        delta.mul_(_on(self._drawn(donor, start, delta.numel()) if stays is None else stays, delta))
+        delta.mul_(factors(self._scratch, self._drawn(donor, start, delta.numel()) if stays is None else stays, delta))
         if self.divide:
             delta.mul_(LANES / limit)
 
@@ -100,7 +98,7 @@ class Random(Mask):
             return magnitudes.zero_()
         stays = self._drawn(donor, start, magnitudes.numel())
         self._bits[donor].put(start, stays)
-        magnitudes.mul_(_on(stays, magnitudes))
+        magnitudes.mul_(factors(self._scratch, stays, magnitudes))
         return magnitudes.mul_(LANES / limits(self.densities[donor])) if self.divide else magnitudes
 
     def _drawn(self, donor: int, start: int, count: int) -> Any:
@@ -112,8 +110,9 @@ class Random(Mask):
 class Ranked(Mask):
     """Each element stays with a probability that grows with the rank of its magnitude in its row.
 
-    From density - epsilon for the smallest to density + epsilon for the largest; of equal magnitudes the lower index
-    ranks lower. A row of one element has the density. Densities of 0 and less keep none, of 1 and more all.
+    From density - epsilon for the smallest to density + epsilon for the largest; equal magnitudes have the mean
+    probability of their ranks. A row of one element has the density. Densities of 0 and less keep none, of 1 and more
+    all.
 
     Attributes:
         densities, epsilons: per donor.
@@ -125,18 +124,16 @@ class Ranked(Mask):
     divide: bool = False
     unit: Unit = "row"
     _lanes: list[Lanes] = field(default_factory=list)
-    _limits: list[Any] = field(default_factory=list)
+    _draws: list[Draws] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
-    _ranks: Ranks = field(default_factory=Ranks)
+    _scratch: Scratch = field(default_factory=Scratch)
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
         pairs = zip(self.densities, self.epsilons, strict=True)
-        self._limits = [ranked_limits(density, epsilon, inputs.columns) for density, epsilon in pairs]
-        # Whole rows, so that it is not a matter of chunks which rows are summed up sorted; see `left`.
-        columns = max(inputs.columns, 1)
-        limit = min(inputs.numel, ROOM // len(inputs.others)) // columns * columns
-        self._bits = [Bits(limit if inputs.device.type == "cpu" else 0) for _ in inputs.others]
+        self._draws = [Draws(ranked_limits(density, epsilon, inputs.columns)) for density, epsilon in pairs]
+        limit = min(inputs.numel, ROOM // len(inputs.others)) if inputs.device.type == "cpu" else 0
+        self._bits = [Bits(limit) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
         return self.densities[donor] >= 1
@@ -147,44 +144,30 @@ class Ranked(Mask):
             return
         stays = None if self.divide else self._bits[donor].get(start, delta.numel())
         if stays is not None:
-            delta.mul_(_on(stays, delta))
+            delta.mul_(factors(self._scratch, stays, delta))
             return
-        for first, rows in self._pieces(donor, delta):
-            rows.mul_(self._by_place(donor, start + first, rows))
+        for _, rows, drawn in self._pieces(donor, start, delta):
+            if self.divide:
+                rows.mul_(self._draws[donor].divided(rows, drawn))
+            else:
+                rows.view(-1).mul_(self._scratch.of(self._draws[donor].stay(rows, drawn), rows))
 
     def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
-        if self.densities[donor] <= 0:
-            return magnitudes.zero_()
-        bits = self._bits[donor]
-        split = min(max(bits.limit - start, 0), magnitudes.numel())
-        for first, rows in self._pieces(donor, magnitudes[:split]):
-            stays = self._by_place(donor, start + first, rows)
-            bits.put(start + first, stays.view(-1).numpy())
-            rows.mul_(stays)
-        # Which stays is a matter of rank alone: without their places, magnitudes are sorted much faster.
-        for first, rows in self._pieces(donor, magnitudes[split:]):
-            rows.copy_(ordered(rows).mul_(self._by_rank(donor, start + split + first, rows)))
+        if self.divide or magnitudes.device.type != "cpu" or self.densities[donor] <= 0:
+            return super().left(donor, start, magnitudes)
+        for first, rows, drawn in self._pieces(donor, start, magnitudes):
+            stays = self._draws[donor].stay(rows, drawn)
+            self._bits[donor].put(start + first, stays.numpy())
+            rows.view(-1).mul_(self._scratch.of(stays, rows))
         return magnitudes
 
-    def _pieces(self, donor: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first element, (n, m) rows), in parts that are worked on at once."""
-        columns = len(self._limits[donor])
+    def _pieces(self, donor: int, start: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, Any]]:
+        """(first element, (n, m) rows, their (n * m,) random lanes), in parts that are worked on at once."""
+        columns = self._draws[donor].columns
         step = max(1, SORTED // max(columns, 1)) * columns if values.device.type == "cpu" else values.numel()
         for first in range(0, values.numel(), max(step, 1)):
-            yield first, values[first : first + step].view(-1, columns)
-
-    def _by_rank(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
-        """(n, m) by rank: uint8 of 1 and 0 for what stays and goes; factors of the rows' dtype, if divided."""
-        import torch
-
-        drawn = self._lanes[donor].read(start, rows.numel()).reshape(rows.shape)
-        stays = torch.from_numpy((drawn < self._limits[donor]).view("u1")).to(rows.device)
-        return stays * _on(float(LANES) / self._limits[donor], rows) if self.divide else stays
-
-    def _by_place(self, donor: int, start: int, rows: torch.Tensor) -> torch.Tensor:
-        """The same by place."""
-        values = self._by_rank(donor, start, rows)
-        return values.new_empty(values.shape).scatter_(1, self._ranks.ascending(rows), values)
+            rows = values[first : first + step].view(-1, columns)
+            yield first, rows, self._lanes[donor].read(start + first, rows.numel())
 
 
 def limits(density: float) -> int:
@@ -192,14 +175,6 @@ def limits(density: float) -> int:
     if not 0 < density < 1:
         return 0 if density <= 0 else LANES
     return min(max(round(density * LANES), 1), LANES - 1)
-
-
-def ranked_limits(density: float, epsilon: float, count: int) -> Any:
-    """(count,) uint16 `limits` of a row's elements, from the smallest magnitude to the largest."""
-    import numpy as np
-
-    ranks = np.arange(count) / (count - 1) if count > 1 else np.full(count, 0.5)
-    return np.clip(np.rint((density - epsilon + 2 * epsilon * ranks) * LANES), 1, LANES - 1).astype(np.uint16)
 
 
 class Lanes:
@@ -224,8 +199,8 @@ class Lanes:
         return self._generator.random_raw(last - first).view("<u2")[start % 4 : start % 4 + count]
 
 
-def _on(values: Any, like: torch.Tensor) -> torch.Tensor:
-    """A NumPy array as a tensor of the dtype and on the device of another."""
+def factors(scratch: Scratch, stays: Any, like: torch.Tensor) -> torch.Tensor:
+    """(n,) 1 and 0, uint8 of NumPy, as numbers of the dtype and on the device of what they are multiplied with."""
     import torch
 
-    return torch.from_numpy(values).to(like.device).to(like.dtype)
+    return scratch.of(torch.from_numpy(stays).to(like.device), like)

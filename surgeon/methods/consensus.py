@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .kernel import Inputs, Kernel, Sum, Threshold, Unit, differences, subtract
+from .kernel import Inputs, Kernel, Sum, Threshold, Unit, differences, subtract, sums
 
 if TYPE_CHECKING:
     import torch
@@ -88,19 +88,21 @@ class Consensus(Kernel):
         if self.rescale == "l1":
             self._match_lengths(inputs, [donor for donor in active if not self.mask.whole(donor)])
 
-    def _match_lengths(self, inputs: Inputs, which: Sequence[int]) -> None:
+    def _match_lengths(self, inputs: Inputs, which: list[int]) -> None:
         """Corrects factors by what the mask takes from the sum of magnitudes; not where either sum is nearly 0."""
-        if not which:
-            return
-        span, wide = inputs.columns if self.unit == "row" else None, Wide()
-        before, after = [Sum(span) for _ in which], [Sum(span) for _ in which]
-        for start, deltas in differences(inputs, [inputs.others[donor] for donor in which]):
-            for donor, delta, whole, left in zip(which, deltas, before, after, strict=True):
-                whole.add(wide.of(delta.abs_()))
-                left.add(wide.of(self.mask.left(donor, start, delta)))
-        for donor, whole, left in zip(which, before, after, strict=True):
-            if min(whole.value, left.value) >= 1e-7:
-                self._factors[donor] *= whole.value / left.value
+        donors = [inputs.others[donor] for donor in which]
+
+        def fill(found: list[Sum]) -> None:
+            for start, deltas in differences(inputs, donors):
+                for donor, delta, whole, left in zip(which, deltas, found[::2], found[1::2], strict=True):
+                    whole.add(delta.abs_())
+                    left.add(self.mask.left(donor, start, delta))
+
+        if which:
+            found = sums(inputs, 2 * len(which), fill, inputs.columns if self.unit == "row" else None)
+            for donor, whole, left in zip(which, found[::2], found[1::2], strict=True):
+                if min(whole, left) >= 1e-7:
+                    self._factors[donor] *= whole / left
 
     def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
         base, deltas = chunks[self._base], subtract(chunks, self._base)
@@ -128,22 +130,6 @@ class Consensus(Kernel):
             ones = [1.0] * len(active)
             return ones, ones, self.scale if self.normalize else self.scale * weights[0]
         return factors, weights, self.scale
-
-
-class Wide:
-    """Chunks as float64, in memory that is used again: what torch takes anew for a sum in float64 costs as much."""
-
-    def __init__(self) -> None:
-        self._room: torch.Tensor | None = None
-
-    def of(self, values: torch.Tensor) -> torch.Tensor:
-        """(n,) float64 of (n,) values; valid until the next call."""
-        import torch
-
-        count = values.numel()
-        if self._room is None or self._room.numel() < count:
-            self._room = values.new_empty(count, dtype=torch.float64)
-        return self._room[:count].copy_(values)
 
 
 def elected(

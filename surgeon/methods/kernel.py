@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
+from math import isfinite
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 BLOCK = 64 * 1024
 """Elements that are reduced together. Chunks of element-wise kernels begin at multiples of it."""
+
+NARROW_SPAN = 1024
+"""Elements that are added up in float32, where that does."""
 
 Unit = Literal["element", "row"]
 
@@ -115,6 +119,26 @@ def differences(inputs: Inputs, which: Sequence[int]) -> Iterator[tuple[int, lis
         yield start, subtract(chunks, 0)
 
 
+class Scratch:
+    """Memory that chunks are converted into, used again and again: what torch takes anew costs as much as the work."""
+
+    def __init__(self) -> None:
+        self._all: torch.Tensor | None = None
+
+    def of(self, values: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+        """A copy of (n,) values of the dtype and on the device of `like` (in float64 where they are, without it).
+
+        It is valid until the next call.
+        """
+        import torch
+
+        dtype, device = (torch.float64, values.device) if like is None else (like.dtype, like.device)
+        count = values.numel()
+        if self._all is None or self._all.numel() < count or self._all.dtype != dtype:
+            self._all = torch.empty(count, dtype=dtype, device=device)
+        return self._all[:count].copy_(values)
+
+
 def blocks(chunk: torch.Tensor) -> Iterator[torch.Tensor]:
     """A chunk in blocks."""
     for start in range(0, chunk.numel(), BLOCK):
@@ -128,19 +152,47 @@ class Sum:
         value: the sum so far.
     """
 
-    def __init__(self, span: int | None = None) -> None:
-        """`span` numbers (a row; else a part of a block) are added up first, then spans in order."""
+    def __init__(self, scratch: Scratch | None = None, span: int | None = None, *, narrow: bool = False) -> None:
+        """`span` numbers (a row; else a part of a block) are added up first, then spans in order.
+
+        Args:
+            scratch: what numbers are made float64 in; several sums can share it.
+            span: elements.
+            narrow: add up spans in float32, a quarter of the work; it errs by some 1e-8 over a tensor, and is not
+                finite where float32 is too narrow. For donors of 16 bits.
+        """
         self.value = 0.0
-        self._span = span or max(1, BLOCK // 4)
+        self._span = span or max(min(BLOCK // 4, NARROW_SPAN if narrow else BLOCK), 1)
+        self._scratch, self._narrow = scratch or Scratch(), narrow
 
     def add(self, values: torch.Tensor) -> None:
         """Adds (n,) numbers, of which the first begins a span."""
         import torch
 
-        whole = values.numel() // self._span * self._span
-        for part in (values[:whole].view(-1, self._span), values[None, whole:]):
-            for value in part.sum(1, dtype=torch.float64).tolist() if part.numel() else ():
+        wide = values if self._narrow or values.dtype == torch.float64 else self._scratch.of(values)
+        whole = wide.numel() // self._span * self._span
+        for part in (wide[:whole].view(-1, self._span), wide[None, whole:]):
+            for value in part.sum(1).tolist() if part.numel() else ():
                 self.value += value
+
+    def add_squares(self, values: torch.Tensor) -> None:
+        """Adds the squares of (n,) numbers, which it may overwrite."""
+        self.add((values if self._narrow else self._scratch.of(values)).square_())
+
+
+def sums(inputs: Inputs, count: int, fill: Callable[[list[Sum]], None], span: int | None = None) -> list[float]:
+    """Values of `count` sums that `fill` adds to, in float32 spans where the donors let that do; see `Sum`.
+
+    `fill` is called once more where float32 turns out to be too narrow.
+    """
+    narrow = getattr(inputs, "narrow", False)
+    for fine in (True, False) if narrow else (False,):
+        scratch = Scratch()
+        found = [Sum(scratch, span, narrow=fine) for _ in range(count)]
+        fill(found)
+        if all(isfinite(total.value) for total in found):
+            break
+    return [total.value for total in found]
 
 
 Coefficients = Callable[["torch.Tensor"], "torch.Tensor"]

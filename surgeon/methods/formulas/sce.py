@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .. import select
-from ..consensus import Wide, elected, total
-from ..kernel import Inputs, Kernel, Sum, differences, subtract
+from ..consensus import elected, total
+from ..kernel import Inputs, Kernel, Scratch, Sum, differences, subtract, sums
 from ..registry import method, one
 from ..search import TOP, Search, Share
 from .linear import WITHOUT_EFFECT
@@ -65,7 +66,8 @@ class Sure:
 
     def __init__(self, inputs: Inputs, search: Search) -> None:
         """Makes the search's first pass, and ends it."""
-        self._sums, wide = [Sum() for _ in inputs.others], Wide()
+        scratch, narrow = Scratch(), getattr(inputs, "narrow", False)
+        self._sums = [Sum(scratch, narrow=narrow) for _ in inputs.others]
         self._kept: list[tuple[Any, Any, list[Any]]] | None = []
         low, high = search.low, search.high
         for start, deltas in differences(inputs, inputs.others):
@@ -80,13 +82,13 @@ class Sure:
             self._kept.append((places + start, found.cpu().numpy()[places], inside))
             taken = select.shrink(single, select.edge(high, single.dtype)).sign_()
             for total_, delta in zip(self._sums, deltas, strict=True):
-                total_.add(wide.of(delta.mul_(taken)).square_())
+                total_.add_squares(delta.mul_(taken))
         search.narrow()
         if not (search.key >= 0 and low <= search.key < high):
             self._kept = None
 
     def squares(self, cut: select.Cut) -> list[float] | None:
-        """The sum of every donor; None if the interval did not hold the cut, or too much."""
+        """The sum of every donor; None if the interval held too much or not the cut, or float32 not the squares."""
         import numpy as np
 
         if self._kept is None:
@@ -95,7 +97,8 @@ class Sure:
         key, place = np.concatenate(found), np.concatenate(places)
         taken = (key > cut.key) | ((key == cut.key) & (place < cut.end))
         more = [np.concatenate(parts).astype(np.float64)[taken] for parts in zip(*values, strict=True)]
-        return [total_.value + float((part * part).sum()) for total_, part in zip(self._sums, more, strict=True)]
+        squares = [total_.value + float((part * part).sum()) for total_, part in zip(self._sums, more, strict=True)]
+        return squares if all(map(isfinite, squares)) else None
 
 
 @dataclass
@@ -127,12 +130,14 @@ class Selected(Kernel):
 
     def _squares(self, inputs: Inputs) -> list[float]:
         """The sum of squares of every donor's elements that are taken, in a pass of its own."""
-        squares, wide = [Sum() for _ in inputs.others], Wide()
-        for start, deltas in differences(inputs, inputs.others):
-            taken = self._taken(start, deltas)
-            for square, delta in zip(squares, deltas, strict=True):
-                square.add(wide.of(delta if taken is None else delta.mul_(taken)).square_())
-        return [square.value for square in squares]
+
+        def fill(squares: list[Sum]) -> None:
+            for start, deltas in differences(inputs, inputs.others):
+                taken = self._taken(start, deltas)
+                for square, delta in zip(squares, deltas, strict=True):
+                    square.add_squares(delta if taken is None else delta.mul_(taken))
+
+        return sums(inputs, len(inputs.others), fill)
 
     def _taken(self, start: int, deltas: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """(n,) 1 where the variance is among the largest, else 0; None where all are taken."""
