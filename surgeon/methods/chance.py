@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .consensus import Mask
+from .folds import piecewise
 from .kernel import Inputs, Unit
 from .ranks import Ranks, ordered
 
@@ -124,6 +125,7 @@ class Ranked(Mask):
     epsilons: Sequence[float]
     divide: bool = False
     unit: Unit = "row"
+    room: int = field(default=56, init=False)
     _lanes: list[Lanes] = field(default_factory=list)
     _limits: list[Any] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
@@ -136,7 +138,7 @@ class Ranked(Mask):
         # Whole rows, so that it is not a matter of chunks which rows are summed up sorted; see `left`.
         columns = max(inputs.columns, 1)
         limit = min(inputs.numel, ROOM // len(inputs.others)) // columns * columns
-        self._bits = [Bits(limit if inputs.device.type == "cpu" else 0) for _ in inputs.others]
+        self._bits = [Bits(limit if piecewise(inputs.device) else 0) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
         return self.densities[donor] >= 1
@@ -169,7 +171,7 @@ class Ranked(Mask):
     def _pieces(self, donor: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """(first element, (n, m) rows), in parts that are worked on at once."""
         columns = len(self._limits[donor])
-        step = max(1, SORTED // max(columns, 1)) * columns if values.device.type == "cpu" else values.numel()
+        step = max(1, SORTED // max(columns, 1)) * columns if piecewise(values.device) else values.numel()
         for first in range(0, values.numel(), max(step, 1)):
             yield first, values[first : first + step].view(-1, columns)
 

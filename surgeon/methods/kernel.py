@@ -2,7 +2,8 @@
 
 All chunks are flat, of the working dtype (float32, or float64 where a donor is), and scratch: a kernel may overwrite
 them. Reductions are made block by block (`BLOCK` elements, or whole rows) in float64 and added up in order, so that
-nothing depends on how many blocks a chunk has, on threads, or on where a shard ends.
+nothing depends on how many blocks a chunk has, on threads, or on where a shard ends. A GPU makes those of all blocks of
+a chunk at once (`folds`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from .folds import ColumnSums, folded, in_order, piecewise, spans
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +96,11 @@ class Kernel:
         """Takes what a trim over the whole model found for this tensor, per donor (the base left out)."""
         raise NotImplementedError
 
+    def room(self, donors: int, width: int) -> int:
+        """Bytes per element that survey and blend take on a GPU, at most, beside the chunks of `donors` (a base
+        included) in numbers of `width` bytes."""
+        return (donors + 3) * width + 32
+
     def survey(self, inputs: Inputs) -> None:
         """As many passes as it takes to know the numbers that `blend` needs; none for most methods."""
 
@@ -122,25 +130,35 @@ def blocks(chunk: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 class Sum:
-    """A float64 sum of numbers that stream past; it depends neither on the chunks nor on the number of threads.
-
-    Attributes:
-        value: the sum so far.
-    """
+    """A float64 sum of numbers that stream past; it depends neither on the chunks nor on the number of threads."""
 
     def __init__(self, span: int | None = None) -> None:
         """`span` numbers (a row; else a part of a block) are added up first, then spans in order."""
-        self.value = 0.0
+        self._value = 0.0
         self._span = span or max(1, BLOCK // 4)
+        self._waiting: list[torch.Tensor] = []
 
-    def add(self, values: torch.Tensor) -> None:
-        """Adds (n,) numbers, of which the first begins a span."""
+    @property
+    def value(self) -> float:
+        """The sum so far."""
         import torch
 
+        waiting, self._waiting = self._waiting, []
+        for value in torch.cat(waiting).tolist() if waiting else ():
+            self._value += value
+        return self._value
+
+    def add(self, values: torch.Tensor) -> None:
+        """Adds (n,) numbers, of which the first begins a span; on a GPU they are float64 and overwritten."""
+        import torch
+
+        if not piecewise(values.device):
+            self._waiting.append(spans(values, self._span))  # `value` waits for all of them, once
+            return
         whole = values.numel() // self._span * self._span
         for part in (values[:whole].view(-1, self._span), values[None, whole:]):
             for value in part.sum(1, dtype=torch.float64).tolist() if part.numel() else ():
-                self.value += value
+                self._value += value
 
 
 Coefficients = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -172,6 +190,9 @@ class Combination(Kernel):
         self._columns = 0
         self._fixed: torch.Tensor | None = None
 
+    def room(self, donors: int, width: int) -> int:
+        return super().room(donors, width) + (0 if self.per == "tensor" else 8 * donors)
+
     def survey(self, inputs: Inputs) -> None:
         import torch
 
@@ -183,7 +204,7 @@ class Combination(Kernel):
         if not self.needs_gram:
             self._fixed = self.coefficients(torch.zeros(1, k, k, dtype=torch.float64))
         elif self.per == "tensor":
-            narrow = getattr(inputs, "narrow", False)
+            narrow = getattr(inputs, "narrow", False) and piecewise(inputs.device)
             gram = self._gram(inputs, k, narrow)
             if narrow and not bool(gram.isfinite().all()):  # squares leave float32's range
                 gram = self._gram(inputs, k, narrow=False)
@@ -199,6 +220,8 @@ class Combination(Kernel):
         """
         import torch
 
+        if not piecewise(inputs.device):
+            return self._gram_at_once(inputs, k)
         dtype = torch.float32 if narrow else torch.float64
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
         pairs = list(combinations_with_replacement(range(k), 2))
@@ -211,10 +234,29 @@ class Combination(Kernel):
                 totals += torch.stack([torch.dot(rows[one], rows[other]) for one, other in pairs]).cpu()
         return _symmetric(totals[:, None], k)[0]
 
+    def _gram_at_once(self, inputs: Inputs, k: int) -> torch.Tensor:
+        """The same, for all blocks of a chunk at once; waits for none of them before the last chunk."""
+        import torch
+
+        found = []
+        for _, chunks in inputs.chunks():
+            pairs = combinations_with_replacement(subtract(chunks, self._base), 2)
+            products = (one.to(torch.float64, copy=True).mul_(other) for one, other in pairs)
+            found.append(torch.stack([spans(product, BLOCK) for product in products]))
+        totals = torch.tensor(in_order(torch.cat(found, 1)), dtype=torch.float64)
+        return _symmetric(totals[:, None], k)[0]
+
     def _column_grams(self, inputs: Inputs, k: int) -> torch.Tensor:
         """(columns, k, k) float64 inner products of columns, row by row."""
         import torch
 
+        if not piecewise(inputs.device):
+            sums = [ColumnSums() for _ in range(k * (k + 1) // 2)]
+            for _, chunks in inputs.chunks():
+                tables = [chunk.view(-1, inputs.columns).double() for chunk in subtract(chunks, self._base)]
+                for total, (one, other) in zip(sums, combinations_with_replacement(tables, 2), strict=True):
+                    total.add(one * other)
+            return _symmetric(torch.stack([total.total() for total in sums]), k)
         totals = torch.zeros(k * (k + 1) // 2, inputs.columns, dtype=torch.float64, device=inputs.device)
         for _, chunks in inputs.chunks():
             tables = [chunk.view(-1, inputs.columns).double() for chunk in subtract(chunks, self._base)]
@@ -246,7 +288,8 @@ class Combination(Kernel):
         tables = [vector.view(-1, self._columns) for vector in vectors]
         if self.per == "row":
             wide = [table.double() for table in tables]
-            products = [(one * other).sum(1) for one, other in combinations_with_replacement(wide, 2)]
+            sums = (lambda table: table.sum(1)) if piecewise(tables[0].device) else folded
+            products = [sums(one * other) for one, other in combinations_with_replacement(wide, 2)]
             found = self.coefficients(_symmetric(torch.stack(products), len(wide)))
             factors = [found[:, index, None] for index in range(len(tables))]
         else:

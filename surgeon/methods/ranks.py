@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import select
+from .folds import piecewise
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,7 @@ def ordered(rows: torch.Tensor) -> torch.Tensor:
     import numpy as np
     import torch
 
-    if rows.device.type != "cpu":
+    if not piecewise(rows.device):
         return torch.sort(rows, dim=1).values
     return torch.from_numpy(np.sort(rows.numpy(), axis=1))
 
@@ -38,7 +39,7 @@ class Ranks:
         import torch
 
         n, m = rows.shape
-        if rows.device.type != "cpu":
+        if not piecewise(rows.device):
             return torch.sort(select.keys(rows.reshape(-1)).view(rows.shape), dim=1, stable=True).indices
         if not n or not 0 < m < 1 << INDEX:
             return _from_keys(rows)
