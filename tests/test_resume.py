@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from assembling import donor, passthrough, plan_of, snapshot
+from standin import StandIn
 
 import surgeon.assemble.fingerprint as fingerprints
 from surgeon.assemble import assemble, journal, ready, sink
@@ -215,8 +216,8 @@ class TestWhatChanged:
     ) -> None:
         plan = self.plan(a, b, more="dtype: float32")
         stop(plan, out, 5, allow_nonfinite=True)
-        monkeypatch.setattr("surgeon.assemble.engine.blending_device", lambda name: name)  # there is no GPU
-        self.refused(plan, out, "computed on cpu and now on cuda:1", device="cuda:1", allow_nonfinite=True)
+        monkeypatch.setattr("surgeon.assemble.engine.blending_gpus", lambda name: (StandIn(),))  # there is no GPU
+        self.refused(plan, out, r"computed on cpu and now on cuda \(stand-in\)", device="cuda:1", allow_nonfinite=True)
         self.refused(plan, out, "begun with --allow-nonfinite")
         folder = hidden(out) / "begun.json"
         folder.write_text(folder.read_text().replace('"torch":"', '"torch":"0.'))
