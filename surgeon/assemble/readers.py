@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 CHUNK = BLOCK
 """Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
 
+HERE = 16 * CHUNK
+"""Elements of a chunk on the CPU of a worker on a GPU: a thread, for which every operation may be a wait for Python's
+lock."""
+
 
 class Reader(Protocol):
     """Gives ranges of one tensor.
@@ -142,8 +146,17 @@ class Inputs:
     """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
 
     def __init__(
-        self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int, device: torch.device
+        self,
+        blend: Blend,
+        readers: Sequence[Reader],
+        dtype: torch.dtype,
+        unit: str,
+        chunk: int,
+        device: torch.device,
+        here: Inputs | None = None,
     ) -> None:
+        """`here`: the same on the CPU, where this is on a GPU."""
+        self._here = here
         self.count, self.base = len(readers), blend.base
         self.seeds: Sequence[int] = blend.seeds
         self.shape, self.numel = blend.shape, prod(blend.shape)
@@ -155,6 +168,11 @@ class Inputs:
         self._readers, self._dtype = readers, dtype
         self._scratch: dict[int, torch.Tensor] = {}
         self._spare: dict[int, torch.Tensor] = {}
+
+    @property
+    def here(self) -> Inputs:
+        """The same donors on the CPU."""
+        return self._here or self
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -213,14 +231,30 @@ class BlendReader:
         readers: Sequence[Reader],
         dtype: torch.dtype,
         chunk: int,
-        device: torch.device,
+        lane: Lane | None = None,
         given: Sequence[Threshold] | None = None,
     ) -> None:
-        """`given`: what a trim over the whole model found for this tensor, where its method makes one."""
+        """
+        Args:
+            blend: what is computed.
+            readers: of its donors, on the CPU; those of blends may be on a GPU.
+            dtype: what it is computed in.
+            chunk: elements per chunk.
+            lane: where it is computed, if not on the CPU.
+            given: what a trim over the whole model found for this tensor, where its method makes one.
+        """
+        import torch
+
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self._given = given
         self.kernel = kernel_of(blend)
-        self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk, device)
+        unit, cpu = self.kernel.unit, torch.device("cpu")
+        if lane is None:
+            self.inputs = Inputs(blend, readers, dtype, unit, chunk, cpu)
+        else:
+            there = [reader if isinstance(reader, BlendReader) else Uploaded(reader, lane) for reader in readers]
+            here = Inputs(blend, readers, dtype, unit, HERE, cpu)
+            self.inputs = Inputs(blend, there, dtype, unit, chunk, lane.device, here)
 
     @cached_property
     def ready(self) -> Kernel:
@@ -304,11 +338,5 @@ class Readers:
 
     def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
         """The reader of a blend; `given` as for `BlendReader`."""
-        import torch
-
         readers = [self.of(operand, dtype) for operand in blend.inputs]
-        if self.lane is None:
-            return BlendReader(blend, readers, dtype, self.chunk, torch.device("cpu"), given)
-        lane = self.lane
-        there = [reader if isinstance(reader, BlendReader) else Uploaded(reader, lane) for reader in readers]
-        return BlendReader(blend, there, dtype, self.chunk, lane.device, given)
+        return BlendReader(blend, readers, dtype, self.chunk, self.lane, given)

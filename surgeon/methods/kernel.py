@@ -36,7 +36,8 @@ class Inputs(Protocol):
         device: where chunks live.
 
     An implementation may also have `narrow`: whether every donor is of 16 bits or fewer. Importances are computed in
-    float64 then; without it, as mergekit does, in float32.
+    float64 then; without it, as mergekit does, in float32. One whose chunks live on a GPU has `here`: the same donors
+    on the CPU.
     """
 
     count: int
@@ -204,7 +205,7 @@ class Combination(Kernel):
         if not self.needs_gram:
             self._fixed = self.coefficients(torch.zeros(1, k, k, dtype=torch.float64))
         elif self.per == "tensor":
-            narrow = getattr(inputs, "narrow", False) and piecewise(inputs.device)
+            narrow = getattr(inputs, "narrow", False)
             gram = self._gram(inputs, k, narrow)
             if narrow and not bool(gram.isfinite().all()):  # squares leave float32's range
                 gram = self._gram(inputs, k, narrow=False)
@@ -216,11 +217,14 @@ class Combination(Kernel):
         """(k, k) float64 inner products of whole tensors, block by block.
 
         `narrow`: those of a block in float32, for donors of 16 bits. Their products are exact in it, and the sum of a
-        block errs by some 1e-7, a ten-thousandth of what rounded the donors.
+        block errs by some 1e-7, a ten-thousandth of what rounded the donors. How it errs shows in results near 0, where
+        donors cancel out: a GPU, which would err otherwise, leaves these to the CPU.
         """
         import torch
 
-        if not piecewise(inputs.device):
+        if narrow:
+            inputs = getattr(inputs, "here", inputs)
+        elif not piecewise(inputs.device):
             return self._gram_at_once(inputs, k)
         dtype = torch.float32 if narrow else torch.float64
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
@@ -235,7 +239,7 @@ class Combination(Kernel):
         return _symmetric(totals[:, None], k)[0]
 
     def _gram_at_once(self, inputs: Inputs, k: int) -> torch.Tensor:
-        """The same, for all blocks of a chunk at once; waits for none of them before the last chunk."""
+        """The same in float64, for all blocks of a chunk at once; waits for none of them before the last chunk."""
         import torch
 
         found = []
