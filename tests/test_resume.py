@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from assembling import donor, passthrough, plan_of, snapshot
-from standin import StandIn
 
 import surgeon.assemble.fingerprint as fingerprints
 from surgeon.assemble import assemble, journal, ready, sink
@@ -214,6 +213,8 @@ class TestWhatChanged:
     def test_where_blends_are_computed_and_what_with(
         self, a: Path, b: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from standin import StandIn
+
         plan = self.plan(a, b, more="dtype: float32")
         stop(plan, out, 5, allow_nonfinite=True)
         monkeypatch.setattr("surgeon.assemble.engine.blending_gpus", lambda name: (StandIn(),))  # there is no GPU
