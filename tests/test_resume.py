@@ -213,10 +213,12 @@ class TestWhatChanged:
     def test_where_blends_are_computed_and_what_with(
         self, a: Path, b: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from standin import StandIn
+
         plan = self.plan(a, b, more="dtype: float32")
         stop(plan, out, 5, allow_nonfinite=True)
-        monkeypatch.setattr("surgeon.assemble.engine.blending_device", lambda name: name)  # there is no GPU
-        self.refused(plan, out, "computed on cpu and now on cuda:1", device="cuda:1", allow_nonfinite=True)
+        monkeypatch.setattr("surgeon.assemble.engine.blending_gpus", lambda name: (StandIn(),))  # there is no GPU
+        self.refused(plan, out, r"computed on cpu and now on cuda \(stand-in\)", device="cuda:1", allow_nonfinite=True)
         self.refused(plan, out, "begun with --allow-nonfinite")
         folder = hidden(out) / "begun.json"
         folder.write_text(folder.read_text().replace('"torch":"', '"torch":"0.'))

@@ -16,7 +16,9 @@ from ..methods.kernel import BLOCK, Threshold
 from ..plan.types import Blend, Convert, PlannedTensor, Stored
 from ..text import one_line, plural
 from .copy import Sources, read_exactly
-from .readers import CHUNK, BlendReader, Readers, Staging, kernel_of, raw
+from .gpu import Gpu
+from .lanes import MOST, Lane
+from .readers import CHUNK, BlendReader, Readers, Staging, kernel_of, need, raw
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +31,21 @@ class Arithmetic:
     Attributes:
         chunk: elements per chunk; the result does not depend on it.
         allow_nonfinite: take NaN and infinity in donors as they come.
-        device: where it is done, as torch names it. Where its memory runs out, chunks become smaller.
+        gpus: where blends are computed, if not on the CPU; then chunks are as large as a worker's lane has them.
+        vram: bytes of each GPU that may be taken; None for what is free.
         trims: by tensor, what a trim over the whole model found.
     """
 
     chunk: int = CHUNK
     allow_nonfinite: bool = False
-    device: str = "cpu"
+    gpus: tuple[Gpu, ...] = ()
+    vram: int | None = None
     trims: Mapping[str, Sequence[Threshold]] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """What blends are computed on. The bytes do not depend on how many GPUs of one model there are."""
+        return f"cuda ({', '.join(sorted({gpu.model() for gpu in self.gpus}))})" if self.gpus else "cpu"
 
 
 PLAIN = Arithmetic()
@@ -48,13 +57,19 @@ class Computer:
     Attributes:
         sources: its open files.
         how: what all workers do alike.
+        lane: what it has of a GPU, if blends are not computed on the CPU.
         overflowed: finite values of the last tensor that its dtype could not hold.
     """
 
-    def __init__(self, sources: Sources, how: Arithmetic = PLAIN) -> None:
-        self.sources, self.how = sources, how
+    def __init__(self, sources: Sources, how: Arithmetic = PLAIN, lane: Lane | None = None) -> None:
+        self.sources, self.how, self.lane = sources, how, lane
         self.overflowed = 0
-        self._chunk = how.chunk
+        self._most = self._chunk = how.chunk
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.lane:
+            self._most = MOST  # what one tensor has made smaller is the lane's to remember
 
     def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
         """The tensor's bytes, piece by piece; each is valid until the next is asked for.
@@ -63,6 +78,7 @@ class Computer:
             SurgeonError: a donor's file is not what its header says, or a value is not finite.
         """
         self.overflowed = 0
+        self._begin()
         if isinstance(tensor.source, Convert):
             return self._converted(tensor, tensor.source)
         assert isinstance(tensor.source, Blend), "copies need no arithmetic"
@@ -93,14 +109,22 @@ class Computer:
                     yield piece
                 return
             except torch.OutOfMemoryError as error:
-                if self._chunk <= BLOCK:
-                    raise SurgeonError(
-                        f"{self.how.device} has too little memory for {one_line(tensor.name)}",
-                        why=one_line(str(error).split(". ", 1)[0]),
-                        remedy="free some of it, or merge with --device cpu",
-                    ) from error
-                self._chunk = max(BLOCK, self._chunk // 2 // BLOCK * BLOCK)
-                torch.cuda.empty_cache()
+                self.shrink(tensor, error)
+            if self.lane:
+                self.lane.gpu.forget()  # not before what has failed has let go of its chunks
+
+    def shrink(self, tensor: PlannedTensor, error: Exception) -> None:
+        """Compute in chunks of half the size; SurgeonError where they are the smallest."""
+        if self._chunk <= BLOCK:
+            raise SurgeonError(
+                f"{self.how.device} has too little memory for {one_line(tensor.name)}",
+                why=one_line(str(error).split(". ", 1)[0]),
+                remedy="free some of it, or merge with --device cpu",
+            ) from error
+        useful = min(self._chunk, -(-tensor.numel // BLOCK) * BLOCK)
+        self._most = max(BLOCK, useful // 2 // BLOCK * BLOCK)
+        if self.lane:
+            self.lane.room //= 2
 
     def _pieces(self, tensor: PlannedTensor, reader: BlendReader, done: int) -> Iterator[memoryview]:
         """The bytes of a blend from byte `done` on."""
@@ -109,26 +133,35 @@ class Computer:
         target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
         rounded, narrow = Staging(target), tensor.dtype == "F16"
         for start, result in reader.chunks(done // target.itemsize):
-            out, piece = rounded.take(result.numel(), pinned=result.device.type == "cuda")
-            out.copy_(result)
+            if self.lane:
+                # Nothing but copying is left to do when the first piece of a chunk is given away: where memory runs
+                # out, it is gone on with whole chunks.
+                out = result.to(target)
+            else:
+                out, piece = rounded.take(result.numel())
+                out.copy_(result)
             if not isfinite(result.sum().item()) or (narrow and not isfinite(out.sum(dtype=torch.float32).item())):
                 self._look(tensor, start, result, out)
-            yield piece
+            if self.lane:
+                yield from self.lane.download(out)
+            else:
+                yield piece
 
     def reader(self, tensor: PlannedTensor, blend: Blend, *, careful: bool = False) -> BlendReader:
         """The reader of the blend that an output tensor is; `careful`: donors are looked at even where the result is
         going to show what is wrong with them."""
         import torch
 
-        wide = tensor.dtype == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
+        dtype = torch.float64 if is_wide(tensor, blend) else torch.float32
         how = self.how
+        self._chunk = min(self._most, self.lane.chunk(need(blend, dtype.itemsize))) if self.lane else self._most
         allow = how.allow_nonfinite or (not careful and _shows_all(blend))
-        readers = Readers(self.sources, chunk=self._chunk, allow_nonfinite=allow, device=how.device)
-        return readers.blend(blend, torch.float64 if wide else torch.float32, how.trims.get(tensor.name))
+        readers = Readers(self.sources, chunk=self._chunk, allow_nonfinite=allow, lane=self.lane)
+        return readers.blend(blend, dtype, how.trims.get(tensor.name))
 
     def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
         """A chunk that may hold what is not finite: count what the dtype is too narrow for, refuse the rest."""
-        result = result.cpu()
+        result, out = result.cpu(), out.cpu()
         finite = result.isfinite()
         self.overflowed += int((finite & ~out.isfinite()).sum())
         if not self.how.allow_nonfinite and not bool(finite.all()):
@@ -150,6 +183,11 @@ class Computer:
             f"{plural(self.overflowed, 'value')} of {one_line(tensor.name)} became infinite, because "
             f"{TORCH_NAMES[tensor.dtype]} holds nothing that large. Write the model in bfloat16 or float32."
         )
+
+
+def is_wide(tensor: PlannedTensor, blend: Blend) -> bool:
+    """Whether a blend is computed in float64 and not in float32."""
+    return tensor.dtype == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
 
 
 def _shows_all(blend: Blend) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..text import one_line
+from .gpu import Cuda, Gpu
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What can be asked for, `cuda:1` besides."""
@@ -28,16 +29,20 @@ def pick_device(name: str) -> str:
     return name
 
 
-def blending_device(name: str) -> str:
-    """The device for blends: `auto` passes over one that cannot sum in float64.
+def blending_gpus(name: str) -> tuple[Gpu, ...]:
+    """The GPUs for blends: all that can be seen for `cuda` (or `auto`, where there is one), one for `cuda:N`, none for
+    the CPU. `auto` passes over a device that cannot sum in float64.
 
     Raises:
         InputError: no such device, not on this machine, or it has no float64.
     """
     found = pick_device(name)
-    if found != "mps":
-        return found
-    if name == "auto":
-        return "cpu"
-    raise InputError("blends cannot be computed on mps", why="it has no float64, which sums are made in",
-                     remedy="use --device cpu")  # fmt: skip
+    if found == "mps" and name != "auto":
+        raise InputError("blends cannot be computed on mps", why="it has no float64, which sums are made in",
+                         remedy="use --device cpu")  # fmt: skip
+    kind, _, index = found.partition(":")
+    if kind != "cuda":
+        return ()
+    import torch
+
+    return tuple(Cuda(number) for number in ([int(index)] if index else range(torch.cuda.device_count())))

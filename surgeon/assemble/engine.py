@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +18,13 @@ from ..recipe.document import fresh
 from . import companions, destination, manifest, verify
 from . import resume as unfinished
 from .compute import Arithmetic, one_thread
-from .device import blending_device
+from .device import blending_gpus
 from .fingerprint import Fingerprint, check_sources, fingerprint
+from .lanes import PER_GPU, Lane
 from .layout import Layout, lay_out, parts
 from .loadback import LoadBack, expectation, summary
 from .modelsurvey import surveyed
+from .room import check_vram, hired
 from .shard import Work
 from .system import shares_blocks
 from .tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
@@ -70,6 +72,7 @@ def assemble(
     keep: Iterable[Path] = (),
     allow_nonfinite: bool = False,
     device: str = "cpu",
+    vram: int | None = None,
     on_event: OnEvent | None = None,
     cancelled: Cancel = None,
 ) -> Result:
@@ -85,14 +88,16 @@ def assemble(
         force: replace what is in `out`.
         resume: go on with what an earlier run has left, if there is any. The bytes are those of one run.
         restart: throw away what an earlier run has left.
-        workers: threads, each writing one file at a time; by default one per core. The bytes do not depend on it.
+        workers: how many write, each one part of a file at a time; by default one per core, or three per GPU. The bytes
+            do not depend on it.
         fsync: return only when everything is on the disk; a power loss costs little. Without it, what a resumed run
             finds is read and held against its hashes.
         check: let transformers, in a child process, resolve the config and match every name and shape with the model
             it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
         keep: files that replacing `out` must not remove, such as the recipe's own.
         allow_nonfinite: blend NaN and infinity in donors as they come, instead of refusing them.
-        device: where blends are computed: `cpu`, `cuda`, `cuda:1`, or `auto`.
+        device: where blends are computed: `cpu`, `cuda` (all GPUs that can be seen), `cuda:1`, or `auto`.
+        vram: bytes of each GPU's memory that they may take; by default most of what is free.
         on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
             (only waiting for it is left), done, and error or cancelled before this raises.
         cancelled: asked four times a second, and a last time before the model gets its name.
@@ -105,7 +110,7 @@ def assemble(
     """
     emit = on_event or (lambda event: None)
     try:
-        how = _arithmetic(plan, allow_nonfinite, device)
+        how = _arithmetic(plan, allow_nonfinite, device, vram)
         options = _Options(shard_size, force, resume, restart, workers, fsync, check, tuple(keep), how)
         return _assemble(_Job(plan, out, recipe or fresh(plan.recipe).text, options, emit, _asker(cancelled)))
     except Cancelled as error:
@@ -147,11 +152,17 @@ class _Job:
             raise Cancelled
 
 
-def _arithmetic(plan: Plan, allow_nonfinite: bool, device: str) -> Arithmetic:
+def _arithmetic(plan: Plan, allow_nonfinite: bool, device: str, vram: int | None) -> Arithmetic:
     """How blends are computed; torch is asked for a device only where there is something to compute."""
-    if device != "cpu" and plan.needs_arithmetic:
-        return Arithmetic(allow_nonfinite=allow_nonfinite, device=blending_device(device))
-    return Arithmetic(allow_nonfinite=allow_nonfinite)
+    gpus = blending_gpus(device) if device != "cpu" and plan.needs_arithmetic else ()
+    if vram is not None and not gpus and (device == "cpu" or plan.needs_arithmetic):
+        raise InputError(
+            "--vram is of the memory of a GPU, and blends are computed on the CPU",
+            remedy="leave it out" if device == "auto" else "leave it out, or give --device cuda",
+        )
+    if vram is not None and gpus:
+        check_vram(plan, vram)
+    return Arithmetic(allow_nonfinite=allow_nonfinite, gpus=gpus, vram=vram)
 
 
 def _asker(cancelled: Cancel) -> Callable[[], bool]:
@@ -224,9 +235,10 @@ def ready(
     keep: Iterable[Path] = (),
     allow_nonfinite: bool = False,
     device: str = "cpu",
+    vram: int | None = None,
 ) -> None:
     """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
-    how = _arithmetic(plan, allow_nonfinite, device)
+    how = _arithmetic(plan, allow_nonfinite, device, vram)
     options = _Options(shard_size, force, resume, restart, None, True, False, tuple(keep), how)
     job = _Job(plan, out, "", options, lambda event: None, lambda: False)
     _check_plan(plan)
@@ -311,7 +323,7 @@ def _write(
     plan, options = job.plan, job.options
     with _loading_back(job) as child:
         with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
-            _fill(job, layout, begun, replace(work, how=surveyed(plan, work.how, job.cancelled)), tracker)
+            _compute(job, layout, begun, work, tracker)
         folder, flush = workspace.model, options.fsync
         small = companions.write_companions(plan, layout, folder, workspace.final.name, job.recipe, flush)
         text = manifest.compose(plan, job.recipe, layout, work.journal.lines, begun, small)
@@ -345,21 +357,31 @@ def _await(child: LoadBack, final: Path, tracker: Tracker, job: _Job) -> None:
         )
 
 
-def _fill(job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
+def _compute(job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
+    """Everything that the workers do, and what must be known before."""
+    how = work.how
+    workers = job.options.workers or PER_GPU * len(how.gpus) or cores()
+    with hired(how, job.plan, workers) as lanes:
+        how = surveyed(job.plan, how, job.cancelled, lanes[0] if lanes else None)
+        _fill(job, layout, begun, replace(work, how=how), tracker, len(lanes) or workers, lanes)
+
+
+def _fill(
+    job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane]
+) -> None:
     """Let the workers write every part; whatever ends it early also ends them."""
     reporter = Reporter(tracker, layout.data_bytes, job.emit)
-    workers = job.options.workers or cores()
-    with crew(parts(layout, workers), work, tracker, workers) as hired:
-        pending = hired.pending
+    with crew(parts(layout, workers), work, tracker, workers, lanes) as working:
+        pending = working.pending
         try:
             while pending:
                 done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
-                hired.take(done)
+                working.take(done)
                 if done:
                     check_sources(begun)
                 reporter.tick()
                 job.check_cancelled()
         except BaseException:
-            hired.halt()
+            working.halt()
             raise
     reporter.tick(last=True)

@@ -29,7 +29,8 @@ class Fingerprint:
     Attributes:
         programs: versions of what makes them: surgeon, and torch and numpy where tensors are computed.
         shard_size: bytes per file.
-        device: where blends are computed.
+        device: what blends are computed on, GPUs by their model: the bytes of one model are those of the next but for
+            the last place. How many there are, or which of them, makes no difference.
         allow_nonfinite: whether NaN and infinity in donors are taken as they come.
         sources: every donor's file that a tensor is made of.
         tensors: a hash per output tensor of its dtype, shape and all that it is made of and by.

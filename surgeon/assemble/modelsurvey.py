@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 
 from ..methods.modelwide import ModelTrim
 from ..plan.types import Blend, Plan, PlannedTensor
 from .compute import Arithmetic, Computer
 from .copy import Sources
+from .lanes import Lane
 from .readers import kernel_of
 from .tracker import Cancelled
 
 
-def surveyed(plan: Plan, how: Arithmetic, cancelled: Callable[[], bool] = lambda: False) -> Arithmetic:
+def surveyed(
+    plan: Plan, how: Arithmetic, cancelled: Callable[[], bool] = lambda: False, lane: Lane | None = None
+) -> Arithmetic:
     """The arithmetic with the thresholds of every tensor whose method trims over the whole model.
+
+    They are found on `lane`, if it is given.
 
     Raises:
         SurgeonError: a donor's file is not what its header says, or a value is not finite.
@@ -27,15 +34,31 @@ def surveyed(plan: Plan, how: Arithmetic, cancelled: Callable[[], bool] = lambda
     trims = dict(how.trims)
     sources = Sources()
     try:
-        for densities, group in groups.items():
-            trim, computer = ModelTrim(densities), Computer(sources, how)
-            while not trim.done:
-                for number, (tensor, blend) in enumerate(group):
-                    if cancelled():
-                        raise Cancelled
-                    trim.visit(number, computer.reader(tensor, blend).inputs)
-                trim.end_pass()
-            trims |= {tensor.name: trim.thresholds(number) for number, (tensor, _) in enumerate(group)}
+        with lane.working() if lane else nullcontext():
+            for densities, group in groups.items():
+                trim = ModelTrim(densities)
+                while not trim.done:
+                    for number, (tensor, blend) in enumerate(group):
+                        if cancelled():
+                            raise Cancelled
+                        trim = _visited(trim, number, Computer(sources, how, lane), tensor, blend)
+                    trim.end_pass()
+                trims |= {tensor.name: trim.thresholds(number) for number, (tensor, _) in enumerate(group)}
     finally:
         sources.close()
     return replace(how, trims=trims)
+
+
+def _visited(trim: ModelTrim, number: int, computer: Computer, tensor: PlannedTensor, blend: Blend) -> ModelTrim:
+    """The trim after a visit of a tensor; on a GPU, in chunks so small that they fit."""
+    import torch
+
+    while True:
+        found = deepcopy(trim) if computer.lane else trim  # half a visit would have counted half of the tensor
+        try:
+            found.visit(number, computer.reader(tensor, blend).inputs)
+            return found
+        except torch.OutOfMemoryError as error:
+            computer.shrink(tensor, error)
+        if computer.lane:
+            computer.lane.gpu.forget()

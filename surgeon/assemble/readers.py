@@ -18,12 +18,17 @@ from ..methods.kernel import BLOCK, Kernel, Threshold
 from ..plan.types import Adapted, Blend, Operand, Rows, Stored
 from ..text import one_line
 from .copy import Sources, read_exactly
+from .lanes import Lane
 
 if TYPE_CHECKING:
     import torch
 
 CHUNK = BLOCK
 """Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
+
+HERE = 16 * CHUNK
+"""Elements of a chunk on the CPU of a worker on a GPU: a thread, for which every operation may be a wait for Python's
+lock."""
 
 
 class Reader(Protocol):
@@ -43,7 +48,11 @@ class Reader(Protocol):
 
 
 class StoredReader:
-    """A tensor on disk, read through a small buffer."""
+    """A tensor on disk, read through a small buffer.
+
+    Attributes:
+        dtype: of its elements on disk.
+    """
 
     def __init__(self, entry: TensorEntry, sources: Sources, allow_nonfinite: bool = False) -> None:
         import torch
@@ -51,27 +60,38 @@ class StoredReader:
         self.shape, self.numel = entry.shape, entry.numel
         self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
         self._width = BITS[entry.dtype] // 8
-        self._dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
-        self._staging = Staging(self._dtype)
+        self.dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
+        self._staging = Staging(self.dtype)
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`; `out` may be on any device. SurgeonError when the file does not hold them, or they are not
-        finite."""
-        source = self._sources.get(self._entry.file)
-        offset = self._entry.offset + start * self._width
-        if out.dtype == self._dtype and out.device.type == "cpu":
-            read_exactly(source, raw(out), offset)
-        else:
-            staged, piece = self._staging.take(out.numel(), pinned=out.device.type == "cuda")
-            read_exactly(source, piece, offset)
+        """See `Reader`. SurgeonError when the file does not hold them, or they are not finite."""
+        staged, piece = (out, raw(out)) if out.dtype == self.dtype else self._staging.take(out.numel())
+        self._fill(start, piece)
+        if staged is not out:
             out.copy_(staged)
-        # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
-        if not self._allow and not isfinite(out.sum().item()) and not bool(out.isfinite().all()):
-            self._refuse(start, out)
+        if not self._allow:
+            self.look(start, out, out.sum().item())
 
-    def _refuse(self, start: int, out: torch.Tensor) -> None:
-        place = start + int((~out.isfinite()).nonzero()[0])
-        value = float(out[place - start])
+    def fill(self, start: int, out: torch.Tensor) -> None:
+        """Fill the flat CPU tensor `out`, of the dtype on disk, with the elements from `start` on, whatever they are;
+        SurgeonError when the file does not hold them."""
+        self._fill(start, raw(out))
+
+    def _fill(self, start: int, piece: memoryview) -> None:
+        read_exactly(self._sources.get(self._entry.file), piece, self._entry.offset + start * self._width)
+
+    @property
+    def looks(self) -> bool:
+        """Whether `look` is to be called."""
+        return not self._allow
+
+    def look(self, start: int, values: torch.Tensor, total: float) -> None:
+        """SurgeonError where elements from `start` on are not finite; `total` is their sum."""
+        # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
+        if isfinite(total) or bool(values.isfinite().all()):
+            return
+        place = start + int((~values.isfinite()).nonzero()[0])
+        value = float(values[place - start])
         raise SurgeonError(
             f"tensor {one_line(self._entry.name)} holds {'NaN' if value != value else 'infinity'} (element {place:,})",
             where=str(self._entry.file),
@@ -92,31 +112,51 @@ class Staging:
     """Memory for elements as they lie in a file, kept from chunk to chunk."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._all = torch_empty(0, dtype)
+        import torch
+
+        self._all = torch.empty(0, dtype=dtype)
         self._now = self._all, raw(self._all)
 
-    def take(self, count: int, *, pinned: bool = False) -> tuple[torch.Tensor, memoryview]:
-        """A flat tensor of so many elements and its bytes; `pinned`, for what goes to a GPU or comes from it."""
+    def take(self, count: int) -> tuple[torch.Tensor, memoryview]:
+        """A flat tensor of so many elements and its bytes."""
         if self._now[0].numel() != count:
             if self._all.numel() < count:
-                self._all = torch_empty(count, self._all.dtype, pinned=pinned)
+                self._all = self._all.new_empty(count)
             self._now = self._all[:count], raw(self._all[:count])
         return self._now
 
 
-def torch_empty(count: int, dtype: torch.dtype, *, pinned: bool = False) -> torch.Tensor:
-    """A flat CPU tensor of uninitialised memory."""
-    import torch
+class Uploaded:
+    """What another reader reads, on a GPU: as a file has it where it is a tensor on disk, which is half as much."""
 
-    return torch.empty(count, dtype=dtype, pin_memory=pinned)
+    def __init__(self, reader: Reader, lane: Lane) -> None:
+        self.shape, self.numel = reader.shape, reader.numel
+        self.stored = reader if isinstance(reader, StoredReader) else None
+        self._reader, self._lane = reader, lane
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`, but that `out` is on the GPU, and what a file holds is not looked at."""
+        if self.stored:
+            self._lane.upload(self.stored.fill, self.stored.dtype, start, out)
+        else:
+            self._lane.upload(self._reader.read, out.dtype, start, out)
 
 
 class Inputs:
     """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
 
     def __init__(
-        self, blend: Blend, readers: Sequence[Reader], dtype: torch.dtype, unit: str, chunk: int, device: torch.device
+        self,
+        blend: Blend,
+        readers: Sequence[Reader],
+        dtype: torch.dtype,
+        unit: str,
+        chunk: int,
+        device: torch.device,
+        here: Inputs | None = None,
     ) -> None:
+        """`here`: the same on the CPU, where this is on a GPU."""
+        self._here = here
         self.count, self.base = len(readers), blend.base
         self.seeds: Sequence[int] = blend.seeds
         self.shape, self.numel = blend.shape, prod(blend.shape)
@@ -126,8 +166,13 @@ class Inputs:
         self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
-        self._scratch: list[torch.Tensor] = []
-        self._spare: list[torch.Tensor] = []
+        self._scratch: dict[int, torch.Tensor] = {}
+        self._spare: dict[int, torch.Tensor] = {}
+
+    @property
+    def here(self) -> Inputs:
+        """The same donors on the CPU."""
+        return self._here or self
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -148,25 +193,33 @@ class Inputs:
         return self._fill(self._spare, start, count, which)
 
     def _fill(
-        self, scratch: list[torch.Tensor], start: int, count: int, which: Sequence[int] | None
+        self, scratch: dict[int, torch.Tensor], start: int, count: int, which: Sequence[int] | None
     ) -> list[torch.Tensor]:
         import torch
 
-        if not scratch or scratch[0].numel() < count:
-            size = max(count, min(self.step, self.numel))
-            scratch[:] = [torch.empty(size, dtype=self._dtype, device=self.device) for _ in self._readers]
         found = []
         for index in range(self.count) if which is None else which:
+            if index not in scratch or scratch[index].numel() < count:
+                scratch.pop(index, None)
+                size = count if scratch is self._spare else max(count, min(self.step, self.numel))
+                scratch[index] = torch.empty(size, dtype=self._dtype, device=self.device)
             out = scratch[index][:count]
-            reader = self._readers[index]
-            if self.device.type == "cpu" or isinstance(reader, (StoredReader, BlendReader)):
-                reader.read(start, out)
-            else:
-                there = torch_empty(count, self._dtype)
-                reader.read(start, there)
-                out.copy_(there)
+            self._readers[index].read(start, out)
             found.append(out)
+        self._look(start, found, which)
         return found
+
+    def _look(self, start: int, found: Sequence[torch.Tensor], which: Sequence[int] | None) -> None:
+        """Looks at what donors' files have given to a GPU, all at once: every look waits for it."""
+        import torch
+
+        readers = self._readers if which is None else [self._readers[index] for index in which]
+        pairs = zip(readers, found, strict=True)
+        there = [(reader.stored, out) for reader, out in pairs if isinstance(reader, Uploaded) and reader.stored]
+        if there := [(stored, out) for stored, out in there if stored.looks]:
+            totals = torch.stack([out.sum() for _, out in there]).tolist()
+            for (stored, out), total in zip(there, totals, strict=True):
+                stored.look(start, out, total)
 
 
 class BlendReader:
@@ -178,14 +231,30 @@ class BlendReader:
         readers: Sequence[Reader],
         dtype: torch.dtype,
         chunk: int,
-        device: torch.device,
+        lane: Lane | None = None,
         given: Sequence[Threshold] | None = None,
     ) -> None:
-        """`given`: what a trim over the whole model found for this tensor, where its method makes one."""
+        """
+        Args:
+            blend: what is computed.
+            readers: of its donors, on the CPU; those of blends may be on a GPU.
+            dtype: what it is computed in.
+            chunk: elements per chunk.
+            lane: where it is computed, if not on the CPU.
+            given: what a trim over the whole model found for this tensor, where its method makes one.
+        """
+        import torch
+
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self._given = given
         self.kernel = kernel_of(blend)
-        self.inputs = Inputs(blend, readers, dtype, self.kernel.unit, chunk, device)
+        unit, cpu = self.kernel.unit, torch.device("cpu")
+        if lane is None:
+            self.inputs = Inputs(blend, readers, dtype, unit, chunk, cpu)
+        else:
+            there = [reader if isinstance(reader, BlendReader) else Uploaded(reader, lane) for reader in readers]
+            here = Inputs(blend, readers, dtype, unit, HERE, cpu)
+            self.inputs = Inputs(blend, there, dtype, unit, chunk, lane.device, here)
 
     @cached_property
     def ready(self) -> Kernel:
@@ -203,7 +272,7 @@ class BlendReader:
             yield start, kernel.blend(start, inputs.at(start, min(inputs.step, inputs.numel - start)))
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`; `out` may be on any device. Whole blocks or rows are computed, as for the whole tensor."""
+        """See `Reader`; `out` may be on the GPU, too. Whole blocks or rows are computed, as for the whole tensor."""
         stop = start + out.numel()
         unit = max(1, self.inputs.columns) if self.kernel.unit == "row" else BLOCK
         kernel, step = self.ready, self.inputs.step
@@ -221,20 +290,32 @@ def kernel_of(blend: Blend) -> Kernel:
     return method.kernel(dict(blend.one), [dict(table) for table in blend.each])
 
 
+def need(operand: Operand, width: int) -> int:
+    """Bytes per element of a chunk that an operand takes on a GPU, at most, in numbers of `width` bytes."""
+    match operand:
+        case Blend():
+            count = len(operand.inputs)
+            own = count * width + kernel_of(operand).room(count, width)
+            return own + sum(need(donor, width) for donor in operand.inputs)
+        case Adapted():
+            return need(operand.whole, width)
+        case Rows():
+            return sum(need(part, width) for part in operand.parts)
+    return 0
+
+
 class Readers:
     """Makes readers for operands, all of one worker's files.
 
     Attributes:
         chunk: elements per chunk, a multiple of BLOCK.
-        device: where the arithmetic is done.
+        lane: where blends are computed, if not on the CPU.
     """
 
     def __init__(
-        self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False, device: str = "cpu"
+        self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False, lane: Lane | None = None
     ) -> None:
-        import torch
-
-        self.chunk, self.device = chunk, torch.device(device)
+        self.chunk, self.lane = chunk, lane
         self._sources, self._allow = sources, allow_nonfinite
 
     def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
@@ -258,4 +339,4 @@ class Readers:
     def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
         """The reader of a blend; `given` as for `BlendReader`."""
         readers = [self.of(operand, dtype) for operand in blend.inputs]
-        return BlendReader(blend, readers, dtype, self.chunk, self.device, given)
+        return BlendReader(blend, readers, dtype, self.chunk, self.lane, given)

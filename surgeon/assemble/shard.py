@@ -10,6 +10,7 @@ from .compute import PLAIN, Arithmetic, Computer
 from .copy import Source, Sources, copy_range, write_all
 from .digest import digest_range
 from .journal import Notes
+from .lanes import Lane
 from .layout import Part, Run, steps
 from .sink import Sink, Target
 from .tracker import Counts
@@ -38,8 +39,8 @@ class Work:
     found: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_part(part: Part, work: Work) -> None:
-    """Write the tensors of a part, but for those that an earlier run has written.
+def write_part(part: Part, work: Work, lane: Lane | None = None) -> None:
+    """Write the tensors of a part, but for those that an earlier run has written; `lane`: what the worker has of a GPU.
 
     Raises:
         Halted: the tracker was halted.
@@ -49,7 +50,7 @@ def write_part(part: Part, work: Work) -> None:
     shard, sources = part.shard, Sources(work.kernel)
     target = Target(work.folder / shard.name, work.flush, shard.nbytes, part.start)
     work.tracker.open(shard.name, sum(placed.tensor.nbytes for placed in shard.tensors), part.count)
-    computer = Computer(sources, work.how)
+    computer = Computer(sources, work.how, lane)
     try:
         if part.number == 0:
             write_all(target.fd, shard.header, 0)

@@ -12,11 +12,12 @@ import gc
 import mmap
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SurgeonError
 from ..plan.types import Copy
 from .journal import Line, Notes
+from .lanes import Lane
 from .layout import Part
 from .shard import Work, write_part
 from .system import end_with_parent
@@ -74,19 +76,23 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew(parts: Sequence[Part], work: Work, tracker: Tracker, workers: int) -> Iterator[Crew]:
+def crew(
+    parts: Sequence[Part], work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane] = ()
+) -> Iterator[Crew]:
     """Workers who write these parts in their order; at the end of the `with` all have ended.
 
     Args:
         work: what they share; its tracker and journal are used in this process only.
         workers: how many at once; the bytes do not depend on it.
+        lanes: on GPUs, what each of the workers has of one.
     """
     workers = max(1, min(workers, len(parts)))
     with contextlib.ExitStack() as stack:
         relay = _relay() if workers > 1 and _may_fork(parts, work) else None
         if relay is None:
             threads = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="worker"))
-            yield Crew({threads.submit(write_part, part, work) for part in parts}, tracker)
+            write = _on(lanes) if lanes else write_part
+            yield Crew({threads.submit(write, part, work) for part in parts}, tracker)
             return
         far = replace(work, tracker=FarCounts(relay), journal=FarNotes(relay, work.journal))
         stack.enter_context(relay.serving(tracker, work.journal))
@@ -102,9 +108,26 @@ def crew(parts: Sequence[Part], work: Work, tracker: Tracker, workers: int) -> I
         yield Crew(pending, tracker, relay, processes)
 
 
+def _on(lanes: Sequence[Lane]) -> Callable[[Part, Work], None]:
+    """Writes a part on the lane that has waited longest; there are at least as many as threads."""
+    waiting: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+    for lane in lanes:
+        waiting.put(lane)
+
+    def write(part: Part, work: Work) -> None:
+        lane = waiting.get()
+        try:
+            with lane.working():
+                write_part(part, work, lane)
+        finally:
+            waiting.put(lane)
+
+    return write
+
+
 def _may_fork(parts: Sequence[Part], work: Work) -> bool:
     """Whether processes are worth it, and safe: not with CUDA, not from a program that has threads of its own."""
-    if not sys.platform.startswith("linux") or not _alone() or work.how.device != "cpu":
+    if not sys.platform.startswith("linux") or not _alone() or work.how.gpus:
         return False
     tensors = (placed.tensor for part in parts for placed in part.tensors)
     return sum(tensor.nbytes for tensor in tensors if not isinstance(tensor.source, Copy)) >= WORTH

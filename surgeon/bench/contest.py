@@ -39,6 +39,7 @@ class Settings:
         shard_size: bytes per file of the outputs.
         workers: of surgeon and of the peer; None for one per core.
         device: what surgeon and the peer compute on.
+        vram: bytes of each GPU that surgeon may take; None for what is free.
         peer: the path of mergekit's command, or None.
         fsync: wait for the disk, all tools alike.
         check: let surgeon hold the result against what transformers makes of it.
@@ -52,6 +53,7 @@ class Settings:
     shard_size: int = 500_000_000
     workers: int | None = None
     device: str = "cpu"
+    vram: int | None = None
     peer: str | None = None
     fsync: bool = False
     check: bool = False
@@ -113,6 +115,7 @@ def _own(settings: Settings, recipe: Path, out: Path) -> list[str]:
     found += [] if settings.fsync else ["--no-fsync"]
     found += [] if settings.check else ["--no-check"]
     found += ["--workers", str(settings.workers)] if settings.workers else []
+    found += ["--vram", str(settings.vram)] if settings.vram is not None else []
     return found + (["--device", settings.device] if settings.device != "cpu" else [])
 
 

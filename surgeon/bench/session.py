@@ -52,8 +52,9 @@ class Report:
             "settings": {
                 "runs": chosen.runs,
                 "shard_size": chosen.shard_size,
-                "workers": chosen.workers or cores(),
+                "workers": chosen.workers or (cores() if chosen.device == "cpu" else None),
                 "device": chosen.device,
+                "vram": chosen.vram,
                 "peer": chosen.peer,
                 "fsync": chosen.fsync,
                 "check": chosen.check,

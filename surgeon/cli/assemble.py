@@ -49,9 +49,23 @@ def assemble(
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where blends are computed: cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where blends are computed: cpu, cuda (every GPU that CUDA_VISIBLE_DEVICES leaves), cuda:N, or auto "
+            "(cuda if there is one, else cpu)."
+        ),
+    ] = "cpu",
+    vram: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory to take of each GPU, beside what CUDA itself takes; by default most of what is free.",
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Files written at a time; by default one per core.")
+        int | None, typer.Option(min=1, help="Parts written at a time; by default one per core, or three per GPU.")
     ] = None,
 ) -> None:
     """Write the model of a recipe to disk."""
@@ -72,7 +86,7 @@ def assemble(
         raise Cancelled from None
     options: dict[str, Any] = {
         "shard_size": nbytes, "force": force, "resume": resume, "restart": restart, "keep": (recipe,),
-        "allow_nonfinite": allow_nonfinite, "device": device,
+        "allow_nonfinite": allow_nonfinite, "device": device, "vram": bytes_option(vram) if vram else None,
     }  # fmt: skip
     if detach:
         from .jobs import detached
@@ -102,6 +116,7 @@ def _flags(options: dict[str, Any]) -> list[str]:
     """Options of `assemble` as they are given on a command line."""
     found = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
     found += ["--shard-size", str(options["shard_size"])] if options["shard_size"] else []
+    found += ["--vram", str(options["vram"])] if options["vram"] is not None else []
     return found + (["--device", options["device"]] if options["device"] != "cpu" else [])
 
 

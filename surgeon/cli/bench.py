@@ -33,6 +33,9 @@ def bench(
     ] = "2.2GB",
     methods: Annotated[str, typer.Option(help="Merge methods, or `all`.", metavar="METHOD[,METHOD]")] = DEFAULT_METHODS,
     device: Annotated[str, typer.Option(help="Where surgeon and its peer compute, such as cuda.")] = "cpu",
+    vram: Annotated[
+        str | None, typer.Option(help="Memory that surgeon takes of each GPU.", metavar="SIZE", show_default=False)
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each tool.")] = 5,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers; by default one per core.")] = None,
     shard_size: Annotated[str, typer.Option(help="Bytes per weight file of the outputs.", metavar="SIZE")] = "500MB",
@@ -58,6 +61,7 @@ def bench(
         shard_size=bytes_option(shard_size),
         workers=workers,
         device=device,
+        vram=bytes_option(vram) if vram else None,
         peer=_peer(peer),
         fsync=fsync,
         check=check,
@@ -144,7 +148,9 @@ def _about(report: Report) -> Iterator[str]:
         f"{plural(chosen.runs, 'run')} each in turn, donors {'on disk' if chosen.cold else 'in memory'}, "
         f"{'with' if chosen.fsync else 'no'} fsync, {'with' if chosen.check else 'no'} load-back check"
     )
-    where = f"{chosen.workers or machine.cores} workers" + ("" if chosen.device == "cpu" else f", {chosen.device}")
+    where = f"{chosen.workers or machine.cores} workers"
+    if chosen.device != "cpu":
+        where = f"{plural(chosen.workers, 'worker') if chosen.workers else 'workers by default'}, {chosen.device}"
     yield f"outputs in files of {size(chosen.shard_size)}, {where}"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .consensus import Mask
+from .folds import piecewise
 from .kernel import Inputs, Scratch, Unit
 from .ranks import LANES, Draws, ranked_limits
 
@@ -123,6 +124,7 @@ class Ranked(Mask):
     epsilons: Sequence[float]
     divide: bool = False
     unit: Unit = "row"
+    room: int = field(default=56, init=False)
     _lanes: list[Lanes] = field(default_factory=list)
     _draws: list[Draws] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
@@ -132,7 +134,7 @@ class Ranked(Mask):
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
         pairs = zip(self.densities, self.epsilons, strict=True)
         self._draws = [Draws(ranked_limits(density, epsilon, inputs.columns)) for density, epsilon in pairs]
-        limit = min(inputs.numel, ROOM // len(inputs.others)) if inputs.device.type == "cpu" else 0
+        limit = min(inputs.numel, ROOM // len(inputs.others)) if piecewise(inputs.device) else 0
         self._bits = [Bits(limit) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
@@ -153,7 +155,7 @@ class Ranked(Mask):
                 rows.view(-1).mul_(self._scratch.of(self._draws[donor].stay(rows, drawn), rows))
 
     def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
-        if self.divide or magnitudes.device.type != "cpu" or self.densities[donor] <= 0:
+        if self.divide or not piecewise(magnitudes.device) or self.densities[donor] <= 0:
             return super().left(donor, start, magnitudes)
         for first, rows, drawn in self._pieces(donor, start, magnitudes):
             stays = self._draws[donor].stay(rows, drawn)
@@ -164,7 +166,7 @@ class Ranked(Mask):
     def _pieces(self, donor: int, start: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, Any]]:
         """(first element, (n, m) rows, their (n * m,) random lanes), in parts that are worked on at once."""
         columns = self._draws[donor].columns
-        step = max(1, SORTED // max(columns, 1)) * columns if values.device.type == "cpu" else values.numel()
+        step = max(1, SORTED // max(columns, 1)) * columns if piecewise(values.device) else values.numel()
         for first in range(0, values.numel(), max(step, 1)):
             rows = values[first : first + step].view(-1, columns)
             yield first, rows, self._lanes[donor].read(start + first, rows.numel())

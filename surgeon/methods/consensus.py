@@ -22,10 +22,12 @@ class Mask:
 
     Attributes:
         unit: `row` when it looks at whole rows.
+        room: bytes per element that it takes on a GPU, at most.
         whole_model: as a kernel's.
     """
 
     unit: Unit = "element"
+    room: int = 8
     whole_model: tuple[float, ...] | None = None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
@@ -78,6 +80,9 @@ class Consensus(Kernel):
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
         self.mask.give(thresholds)
+
+    def room(self, donors: int, width: int) -> int:
+        return super().room(donors, width) + self.mask.room
 
     def survey(self, inputs: Inputs) -> None:
         assert inputs.base is not None, "task vectors are relative to a base"

@@ -2,7 +2,8 @@
 
 All chunks are flat, of the working dtype (float32, or float64 where a donor is), and scratch: a kernel may overwrite
 them. Reductions are made block by block (`BLOCK` elements, or whole rows) in float64 and added up in order, so that
-nothing depends on how many blocks a chunk has, on threads, or on where a shard ends.
+nothing depends on how many blocks a chunk has, on threads, or on where a shard ends. A GPU makes those of all blocks of
+a chunk at once (`folds`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from .folds import ColumnSums, folded, in_order, piecewise, spans
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +40,8 @@ class Inputs(Protocol):
         device: where chunks live.
 
     An implementation may also have `narrow`: whether every donor is of 16 bits or fewer. Importances are computed in
-    float64 then; without it, as mergekit does, in float32.
+    float64 then; without it, as mergekit does, in float32. One whose chunks live on a GPU has `here`: the same donors
+    on the CPU.
     """
 
     count: int
@@ -97,6 +101,11 @@ class Kernel:
         """Takes what a trim over the whole model found for this tensor, per donor (the base left out)."""
         raise NotImplementedError
 
+    def room(self, donors: int, width: int) -> int:
+        """Bytes per element that survey and blend take on a GPU, at most, beside the chunks of `donors` (a base
+        included) in numbers of `width` bytes."""
+        return (donors + 3) * width + 32
+
     def survey(self, inputs: Inputs) -> None:
         """As many passes as it takes to know the numbers that `blend` needs; none for most methods."""
 
@@ -146,11 +155,7 @@ def blocks(chunk: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 class Sum:
-    """A float64 sum of numbers that stream past; it depends neither on the chunks nor on the number of threads.
-
-    Attributes:
-        value: the sum so far.
-    """
+    """A float64 sum of numbers that stream past; it depends neither on the chunks nor on the number of threads."""
 
     def __init__(self, scratch: Scratch | None = None, span: int | None = None, *, narrow: bool = False) -> None:
         """`span` numbers (a row; else a part of a block) are added up first, then spans in order.
@@ -161,19 +166,33 @@ class Sum:
             narrow: add up spans in float32, a quarter of the work; it errs by some 1e-8 over a tensor, and is not
                 finite where float32 is too narrow. For donors of 16 bits.
         """
-        self.value = 0.0
+        self._value = 0.0
+        self._waiting: list[torch.Tensor] = []
         self._span = span or max(min(BLOCK // 4, NARROW_SPAN if narrow else BLOCK), 1)
         self._scratch, self._narrow = scratch or Scratch(), narrow
+
+    @property
+    def value(self) -> float:
+        """The sum so far."""
+        import torch
+
+        waiting, self._waiting = self._waiting, []
+        for value in torch.cat(waiting).tolist() if waiting else ():
+            self._value += value
+        return self._value
 
     def add(self, values: torch.Tensor) -> None:
         """Adds (n,) numbers, of which the first begins a span."""
         import torch
 
+        if not piecewise(values.device):
+            self._waiting.append(spans(self._scratch.of(values), self._span))  # `value` waits for all of them, once
+            return
         wide = values if self._narrow or values.dtype == torch.float64 else self._scratch.of(values)
         whole = wide.numel() // self._span * self._span
         for part in (wide[:whole].view(-1, self._span), wide[None, whole:]):
             for value in part.sum(1).tolist() if part.numel() else ():
-                self.value += value
+                self._value += value
 
     def add_squares(self, values: torch.Tensor) -> None:
         """Adds the squares of (n,) numbers, which it may overwrite."""
@@ -224,6 +243,9 @@ class Combination(Kernel):
         self._columns = 0
         self._fixed: torch.Tensor | None = None
 
+    def room(self, donors: int, width: int) -> int:
+        return super().room(donors, width) + (0 if self.per == "tensor" else 8 * donors)
+
     def survey(self, inputs: Inputs) -> None:
         import torch
 
@@ -247,10 +269,15 @@ class Combination(Kernel):
         """(k, k) float64 inner products of whole tensors, block by block.
 
         `narrow`: those of a block in float32, for donors of 16 bits. Their products are exact in it, and the sum of a
-        block errs by some 1e-7, a ten-thousandth of what rounded the donors.
+        block errs by some 1e-7, a ten-thousandth of what rounded the donors. How it errs shows in results near 0, where
+        donors cancel out: a GPU, which would err otherwise, leaves these to the CPU.
         """
         import torch
 
+        if narrow:
+            inputs = getattr(inputs, "here", inputs)
+        elif not piecewise(inputs.device):
+            return self._gram_at_once(inputs, k)
         dtype = torch.float32 if narrow else torch.float64
         wide = torch.empty(k, min(BLOCK, inputs.numel), dtype=torch.float64, device=inputs.device)
         pairs = list(combinations_with_replacement(range(k), 2))
@@ -263,10 +290,29 @@ class Combination(Kernel):
                 totals += torch.stack([torch.dot(rows[one], rows[other]) for one, other in pairs]).cpu()
         return _symmetric(totals[:, None], k)[0]
 
+    def _gram_at_once(self, inputs: Inputs, k: int) -> torch.Tensor:
+        """The same in float64, for all blocks of a chunk at once; waits for none of them before the last chunk."""
+        import torch
+
+        found = []
+        for _, chunks in inputs.chunks():
+            pairs = combinations_with_replacement(subtract(chunks, self._base), 2)
+            products = (one.to(torch.float64, copy=True).mul_(other) for one, other in pairs)
+            found.append(torch.stack([spans(product, BLOCK) for product in products]))
+        totals = torch.tensor(in_order(torch.cat(found, 1)), dtype=torch.float64)
+        return _symmetric(totals[:, None], k)[0]
+
     def _column_grams(self, inputs: Inputs, k: int) -> torch.Tensor:
         """(columns, k, k) float64 inner products of columns, row by row."""
         import torch
 
+        if not piecewise(inputs.device):
+            sums = [ColumnSums() for _ in range(k * (k + 1) // 2)]
+            for _, chunks in inputs.chunks():
+                tables = [chunk.view(-1, inputs.columns).double() for chunk in subtract(chunks, self._base)]
+                for total, (one, other) in zip(sums, combinations_with_replacement(tables, 2), strict=True):
+                    total.add(one * other)
+            return _symmetric(torch.stack([total.total() for total in sums]), k)
         totals = torch.zeros(k * (k + 1) // 2, inputs.columns, dtype=torch.float64, device=inputs.device)
         for _, chunks in inputs.chunks():
             tables = [chunk.view(-1, inputs.columns).double() for chunk in subtract(chunks, self._base)]
@@ -298,7 +344,8 @@ class Combination(Kernel):
         tables = [vector.view(-1, self._columns) for vector in vectors]
         if self.per == "row":
             wide = [table.double() for table in tables]
-            products = [(one * other).sum(1) for one, other in combinations_with_replacement(wide, 2)]
+            sums = (lambda table: table.sum(1)) if piecewise(tables[0].device) else folded
+            products = [sums(one * other) for one, other in combinations_with_replacement(wide, 2)]
             found = self.coefficients(_symmetric(torch.stack(products), len(wide)))
             factors = [found[:, index, None] for index in range(len(tables))]
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .folds import piecewise
+
 if TYPE_CHECKING:
     import torch
 
@@ -59,7 +61,7 @@ class Draws:
 
         if not rows.numel():
             return torch.empty(0, dtype=torch.uint8, device=rows.device)
-        if rows.device.type == "cpu":
+        if piecewise(rows.device):
             return torch.from_numpy(self._held_against(rows, drawn))
         return self._held_against_at_once(rows, drawn)
 

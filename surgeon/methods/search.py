@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from .folds import piecewise
 
 if TYPE_CHECKING:
     import torch
@@ -175,9 +178,13 @@ class Search:
         else:
             self._bins += bins
 
-    def inside(self, found: torch.Tensor) -> Any:
-        """(m,) int64 places of those of the keys just added that are inside the interval."""
-        return self._search(found) if self._places is None else self._places
+    def inside(self, found: torch.Tensor, values: Sequence[torch.Tensor]) -> tuple[Any, list[Any]]:
+        """(m,) int64 places of those of the keys just added that are inside the interval, and the values there."""
+        if not piecewise(found.device):
+            at = ((found >= self.low) & (found < self.high)).nonzero().view(-1)
+            return at.cpu().numpy(), [value[at].cpu().numpy() for value in values]
+        places = self._search(found) if self._places is None else self._places
+        return places, [value.numpy()[places] for value in values]
 
     def _search(self, found: torch.Tensor) -> Any:
         import numpy as np
@@ -193,9 +200,11 @@ class Search:
         import torch
 
         low, high, self._places = self.low, self.high, None
-        if found.device.type != "cpu":
-            inside = (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
-            return int(torch.count_nonzero(found >= high)) if high < TOP else 0, inside
+        if not piecewise(found.device):
+            above = int(torch.count_nonzero(found >= high)) if high < TOP else 0
+            if high - low == 1:
+                return above, np.zeros(int(torch.count_nonzero(found == low)), np.uint32)
+            return above, (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
         patterns = found.numpy().view(np.uint32)
         offsets, flags = self._scratch(len(patterns))
         above = int(np.count_nonzero(np.greater_equal(patterns, np.uint32(high), out=flags))) if high < TOP else 0
@@ -218,4 +227,4 @@ def _nonzero(found: torch.Tensor) -> int:
     """How many keys are not 0; NumPy counts them twice as fast."""
     import numpy as np
 
-    return int(np.count_nonzero(found.numpy()) if found.device.type == "cpu" else found.count_nonzero())
+    return int(np.count_nonzero(found.numpy()) if piecewise(found.device) else found.count_nonzero())

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .folds import piecewise
 from .search import KEPT, TOP, Search, Share
 
 if TYPE_CHECKING:
@@ -187,13 +188,18 @@ def _nth_equal(found: torch.Tensor, key: int, n: int) -> tuple[int, int | None]:
     """How many keys equal `key`, and where the n-th of them is (from 1), if there are as many."""
     import numpy as np
 
-    matches = found.cpu().numpy() == key
+    if not piecewise(found.device):
+        at = (found == key).nonzero().view(-1)
+        return len(at), int(at[n - 1]) if len(at) >= n else None
+    matches = found.numpy() == key
     count = int(np.count_nonzero(matches))
     return count, int(np.flatnonzero(matches)[n - 1]) if count >= n else None
 
 
 def begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
     """Searches that begin where a sample says that they may end."""
+    import torch
+
     which = [index for index, ks in enumerate(wanted) if ks]
     count = -(-SAMPLE // source.step) * source.step
     if not which or source.numel < 8 * SAMPLES * count:
@@ -206,8 +212,9 @@ def begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[S
         offset = int(number * 0.6180339887498949 % 1 * (stride - count))
         start = (number * stride + offset) // source.step * source.step
         for found, sequence in zip(places, source.read(start, count, which), strict=True):
-            found.append(sequence.cpu().numpy().copy())
-    guesses = {index: _guesses(found, wanted[index], source.numel) for index, found in zip(which, places, strict=True)}
+            found.append(sequence.clone())
+    samples_of = {index: torch.stack(found).cpu().numpy() for index, found in zip(which, places, strict=True)}
+    guesses = {index: _guesses(list(found), wanted[index], source.numel) for index, found in samples_of.items()}
     room = min(KEPT, 4 * KEPT // sum(map(len, wanted)))
     return [
         [Search(k, *guess, room) for k, guess in zip(ks, guesses.get(index, []), strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import select
+from ..folds import folded, piecewise
 from ..kernel import Inputs, Kernel, Unit
 from ..registry import method
 
@@ -31,15 +32,24 @@ def importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool
         columns: length of a row.
         wide: compute in float64.
     """
+    if wide or piecewise(base.device):
+        return _importance(base, donor, columns, wide, piecewise(base.device))
+    # What is mostly rounding decides which elements are taken: another device's rounding would take others.
+    return _importance(base.cpu(), donor.cpu(), columns, wide, True).to(base.device)
+
+
+def _importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool, pieces: bool) -> torch.Tensor:
+    """The same, in pieces or all at once."""
     import torch
 
     dtype = torch.float64 if wide else torch.float32
     out = torch.empty(base.numel(), dtype=torch.float32, device=base.device)
-    step = max(1, TOGETHER // columns) * columns if base.device.type == "cpu" else max(base.numel(), 1)
+    step = max(1, TOGETHER // columns) * columns if pieces else max(base.numel(), 1)
     for start in range(0, base.numel(), step):
         old, new = (values[start : start + step].to(dtype).view(-1, columns) for values in (base, donor))
         before, after = torch.softmax(old, 1).add_(EPS), torch.softmax(new, 1).add_(EPS)
-        divergence = torch.div(after, before, out=before).log_().mul_(after).sum(1, keepdim=True).clamp_min_(0)
+        terms = torch.div(after, before, out=before).log_().mul_(after)
+        divergence = (terms.sum(1, keepdim=True) if pieces else folded(terms)[:, None]).clamp_min_(0)
         out[start : start + step].copy_((new - old).abs_().mul_(divergence).view(-1))
     return out
 
@@ -76,6 +86,9 @@ class Fusion(Kernel):
     _columns: int = 1
     _wide: bool = False
     _threshold: float = 0.0
+
+    def room(self, donors: int, width: int) -> int:
+        return super().room(donors, width) + 40
 
     def survey(self, inputs: Inputs) -> None:
         import numpy as np

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import select
 from ..consensus import elected, total
+from ..folds import piecewise
 from ..kernel import Inputs, Kernel, Scratch, Sum, differences, subtract, sums
 from ..registry import method, one
 from ..search import TOP, Search, Share
@@ -29,12 +30,27 @@ def variance(values: Sequence[torch.Tensor]) -> torch.Tensor:
     single = [value.to(torch.float32) for value in values]
     if len(single) == 2:
         return (single[0] - single[1]).mul_(0.5).square_()
+    if not piecewise(single[0].device):
+        return _variance_at_once(single)
     mean = total(single).div_(len(single))
     out = torch.zeros_like(mean)
     for value in single:
         apart = value - mean
         out.addcmul_(apart, apart)
     return out.div_(len(single))
+
+
+def _variance_at_once(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The same bits on a GPU, which multiplies by 1 / k where it is to divide by a number, and on which it is not told
+    whether it rounds the square before it adds it. The bits decide which elements are taken."""
+    import torch
+
+    count = torch.full((), len(values), dtype=torch.float32, device=values[0].device)
+    mean = total(values).div_(count)
+    out = torch.zeros_like(mean)
+    for value in values:
+        out.copy_((value - mean).double().square_().add_(out))
+    return out.div_(count)
 
 
 @dataclass
@@ -77,9 +93,8 @@ class Sure:
                 self._kept = None
             if self._kept is None:
                 continue
-            places = search.inside(found)
-            inside = [delta.cpu().numpy()[places] for delta in deltas]
-            self._kept.append((places + start, found.cpu().numpy()[places], inside))
+            places, (keys, *inside) = search.inside(found, [found, *deltas])
+            self._kept.append((places + start, keys, inside))
             taken = select.shrink(single, select.edge(high, single.dtype)).sign_()
             for total_, delta in zip(self._sums, deltas, strict=True):
                 total_.add_squares(delta.mul_(taken))
@@ -113,6 +128,9 @@ class Selected(Kernel):
     _base: int = 0
     _cut: select.Cut | None = None
     _weights: list[float] = field(default_factory=list)
+
+    def room(self, donors: int, width: int) -> int:
+        return super().room(donors, width) + 4 * donors + 16
 
     def survey(self, inputs: Inputs) -> None:
         assert inputs.base is not None, "the base is required"
