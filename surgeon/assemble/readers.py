@@ -54,14 +54,21 @@ class StoredReader:
         dtype: of its elements on disk.
     """
 
-    def __init__(self, entry: TensorEntry, sources: Sources, allow_nonfinite: bool = False) -> None:
+    def __init__(
+        self,
+        entry: TensorEntry,
+        sources: Sources,
+        allow_nonfinite: bool = False,
+        staged: dict[str, Staging] | None = None,
+    ) -> None:
+        """`staged`: by dtype, what readers that are used in turn share: the less memory, the more of it is in cache."""
         import torch
 
         self.shape, self.numel = entry.shape, entry.numel
         self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
         self._width = BITS[entry.dtype] // 8
         self.dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
-        self._staging = Staging(self.dtype)
+        self._staging = ({} if staged is None else staged).setdefault(entry.dtype, Staging(self.dtype))
 
     def read(self, start: int, out: torch.Tensor) -> None:
         """See `Reader`. SurgeonError when the file does not hold them, or they are not finite."""
@@ -142,6 +149,29 @@ class Uploaded:
             self._lane.upload(self._reader.read, out.dtype, start, out)
 
 
+class Rooms:
+    """Memory for a chunk of each donor, kept from chunk to chunk."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, torch.Tensor] = {}
+        self._now: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def take(self, index: int, count: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """A flat tensor of `count` elements for the donor of this number, of `size` or more that are kept for it."""
+        import torch
+
+        known, out = self._now.get(index, (-1, None))
+        if known == count and out is not None:
+            return out
+        self._now.pop(index, None)
+        if index not in self._all or self._all[index].numel() < count:
+            self._all.pop(index, None)
+            self._all[index] = torch.empty(size, dtype=dtype, device=device)
+        out = self._all[index][:count]
+        self._now[index] = count, out
+        return out
+
+
 class Inputs:
     """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
 
@@ -166,8 +196,7 @@ class Inputs:
         self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
-        self._scratch: dict[int, torch.Tensor] = {}
-        self._spare: dict[int, torch.Tensor] = {}
+        self._scratch, self._spare = Rooms(), Rooms()
 
     @property
     def here(self) -> Inputs:
@@ -192,21 +221,15 @@ class Inputs:
         """`at`, in other memory: chunks that are being worked on stay as they are."""
         return self._fill(self._spare, start, count, which)
 
-    def _fill(
-        self, scratch: dict[int, torch.Tensor], start: int, count: int, which: Sequence[int] | None
-    ) -> list[torch.Tensor]:
-        import torch
-
+    def _fill(self, rooms: Rooms, start: int, count: int, which: Sequence[int] | None) -> list[torch.Tensor]:
         found = []
+        size = count if rooms is self._spare else max(count, min(self.step, self.numel))
         for index in range(self.count) if which is None else which:
-            if index not in scratch or scratch[index].numel() < count:
-                scratch.pop(index, None)
-                size = count if scratch is self._spare else max(count, min(self.step, self.numel))
-                scratch[index] = torch.empty(size, dtype=self._dtype, device=self.device)
-            out = scratch[index][:count]
+            out = rooms.take(index, count, size, self._dtype, self.device)
             self._readers[index].read(start, out)
             found.append(out)
-        self._look(start, found, which)
+        if self._here:
+            self._look(start, found, which)
         return found
 
     def _look(self, start: int, found: Sequence[torch.Tensor], which: Sequence[int] | None) -> None:
@@ -317,24 +340,28 @@ class Readers:
     ) -> None:
         self.chunk, self.lane = chunk, lane
         self._sources, self._allow = sources, allow_nonfinite
+        self._staged: dict[str, Staging] = {}
 
     def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
         """The reader of an operand, in this working dtype."""
         match operand:
             case Stored(entry):
-                return StoredReader(entry, self._sources, self._allow)
+                return self._stored(entry)
             case Blend():
                 return self.blend(operand, dtype)
             case Adapted():
                 from .adapted import AdaptedReader
 
                 pieces = (operand.down, operand.up, *([operand.magnitude] if operand.magnitude else []))
-                parts = [StoredReader(entry, self._sources, self._allow) for entry in pieces]
+                parts = map(self._stored, pieces)
                 return AdaptedReader(operand, self.of(operand.whole, dtype), *parts)
             case Rows():
                 from .rows import RowsReader
 
                 return RowsReader(operand, [self.of(part, dtype) for part in operand.parts])
+
+    def _stored(self, entry: TensorEntry) -> StoredReader:
+        return StoredReader(entry, self._sources, self._allow, self._staged)
 
     def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
         """The reader of a blend; `given` as for `BlendReader`."""

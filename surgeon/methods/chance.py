@@ -77,6 +77,9 @@ class Random(Mask):
     _bits: list[Bits] = field(default_factory=list)
     _scratch: Scratch = field(default_factory=Scratch)
 
+    def __post_init__(self) -> None:
+        self.spreads = all(density > 0 for density in self.densities)  # a product with 0 or 1 is not finite either
+
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
         self._bits = [Bits(min(inputs.numel, ROOM // len(inputs.others))) for _ in inputs.others]
@@ -129,6 +132,9 @@ class Ranked(Mask):
     _draws: list[Draws] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
     _scratch: Scratch = field(default_factory=Scratch)
+
+    def __post_init__(self) -> None:
+        self.spreads = all(density > 0 for density in self.densities)
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]

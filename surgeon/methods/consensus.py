@@ -23,11 +23,13 @@ class Mask:
     Attributes:
         unit: `row` when it looks at whole rows.
         room: bytes per element that it takes on a GPU, at most.
+        spreads: whether what is not finite stays so, whatever is left.
         whole_model: as a kernel's.
     """
 
     unit: Unit = "element"
     room: int = 8
+    spreads: bool = False
     whole_model: tuple[float, ...] | None = None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
@@ -77,6 +79,7 @@ class Consensus(Kernel):
     def __post_init__(self) -> None:
         self.unit = self.mask.unit
         self.whole_model = self.mask.whole_model
+        self.spreads = self.mask.spreads and all(self.weights)
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
         self.mask.give(thresholds)

@@ -242,6 +242,7 @@ class Combination(Kernel):
         self._base: int | None = None
         self._columns = 0
         self._fixed: torch.Tensor | None = None
+        self._values: list[float] = []
 
     def room(self, donors: int, width: int) -> int:
         return super().room(donors, width) + (0 if self.per == "tensor" else 8 * donors)
@@ -264,6 +265,8 @@ class Combination(Kernel):
             self._fixed = self.coefficients(gram[None])
         elif self.per == "column":
             self._fixed = self.coefficients(self._column_grams(inputs, k))
+        if self._fixed is not None and self.per == "tensor":
+            self._values = self._fixed[0].tolist()
 
     def _gram(self, inputs: Inputs, k: int, narrow: bool) -> torch.Tensor:
         """(k, k) float64 inner products of whole tensors, block by block.
@@ -326,8 +329,7 @@ class Combination(Kernel):
         vectors = subtract(chunks, self._base)
         if self.per != "tensor":
             return self._by_line(base, vectors)
-        assert self._fixed is not None
-        values = self._fixed[0].tolist()
+        values = self._values
         if base is None:
             out = vectors[0] if values[0] == 1 else vectors[0].mul_(values[0])
             vectors, values = vectors[1:], values[1:]
