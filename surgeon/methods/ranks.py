@@ -45,9 +45,10 @@ class Draws:
         self._limits = limits
         halfway = (limits[:-1].astype(np.uint32) + limits[1:] + 1) // 2
         cuts, lanes = np.concatenate([limits[:1], halfway, limits[-1:]]), np.arange(LANES)
-        # For each lane the nearest rank; -1 where all stay, the number of columns where none does.
-        self._nearest = np.searchsorted(cuts, lanes, side="right") - 1
-        self._below = lanes < np.concatenate([limits, [0, LANES]])[self._nearest]
+        # For each lane twice the nearest rank (-1 where all stay, the number of columns where none does), and whether
+        # the lane is below that rank's limit.
+        nearest = np.searchsorted(cuts, lanes, side="right") - 1
+        self._table = 2 * nearest + (lanes < np.concatenate([limits, [0, LANES]])[nearest])
         self._room: tuple[Any, Any, Any] = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
     def stay(self, rows: torch.Tensor, drawn: Any) -> torch.Tensor:
@@ -96,10 +97,10 @@ class Draws:
         low, high = self._limits[0], self._limits[-1]
         stays = (lanes < low).view("u1")
         places = np.flatnonzero(lanes - low < high - low)
-        between = lanes.take(places)
+        table = self._table.take(lanes.take(places))
         values = single.reshape(-1).take(places)
-        edges = ordered.reshape(-1).take(starts.take(places) + self._nearest.take(between))
-        stays[places] = (values > edges) | ((values == edges) & self._below.take(between))
+        edges = ordered.reshape(-1).take(starts.take(places) + (table >> 1))
+        stays[places] = (values > edges) | ((values == edges) & (table & 1 > 0))
         return stays
 
     def _held_against_at_once(self, rows: torch.Tensor, lanes: Any) -> torch.Tensor:
@@ -108,7 +109,8 @@ class Draws:
 
         single = _magnitudes(rows)
         drawn = torch.from_numpy(lanes.astype("i4")).to(rows.device).view(rows.shape)
-        nearest, below = (torch.from_numpy(table).to(rows.device)[drawn] for table in (self._nearest, self._below))
+        table = torch.from_numpy(self._table).to(rows.device)[drawn]
+        nearest, below = table >> 1, (table & 1).bool()
         edges = single.sort(dim=1).values.gather(1, nearest.clamp(0, self.columns - 1))
         above = (single > edges) | ((single == edges) & below)
         return ((nearest < 0) | ((nearest < self.columns) & above)).view(-1).to(torch.uint8)
