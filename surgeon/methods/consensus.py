@@ -79,7 +79,8 @@ class Consensus(Kernel):
     def __post_init__(self) -> None:
         self.unit = self.mask.unit
         self.whole_model = self.mask.whole_model
-        self.spreads = self.mask.spreads and all(self.weights)
+        whole = (self.mask.whole(donor) for donor in range(len(self.weights)))
+        self.spreads = all(self.weights) and (self.mask.spreads or all(whole))
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
         self.mask.give(thresholds)
