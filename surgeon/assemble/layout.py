@@ -148,8 +148,11 @@ def parts(layout: Layout, workers: int) -> list[Part]:
     goal = min(max(layout.data_bytes // (PARTS * workers), SMALLEST), LARGEST)
     cut = [_cut(shard, goal) for shard in layout.shards]
     found: list[Part] = []
-    for first in range(0, len(cut), workers):
-        for row in zip_longest(*cut[first : first + workers]):
+    # The last files go with those before them: too few for every worker to have one of its own, they would come last.
+    groups = max(len(cut) // workers, 1)
+    for number in range(groups):
+        last = (number + 1) * workers if number + 1 < groups else None
+        for row in zip_longest(*cut[number * workers : last]):
             found += [part for part in row if part]
     return sorted(found, key=lambda part: part.nbytes <= 2 * goal)
 
