@@ -190,6 +190,26 @@ def test_one_that_is_killed(
     assert snapshot(out) == whole(plan, tmp_path / "whole" / "out")
 
 
+@pytest.mark.parametrize("told", [0, 7])
+def test_one_that_is_killed_while_it_tells_something(
+    plan: Plan, out: Path, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    """Nobody waits for its turn to end, or for the other half of what it was telling."""
+
+    def die(_: layout.Part, work: Any) -> None:
+        relay = work.tracker._relay
+        relay._turn.acquire()
+        os.write(relay._writer.fileno(), (1000).to_bytes(4, "big") + bytes(told))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(workers, "write_part", die)
+    begun = time.monotonic()
+    with pytest.raises(SurgeonError, match="a worker process was ended by SIGKILL"):
+        assemble(plan, out, workers=2, shard_size=4000)
+    assert time.monotonic() - begun < workers._PATIENCE
+    assert not multiprocessing.active_children()
+
+
 def test_a_cancel_keeps_what_is_there(plan: Plan, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     with slowly(monkeypatch), pytest.raises(Cancelled, match="go on with --resume"):

@@ -23,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import SurgeonError
 from ..plan.types import Copy
@@ -33,9 +33,6 @@ from .layout import Part
 from .shard import Work, write_part
 from .system import end_with_parent
 from .tracker import Counts, Halted, Tracker
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
 
 WORTH = 64 * 1024 * 1024
 """Computed bytes from which on processes gain more than it takes to start them."""
@@ -172,12 +169,14 @@ class Relay:
     def __init__(self, context: ForkContext) -> None:
         self.context = context
         self.failure: BaseException | None = None
-        self._queue: SimpleQueue[Any] = context.SimpleQueue()
+        self._reader, self._writer = context.Pipe(duplex=False)
+        self._turn = context.Lock()
         self._stop = mmap.mmap(-1, 1)
 
     def tell(self, *message: Any) -> None:
         """In a worker: (tracker or journal, its method, arguments)."""
-        self._queue.put(message)
+        with self._turn:
+            self._writer.send(message)
 
     def check(self) -> None:
         """In a worker: raises Halted when it is time to stop."""
@@ -195,10 +194,12 @@ class Relay:
         try:
             yield
         finally:
+            # The processes have ended, so this is the last who could write. To tell anything now could take for ever:
+            # one that was killed may have had its turn.
+            self._writer.close()
             if self._thread.is_alive():
-                self._queue.put(None)
-                # A process that was killed while it told something may have told half of it.
                 self._thread.join(_PATIENCE)
+            self._reader.close()
         if self.failure:
             raise self.failure
 
@@ -208,13 +209,16 @@ class Relay:
 
     def _serve(self, tracker: Tracker, journal: Notes) -> None:
         targets = {"tracker": tracker, "journal": journal}
-        for target, method, *arguments in iter(self._queue.get, None):
-            try:
-                if self.failure is None:
-                    getattr(targets[target], method)(*arguments)
-            except BaseException as error:
-                self.failure = error
-                self.halt()
+        # A process that was killed while it told something may have told half of it, which ends as nothing does.
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                target, method, *arguments = self._reader.recv()
+                try:
+                    if self.failure is None:
+                        getattr(targets[target], method)(*arguments)
+                except BaseException as error:
+                    self.failure = error
+                    self.halt()
 
 
 _PATIENCE = 5.0
