@@ -353,6 +353,28 @@ def signalled(
     return stopped
 
 
+def worker_killed(recipe: Path, out: Path, whole: dict[str, bytes], dice: random.Random, seconds: float) -> bool:
+    """Kill one worker process of the real command at a random moment, go on from there; whether there was one."""
+    words = command(recipe, out, "--resume", "--shard-size", "8MB")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    children, workers = Path(f"/proc/{process.pid}/task/{process.pid}/children"), list[str]()
+    while process.poll() is None and not workers:
+        with contextlib.suppress(OSError):
+            workers = children.read_text().split()
+    time.sleep(dice.uniform(0, seconds))
+    with contextlib.suppress(ProcessLookupError, IndexError):
+        os.kill(int(dice.choice(workers)), signal.SIGKILL)
+    said = process.communicate(timeout=30)[1]
+    killed = process.returncode != 0
+    if killed:
+        assert process.returncode == 1 and "a worker process was ended by SIGKILL" in said, said
+        assert not out.exists()
+        subprocess.run(words, check=True)
+    assert snapshot(out) == whole
+    shutil.rmtree(out.parent)
+    return killed
+
+
 def full_tmpfs(recipe: Path, whole: dict[str, bytes], folder: Path, share: float) -> bool:
     """Fill a small tmpfs, make it larger, resume; whether the disk was full."""
     need = sum(map(len, whole.values()))
@@ -424,6 +446,8 @@ def main() -> None:
                 f"{number.name} at random moments of {rounds} outputs of {size / 1e6:.0f} MB ({seconds:.1f} s)",
                 sum(stops),
             )
+        found = [worker_killed(recipe, out, whole, dice, seconds / 2) for _ in range(2 * options.kills)]
+        tell(f"SIGKILL of one worker process of {len(found)} outputs", sum(found))
         if os.geteuid() == 0:
             shares = [dice.uniform(0.05, 0.98) for _ in range(8)]
             full = [full_tmpfs(recipe, whole, folder, share) for share in shares]
