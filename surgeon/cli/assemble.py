@@ -22,61 +22,89 @@ from .progress import Event, Show, shown
 if TYPE_CHECKING:
     from ..assemble import Result
     from ..plan import Plan
+    from ..recipe.document import Document
+
+
+ShardSize = Annotated[
+    str | None, typer.Option(help="Bytes per weight file; 5GB by default.", metavar="SIZE", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an earlier run has left, if there is any.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Work on in the background; see jobs, attach, cancel.")]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Do not hold the config against what transformers makes of it.")
+]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where blends are computed: cpu, cuda (every GPU that CUDA_VISIBLE_DEVICES leaves), cuda:N, or auto "
+        "(cuda if there is one, else cpu)."
+    ),
+]
+Vram = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory to take of each GPU, beside what CUDA itself takes; by default most of what is free.",
+        metavar="SIZE",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Parts written at a time; by default one per core, or three per GPU.")
+]
 
 
 def assemble(
     recipe: Annotated[Path, typer.Argument(help="The recipe to write.", metavar="RECIPE")],
     out: Annotated[Path, typer.Argument(help="The folder of the new model.", metavar="OUT")],
     sets: SetOption = None,
-    shard_size: Annotated[
-        str | None, typer.Option(help="Bytes per weight file; 5GB by default.", metavar="SIZE", show_default=False)
-    ] = None,
+    shard_size: ShardSize = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it holds something.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what an earlier run has left, if there is any.")
-    ] = False,
+    resume: Resume = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run has left.")] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Work on in the background; see jobs, attach, cancel.")
-    ] = False,
+    detach: Detach = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
     as_json: JsonOption = False,
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
     no_fsync: Annotated[bool, typer.Option("--no-fsync", help="Do not wait until all is on the disk.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not hold the config against what transformers makes of it.")
-    ] = False,
-    allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
-    ] = False,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="Where blends are computed: cpu, cuda (every GPU that CUDA_VISIBLE_DEVICES leaves), cuda:N, or auto "
-            "(cuda if there is one, else cpu)."
-        ),
-    ] = "cpu",
-    vram: Annotated[
-        str | None,
-        typer.Option(
-            help="Memory to take of each GPU, beside what CUDA itself takes; by default most of what is free.",
-            metavar="SIZE",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Parts written at a time; by default one per core, or three per GPU.")
-    ] = None,
+    no_check: NoCheck = False,
+    allow_nonfinite: AllowNonfinite = False,
+    device: Device = "cpu",
+    vram: Vram = None,
+    workers: Workers = None,
 ) -> None:
     """Write the model of a recipe to disk."""
-    from ..assemble import Cancelled, ready
     from ..assemble import assemble as write
 
     if resume and restart:
         raise InputError("--resume goes on with what is there and --restart throws it away", remedy="give one of them")
     nbytes = bytes_option(shard_size) if shard_size else None
+    document, plan = _planned(recipe, sets, nbytes, quiet=quiet, events=events)
+    options: dict[str, Any] = {
+        "shard_size": nbytes, "force": force, "resume": resume, "restart": restart, "keep": (recipe,),
+        "allow_nonfinite": allow_nonfinite, "device": device, "vram": bytes_option(vram) if vram else None,
+    }  # fmt: skip
+    more: dict[str, Any] = {"workers": workers, "fsync": not no_fsync, "check": not no_check}
+    if detach:
+        _detached(document, plan, out, options, more, as_json=as_json, quiet=quiet)
+        return
+    progress = contextlib.nullcontext(_emit_json) if events else shown(len(plan.layers), quiet or as_json)
+    with _stop_signals() as stop, progress as show:
+        show = _stopping(show, stop)
+        result = write(plan, out, recipe=document.text, on_event=show, cancelled=stop, **options, **more)
+    _print_result(result, plan, quiet=quiet or events, as_json=as_json and not events)
+
+
+def _planned(
+    recipe: Path, sets: list[str] | None, shard_size: int | None, *, quiet: bool, events: bool
+) -> tuple[Document, Plan]:
+    """The recipe and its plan, whose findings are printed; raises where it has errors."""
+    from ..assemble import Cancelled
+
     try:
-        document, plan = load_plan(recipe, sets, shard_size=nbytes)
+        document, plan = load_plan(recipe, sets, shard_size=shard_size)
         _print_findings(plan, str(recipe), quiet)
     except SurgeonError as error:
         if events:
@@ -84,32 +112,20 @@ def assemble(
         raise
     except KeyboardInterrupt:
         raise Cancelled from None
-    options: dict[str, Any] = {
-        "shard_size": nbytes, "force": force, "resume": resume, "restart": restart, "keep": (recipe,),
-        "allow_nonfinite": allow_nonfinite, "device": device, "vram": bytes_option(vram) if vram else None,
-    }  # fmt: skip
-    if detach:
-        from .jobs import detached
+    return document, plan
 
-        ready(plan, out, **options)
-        flags = [*(["--no-fsync"] if no_fsync else []), *(["--no-check"] if no_check else [])]
-        flags += ["--workers", str(workers)] if workers else []
-        detached(document, plan, out, [*_flags(options), *flags], as_json=as_json, quiet=quiet)
-        return
-    progress = contextlib.nullcontext(_emit_json) if events else shown(len(plan.layers), quiet or as_json)
-    with _stop_signals() as stop, progress as show:
-        result = write(
-            plan,
-            out,
-            recipe=document.text,
-            workers=workers,
-            fsync=not no_fsync,
-            check=not no_check,
-            on_event=_stopping(show, stop),
-            cancelled=stop,
-            **options,
-        )
-    _print_result(result, plan, quiet=quiet or events, as_json=as_json and not events)
+
+def _detached(
+    document: Document, plan: Plan, out: Path, options: dict[str, Any], more: dict[str, Any], **shown_as: bool
+) -> None:
+    """The same in a session of its own, once it is known that it can begin."""
+    from ..assemble import ready
+    from .jobs import detached
+
+    ready(plan, out, **options)
+    flags = [f"--no-{name}" for name in ("fsync", "check") if not more[name]]
+    flags += ["--workers", str(more["workers"])] if more["workers"] else []
+    detached(document, plan, out, [*_flags(options), *flags], **shown_as)
 
 
 def _flags(options: dict[str, Any]) -> list[str]:

@@ -6,6 +6,9 @@ added to halves, an IEEE addition per element and step: on a CPU the same instru
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,13 +49,12 @@ def spans(values: torch.Tensor, span: int) -> torch.Tensor:
 
 def in_order(sums: torch.Tensor) -> list[float]:
     """(k, n) float64 numbers, from any device -> the k sums of rows, added up one after the other."""
-    found = []
-    for row in sums.tolist():
-        total = 0.0
-        for value in row:
-            total += value
-        found.append(total)
-    return found
+    return [added(row) for row in sums.tolist()]
+
+
+def added(values: Iterable[float], start: float = 0.0) -> float:
+    """Numbers added up one after the other, which the built-in `sum` of later Pythons does not do."""
+    return reduce(add, values, start)
 
 
 class ColumnSums:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import combinations_with_replacement
 from math import isfinite
-from operator import add
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .folds import ColumnSums, folded, in_order, piecewise, spans
+from .folds import ColumnSums, added, folded, in_order, piecewise, spans
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +178,7 @@ class Sum:
 
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._add(torch.cat(waiting))
+            self._value = added(torch.cat(waiting).tolist(), self._value)
         return self._value
 
     def add(self, values: torch.Tensor) -> None:
@@ -192,14 +190,9 @@ class Sum:
             return
         wide = values if self._narrow or values.dtype == torch.float64 else self._scratch.of(values)
         whole = wide.numel() // self._span * self._span
-        if whole:
-            self._add(wide[:whole].view(-1, self._span).sum(1))
-        if whole < wide.numel():
-            self._add(wide[None, whole:].sum(1))
-
-    def _add(self, values: torch.Tensor) -> None:
-        """One after the other, which the built-in `sum` of later Pythons does not do."""
-        self._value = reduce(add, values.tolist(), self._value)
+        for part in (wide[:whole].view(-1, self._span), wide[None, whole:]):
+            if part.numel():
+                self._value = added(part.sum(1).tolist(), self._value)
 
     def add_squares(self, values: torch.Tensor) -> None:
         """Adds the squares of (n,) numbers, which it may overwrite."""
