@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from assembling import contents, donor, passthrough, plan_of, write_file
 from safetensors.torch import load_file
 
 from surgeon.assemble import copy as copying
-from surgeon.assemble import system
+from surgeon.assemble import layout, system
 from surgeon.assemble.copy import BUFFER, Source, copy_range
 from surgeon.assemble.layout import DATA_ALIGNMENT, Placed, Run, lay_out, steps
 from surgeon.checkpoint import TensorEntry, read_header
@@ -44,6 +45,24 @@ def written(folder: Path, layout) -> None:
 
 
 class TestLayout:
+    @pytest.mark.parametrize("files", range(1, 8))
+    @pytest.mark.parametrize("workers", [1, 2, 3])
+    def test_workers_have_files_of_their_own_as_long_as_there_are_several(
+        self, files: int, workers: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two that write to one file wait for each other, above all to the last one when it is alone."""
+        monkeypatch.setattr(layout, "SMALLEST", 1)
+        entry = TensorEntry("t", "U8", (100,), Path("donor"), 0, 100)
+        tensors = [replace(planned(entry), name=f"t{number}") for number in range(4 * files)]
+        laid = lay_out(tensors, 400)
+        assert len(laid.shards) == files
+        found = layout.parts(laid, workers)
+        names = [placed.tensor.name for part in found for placed in part.tensors]
+        assert sorted(names) == sorted(t.name for t in tensors)
+        if files >= workers:
+            for first in range(len(found) - workers + 1):
+                assert len({part.shard.name for part in found[first : first + workers]}) == workers
+
     def test_one_shard_is_named_without_a_number_and_starts_at_a_block(self, tmp_path: Path) -> None:
         plan = plan_of(passthrough((donor(tmp_path / "a"), 0, 3)))
         layout = lay_out(plan.tensors, 10**9)

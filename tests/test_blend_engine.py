@@ -98,6 +98,27 @@ def test_values_that_are_no_numbers_are_refused_with_their_tensor(bad: str, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_hides_what_is_no_number(name: str, tmp_path: Path) -> None:
+    """Whether every donor is looked at, or the result in which it must show: dropped or not, the donor is named."""
+    from safetensors.torch import save_file
+
+    folder = donors(tmp_path, ("base", "a", "b", "c"), depth=2, dtype="bfloat16")
+    plan, key = plan_of(folder, recipe(name)), "model.layers.1.mlp.up_proj.weight"
+    tensor = next(tensor for tensor in plan.tensors if tensor.name == key)
+    for donor in ("base", "a"):
+        tensors = stored(folder, donor)
+        good = tensors[key].clone()
+        for bad in ("nan", "inf", "-inf"):
+            tensors[key] = good.clone()
+            tensors[key][3] = float(bad)
+            save_file(tensors, folder / donor / "model.safetensors")
+            with pytest.raises(SurgeonError, match=f"{key} holds .*element 24") as caught:
+                whole(tensor)
+            assert str(folder / donor) in caught.value.sentence()
+        save_file(tensors | {key: good}, folder / donor / "model.safetensors")
+
+
 def test_what_f16_cannot_hold_is_told(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
