@@ -138,14 +138,14 @@ class Computer:
                 # out, it is gone on with whole chunks.
                 out = result.to(target)
             else:
-                out, piece = rounded.take(result.numel())
+                out = rounded.take(result.numel())
                 out.copy_(result)
             if not isfinite(result.sum().item()) or (narrow and not isfinite(out.sum(dtype=torch.float32).item())):
                 self._look(tensor, start, result, out)
             if self.lane:
                 yield from self.lane.download(out)
             else:
-                yield piece
+                yield rounded.raw
 
     def reader(self, tensor: PlannedTensor, blend: Blend, *, careful: bool = False) -> BlendReader:
         """The reader of the blend that an output tensor is; `careful`: donors are looked at even where the result is

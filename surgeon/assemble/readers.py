@@ -72,9 +72,11 @@ class StoredReader:
 
     def read(self, start: int, out: torch.Tensor) -> None:
         """See `Reader`. SurgeonError when the file does not hold them, or they are not finite."""
-        staged, piece = (out, raw(out)) if out.dtype == self.dtype else self._staging.take(out.numel())
-        self._fill(start, piece)
-        if staged is not out:
+        if out.dtype == self.dtype:
+            self._fill(start, raw(out))
+        else:
+            staged = self._staging.take(out.numel())
+            self._fill(start, self._staging.raw)
             out.copy_(staged)
         if not self._allow:
             self.look(start, out, out.sum().item())
@@ -116,21 +118,31 @@ def raw(tensor: torch.Tensor) -> memoryview:
 
 
 class Staging:
-    """Memory for elements as they lie in a file, kept from chunk to chunk."""
+    """Memory for a chunk, kept from chunk to chunk."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, device: torch.device | None = None) -> None:
+        """`device`: the CPU if not given."""
         import torch
 
-        self._all = torch.empty(0, dtype=dtype)
-        self._now = self._all, raw(self._all)
+        self._all = self._now = torch.empty(0, dtype=dtype, device=device)
+        self._raw: memoryview | None = None
 
-    def take(self, count: int) -> tuple[torch.Tensor, memoryview]:
-        """A flat tensor of so many elements and its bytes."""
-        if self._now[0].numel() != count:
+    def take(self, count: int, size: int = 0) -> torch.Tensor:
+        """A flat tensor of so many elements; where there is less memory, `size` elements are kept from now on."""
+        if self._now.numel() != count:
+            self._raw = None
             if self._all.numel() < count:
-                self._all = self._all.new_empty(count)
-            self._now = self._all[:count], raw(self._all[:count])
+                self._all = self._now = self._all.new_empty(0)  # before there is more
+                self._all = self._all.new_empty(max(count, size))
+            self._now = self._all[:count]
         return self._now
+
+    @property
+    def raw(self) -> memoryview:
+        """The bytes of what was taken last, on the CPU."""
+        if self._raw is None:
+            self._raw = raw(self._now)
+        return self._raw
 
 
 class Uploaded:
@@ -147,29 +159,6 @@ class Uploaded:
             self._lane.upload(self.stored.fill, self.stored.dtype, start, out)
         else:
             self._lane.upload(self._reader.read, out.dtype, start, out)
-
-
-class Rooms:
-    """Memory for a chunk of each donor, kept from chunk to chunk."""
-
-    def __init__(self) -> None:
-        self._all: dict[int, torch.Tensor] = {}
-        self._now: dict[int, tuple[int, torch.Tensor]] = {}
-
-    def take(self, index: int, count: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """A flat tensor of `count` elements for the donor of this number, of `size` or more that are kept for it."""
-        import torch
-
-        known, out = self._now.get(index, (-1, None))
-        if known == count and out is not None:
-            return out
-        self._now.pop(index, None)
-        if index not in self._all or self._all[index].numel() < count:
-            self._all.pop(index, None)
-            self._all[index] = torch.empty(size, dtype=dtype, device=device)
-        out = self._all[index][:count]
-        self._now[index] = count, out
-        return out
 
 
 class Inputs:
@@ -196,7 +185,8 @@ class Inputs:
         self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
-        self._scratch, self._spare = Rooms(), Rooms()
+        self._scratch: dict[int, Staging] = {}
+        self._spare: dict[int, Staging] = {}
 
     @property
     def here(self) -> Inputs:
@@ -221,11 +211,15 @@ class Inputs:
         """`at`, in other memory: chunks that are being worked on stay as they are."""
         return self._fill(self._spare, start, count, which)
 
-    def _fill(self, rooms: Rooms, start: int, count: int, which: Sequence[int] | None) -> list[torch.Tensor]:
+    def _fill(
+        self, kept: dict[int, Staging], start: int, count: int, which: Sequence[int] | None
+    ) -> list[torch.Tensor]:
         found = []
-        size = count if rooms is self._spare else max(count, min(self.step, self.numel))
+        size = 0 if kept is self._spare else min(self.step, self.numel)
         for index in range(self.count) if which is None else which:
-            out = rooms.take(index, count, size, self._dtype, self.device)
+            if index not in kept:
+                kept[index] = Staging(self._dtype, self.device)
+            out = kept[index].take(count, size)
             self._readers[index].read(start, out)
             found.append(out)
         if self._here:
