@@ -64,12 +64,12 @@ class Computer:
     def __init__(self, sources: Sources, how: Arithmetic = PLAIN, lane: Lane | None = None) -> None:
         self.sources, self.how, self.lane = sources, how, lane
         self.overflowed = 0
-        self._most = self._chunk = how.chunk
-        self._begin()
+        self._most = self._chunk = self._largest
 
-    def _begin(self) -> None:
-        if self.lane:
-            self._most = MOST  # what one tensor has made smaller is the lane's to remember
+    @property
+    def _largest(self) -> int:
+        """Elements of the chunks that a tensor begins with; on a GPU its lane says how many of them fit."""
+        return MOST if self.lane else self.how.chunk
 
     def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
         """The tensor's bytes, piece by piece; each is valid until the next is asked for.
@@ -78,7 +78,7 @@ class Computer:
             SurgeonError: a donor's file is not what its header says, or a value is not finite.
         """
         self.overflowed = 0
-        self._begin()
+        self._most = self._largest
         if isinstance(tensor.source, Convert):
             return self._converted(tensor, tensor.source)
         assert isinstance(tensor.source, Blend), "copies need no arithmetic"
