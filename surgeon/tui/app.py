@@ -65,13 +65,15 @@ class SurgeonApp(App[None]):
 
     # -- unsaved work
 
-    def recipe_changed(self) -> None:
-        """Keep unsaved work on disk."""
+    def recipe_changed(self) -> bool:
+        """Keep unsaved work on disk; gives whether it is kept."""
         session = self.session
+        why = ""
         if session.dirty:
-            swap.write(session.current.text, session.models, session.document.path)
+            why = swap.write(session.current.text, session.models, session.document.path)
         else:
             swap.clear()
+        return not why
 
     def saved(self) -> None:
         """The recipe is on disk now."""
@@ -98,7 +100,10 @@ class SurgeonApp(App[None]):
         from ..text import duration
 
         name = left.recipe_path.name if left.recipe_path else "an unnamed recipe"
-        question = f"A session {duration(left.age)} ago ended without saving {name}. Take its work up again?"
+        ended = f"on {left.host} has not saved" if left.host else "ended without saving"
+        question = f"A session {duration(left.age)} ago {ended} {name}. Take its work up again?"
+        if left.host:
+            question += " It may still be open there, so its copy stays until you delete it."
         answers = [("r", "recover it (undo leads back)"), ("d", "delete it"), ("l", "later: ask again next time")]
 
         def answered(answer: str | None) -> None:
@@ -122,8 +127,9 @@ class SurgeonApp(App[None]):
             self.surgery.say(error.sentence(), "error")
             return
         self.session.recover(document.recipe, left.refs)
-        swap.discard(left)
-        self.recipe_changed()
+        # The old copy goes when there is a new one: at no time is there none.
+        if self.recipe_changed() and not left.host:
+            swap.discard(left)
         self.surgery.run_worker(self._recovered())
 
     async def _recovered(self) -> None:
