@@ -46,7 +46,6 @@ class SurgeonApp(App[None]):
         self.job_out: Path | None = None
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
-        self._disk_stamp = self._stamp()
 
     def get_default_screen(self) -> Screen[Any]:
         """The main screen from the first frame on."""
@@ -77,19 +76,7 @@ class SurgeonApp(App[None]):
 
     def saved(self) -> None:
         """The recipe is on disk now."""
-        self._disk_stamp = self._stamp()
         swap.clear()
-
-    def _stamp(self) -> tuple[int, int] | None:
-        path = self.session.document.path
-        if path is None or not path.exists():
-            return None
-        state = path.stat()
-        return state.st_mtime_ns, state.st_size
-
-    def changed_on_disk(self) -> bool:
-        """Whether another program wrote the recipe's file since it was read or saved here."""
-        return self._stamp() != self._disk_stamp
 
     def offer_swap(self) -> None:
         """Offer what an earlier session left unsaved, and then what its jobs do or have left."""
@@ -156,9 +143,7 @@ class SurgeonApp(App[None]):
             if answer == "d":
                 self._leave()
             elif answer == "w" and name:
-                self.surgery.save_to(name)
-                if not self.session.dirty:
-                    self._leave()
+                self.surgery.write("", self._leave)
             elif answer == "w":
                 while not isinstance(self.screen, Surgery):
                     self.pop_screen()
