@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
+from textual.driver import Driver
 from textual.screen import Screen
 
 from ..errors import InputError
@@ -15,6 +16,7 @@ from ..jobs.job import Job
 from ..recipe import document as documents
 from . import swap, theme
 from .actions import of_screen
+from .ending import Ending
 from .screens.base import ActionScreen
 from .screens.dialogs import Ask
 from .screens.surgery import Surgery
@@ -44,8 +46,34 @@ class SurgeonApp(App[None]):
         self.probes = list(probes)
         self.job: Job | None = None
         self.job_out: Path | None = None
+        self.ending: Ending | None = None
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver for this system; on Linux and the like one that bears the end of the terminal."""
+        found = super().get_driver_class()
+        if found.__name__ == "LinuxDriver":
+            from .terminal import Terminal
+
+            return Terminal
+        return found
+
+    @property
+    def driver(self) -> Driver | None:
+        """What draws on the terminal; None before the first frame."""
+        return self._driver
+
+    def on_mount(self) -> None:
+        """Look out for the end of the terminal, where there is one."""
+        if not self.is_headless:
+            self.ending = Ending(self)
+
+    def end_children(self) -> None:
+        """End the processes that work for this one; what is being written in the background goes on."""
+        for screen in self.screen_stack:
+            if (end := getattr(screen, "end_children", None)) is not None:
+                end()
 
     def get_default_screen(self) -> Screen[Any]:
         """The main screen from the first frame on."""
@@ -210,8 +238,8 @@ class SurgeonApp(App[None]):
                 )
 
 
-def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> None:
-    """Run the interface until it is left.
+def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
+    """Run the interface until it is left; gives the exit code, which is 0 only when a person left it.
 
     Args:
         session: donors and recipe to begin with.
@@ -220,4 +248,10 @@ def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = N
     """
     if mouse is None:
         mouse = "SSH_CONNECTION" not in os.environ
-    SurgeonApp(session, probes).run(mouse=mouse)
+    app = SurgeonApp(session, probes)
+    try:
+        app.run(mouse=mouse)
+    finally:
+        if app.ending is not None:
+            app.ending.close()
+    return app.return_code or 0

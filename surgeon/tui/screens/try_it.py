@@ -113,6 +113,10 @@ class TryScreen(ActionScreen):
 
     def on_unmount(self) -> None:
         """The child goes with the screen."""
+        self.end_children()
+
+    def end_children(self) -> None:
+        """End the child, and forget the recipe that it was given."""
         self.prober.close()
         if self.output is None:
             with contextlib.suppress(OSError):
