@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, SurgeonError
+from ..files import home
 from ..plan.types import Donor
 from ..text import size
 
@@ -47,7 +48,7 @@ def check(final: Path, donors: Iterable[Donor], *, force: bool, keep: Iterable[P
         raise InputError("there is a file of that name", where=where, remedy="name a folder")
     for donor in donors:
         _spare_donor(final, donor)
-    for path in (*keep, Path.cwd(), Path.home()):
+    for path in filter(None, (*keep, Path.cwd(), home())):
         if path.resolve().is_relative_to(final):
             raise InputError(f"the folder holds {path}, which would be lost", where=where, remedy="name another folder")
     if final.is_mount():

@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from platformdirs import user_state_path
-
 from ..process import Recorded
 from ..statefile import open_regular, read, rest
 from . import events as events_of
@@ -31,13 +29,6 @@ _TAIL = 65536
 _MOST = 64_000_000
 """Bytes of events that are read at a time: a day of writing gives a tenth."""
 _WHY = 300
-
-
-def state_folder(name: str) -> Path:
-    """A folder of surgeon's in the user's state directory (`jobs`, `swap`), made if it is missing."""
-    folder = user_state_path("surgeon", appauthor=False) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @dataclass(frozen=True)

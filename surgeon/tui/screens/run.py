@@ -103,7 +103,12 @@ def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
     arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
     about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
     text, path = session.absolute().text, session.document.path
-    show(app, jobs.start("assemble", arguments, text, out=out, recipe=path, about=about))
+    try:
+        job = jobs.start("assemble", arguments, text, out=out, recipe=path, about=about)
+    except SurgeonError as error:
+        app.surgery.say(error.sentence(), "error")
+        return
+    show(app, job)
 
 
 def show(app: SurgeonApp, job: Job) -> None:
