@@ -262,6 +262,8 @@ class TryScreen(ActionScreen):
 
     def do_cancel(self, count: int | None) -> None:
         """Stop what is being generated."""
+        if not self.prober.busy:
+            self.say("nothing is being generated")
         self.prober.interrupt()
 
     def do_half_down(self, count: int | None) -> None:
