@@ -26,6 +26,11 @@ def is_dir(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for some of that
 
 
+def is_link(path: str | Path) -> bool:
+    """Whether a symbolic link is there; see `exists`."""
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises for some of that
+
+
 def expanded(text: str | Path) -> Path:
     """A path with its `~` filled in; as it stands where there is no such user."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises then

@@ -185,7 +185,7 @@ def _jobs(world: World) -> bool:
             screen._take(event)
             if event["event"] == "progress":
                 words(event, 3, 2)
-        screen._numbers(1), screen._files(), screen._state()
+        screen._numbers(1), screen._files()
         with contextlib.suppress(SurgeonError):
             _again(job)
     return all(job.state().kind in ("done", "failed", "cancelled") for job in found)

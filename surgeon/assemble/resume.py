@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import is_dir, write_atomic
+from ..files import is_dir, is_link, write_atomic
 from ..statefile import read_bytes
 from ..text import size
 from . import journal
@@ -45,7 +45,7 @@ class Unfinished:
 def look(final: Path) -> Unfinished | None:
     """What an earlier run has left of an output, or one that is at work; None where there is nothing."""
     folder = hidden(final)
-    if folder.is_symlink():
+    if is_link(folder):
         return None
     holder = holder_of(final)
     lines = journal.read(folder / "journal") if is_dir(folder / "model") else {}
