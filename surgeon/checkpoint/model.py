@@ -15,11 +15,10 @@ from . import families
 from .config import ModelConfig, layer_attributes
 from .header import TensorEntry, quoted, read_header
 from .locate import Files, find, read_json_object, weight_files
+from .tensor_equality import alike
 from .tokenizer import Tokenizer, read_tokenizer
 
 _MAX_DEPTH = 100_000
-_SAMPLES = 64
-_PAGE = 4096
 _QUANTISED = (
     (("qweight", "qzeros"), "GPTQ or AWQ"),
     (("weight_scale_inv",), "fp8"),
@@ -109,12 +108,19 @@ class Checkpoint:
         """The quantised format, by the config or else by the names its tensors have; None where nothing says so."""
         return _quantisation(self.config, self.tensors)
 
+    @property
+    def headless(self) -> bool:
+        """Whether it has no language-model head and needs none: its class has none, and none is stored."""
+        return self.config is not None and self.config.headless and not self.ends.get("lm_head")
+
     @cached_property
     def tied(self) -> bool:
         """Whether the head is the embedding: by config, or, where it and the family are silent, by the files.
 
         A stored head with other values is used even if the config ties it, as transformers 5 does.
         """
+        if self.headless:
+            return False
         if self.config is None or not self.config.says_tied:
             return bool(self.ends.get("embeddings")) and not self.ends.get("lm_head")
         return self.config.tied and not self.head_differs
@@ -252,21 +258,6 @@ def _head_differs(ends: Mapping[str, Mapping[str, TensorEntry]]) -> bool:
     head = next((entry for name, entry in ends["lm_head"].items() if name.endswith("weight")), None)
     table = _token_embedding(ends)
     return head is not None and table is not None and not alike(head, table)
-
-
-def alike(first: TensorEntry, second: TensorEntry) -> bool:
-    """Whether two tensors have the same type, shape and values, the values told by some pages of both."""
-    if (first.dtype, first.shape) != (second.dtype, second.shape):
-        return False
-    step = max(1, first.nbytes // _SAMPLES)
-    with first.file.open("rb") as one, second.file.open("rb") as other:
-        for start in [*range(0, first.nbytes, step), max(0, first.nbytes - _PAGE)]:
-            count = min(_PAGE, first.nbytes - start)
-            one.seek(first.offset + start)
-            other.seek(second.offset + start)
-            if one.read(count) != other.read(count):
-                return False
-    return True
 
 
 def _token_embedding(ends: Mapping[str, Mapping[str, TensorEntry]]) -> TensorEntry | None:

@@ -187,10 +187,13 @@ def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
     """
     own = recipe.end(end)
     table = Table(end, own.parameters, 0.0) if own and own.parameters else None
-    if part.number < 0:
-        return Scope((Table("source", {}, 0.0),), (), table)
-    scope = part.scope(recipe, 0.0)
+    scope = outer_scope(recipe, part)
     return Scope(scope.sources, scope.shared, table)
+
+
+def outer_scope(recipe: Recipe, part: Part) -> Scope:
+    """Where the parameters of a tensor outside the layers are looked up: its slice's, at the start of gradients."""
+    return Scope((Table("source", {}, 0.0),), ()) if part.number < 0 else part.scope(recipe, 0.0)
 
 
 def single(ref: str) -> Part:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import dtypes
-from ..checkpoint.families import Place
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice
 from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel
@@ -32,6 +31,7 @@ from .types import (
     PlannedLayer,
     PlannedTensor,
 )
+from .unplaced_tensors import Unplaced, blends_whole_models
 from .vocabulary import beyond, compare_tokenizers, fit_rows
 
 _COMPANIONS = (
@@ -144,7 +144,7 @@ def _assembled(
     document, template = filler.document, filler.template
     recipe, slices = document.recipe, [part.slice for part in planned]
     who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
-    ends, problems = plan_ends(recipe, who, filler.end)
+    ends, problems = plan_ends(recipe, who, filler.end, template)
     built = filler.vocabulary
     if built is None:
         ends, rows, notes = fit_rows(ends, who, template)
@@ -155,10 +155,9 @@ def _assembled(
     lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
     moved = len(pairs) < len(layers) or not in_place(pairs)
-    extra = tuple(
-        filler.plain(Place("other", -1, name), entry, template)
-        for name, entry in leftovers.others(template.checkpoint, moved).items()
-    )
+    whole = _outer_owners(planned, filler.by_ref, template)[0] if blends_whole_models(planned, filler.by_ref) else None
+    unplaced = Unplaced(filler, who, whole, moved, used)
+    extra = unplaced.tensors()
     findings = [
         *findings,
         *filler.findings(),
@@ -170,6 +169,7 @@ def _assembled(
         *problems,
         *checks.base(document, template, used),
         *checks.warnings(used),
+        *unplaced.findings(),
         *leftovers.findings(template, used, moved),
     ]
     config = None
@@ -178,7 +178,7 @@ def _assembled(
         config, problems = output_config(
             template.checkpoint,
             pairs,
-            tied=ends["lm_head"].how == "tied",
+            tied=_tied(ends["lm_head"], template),
             dtype=_dtype(filler, layers),
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
@@ -191,6 +191,12 @@ def _assembled(
         plan = with_tokenizer(plan, new, built, template)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
+
+
+def _tied(head: PlannedEnd, template: Donor) -> bool:
+    """What the config says of a tied head; without a head, what it said before."""
+    config = template.checkpoint.config
+    return config is not None and config.tied if head.how == "absent" else head.how == "tied"
 
 
 def _every_tensor(

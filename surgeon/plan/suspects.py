@@ -61,6 +61,9 @@ _DEPTH_BOUND = {
 """Model types whose computation depends on where a layer stands, whatever their config says."""
 
 
+_SHARED_WEIGHTS = frozenset({"albert", "zamba", "zamba2"})
+"""Model types whose layers hold the same weights, which are stored once."""
+
 _FIRST_BOUND = {"modernbert-decoder": "its first layer lacks a norm that the others have"}
 _LAST_BOUND = {"gpt_neox_japanese": "only its last layer has a bias"}
 """Model types whose first or last layer is unlike the others."""
@@ -79,6 +82,11 @@ def depth_bound(config: ModelConfig) -> str | None:
     if _shares_nothing(config):
         return None
     return _DEPTH_BOUND.get(config.model_type)
+
+
+def shares_weights(config: ModelConfig) -> bool:
+    """Whether layers of this model type hold the same weights, so that all must come from one donor."""
+    return config.model_type in _SHARED_WEIGHTS
 
 
 def _shares_nothing(config: ModelConfig) -> bool:
