@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blending import donors, merged, plan_of
-from sparse import sparse_llama
+from sparse import mark, sparse_llama
 
 from surgeon.cli.app import run
 from surgeon.errors import InputError
@@ -338,6 +338,8 @@ def test_tied_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tied in (("a", True), ("b", True), ("c", False)):
         sparse_llama(tmp_path / name, tied=tied)
     monkeypatch.chdir(tmp_path)
+    assert exported(tmp_path, THREE).document.recipe.lm_head is None  # the two embeddings are one
+    mark(tmp_path / "b", "model.embed_tokens.weight")
     with pytest.raises(InputError, match="the head is to be B's embedding"):
         exported(tmp_path, THREE)
     same = exported(tmp_path, THREE + "lm_head: {tie: true}\n")

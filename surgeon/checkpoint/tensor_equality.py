@@ -24,7 +24,7 @@ class _Version(NamedTuple):
     nbytes: int
 
 
-def alike(first: TensorEntry, second: TensorEntry, samples: int = _SAMPLES) -> bool:
+def alike(first: TensorEntry, second: TensorEntry, *, samples: int = _SAMPLES) -> bool:
     """Whether two tensors have one dtype and shape, and the same bytes in `samples` pages spread over them.
 
     Raises:

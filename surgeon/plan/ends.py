@@ -12,7 +12,7 @@ from ..checkpoint.tensor_equality import alike, equal
 from ..recipe.schema import ENDS, End, Recipe
 from ..text import number, one_line, size
 from .parts import Part, single
-from .types import Donor, Finding, PlannedEnd, PlannedTensor
+from .types import Convert, Copy, Donor, Finding, PlannedEnd, PlannedTensor
 
 _COMPARED = 512 << 20
 """Bytes up to which two tables are compared in full while a recipe is planned."""
@@ -100,7 +100,7 @@ def plan_ends(
     if template.checkpoint.headless:
         ends["lm_head"] = PlannedEnd("lm_head", None, "absent")
     else:
-        ends["lm_head"] = _head(recipe, who, make, findings)
+        ends["lm_head"] = _head(recipe, who, make, findings, ends["embeddings"])
         findings += _head_findings(recipe, who, ends["lm_head"])
     return ends, [*findings, *_missing(recipe, who, ends)]
 
@@ -153,24 +153,24 @@ def _lacks(end: End, suffix: str, one: Donor, other: Donor) -> Finding:
     )
 
 
-def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]) -> PlannedEnd:
+def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding], embeddings: PlannedEnd) -> PlannedEnd:
     owner, explicit = who.of("lm_head"), recipe.lm_head
     letter, heads = owner.first.letter, [donor.checkpoint.ends["lm_head"] for donor in owner.donors]
     if explicit and explicit.tie:
         return PlannedEnd("lm_head", who.embeddings.letter, "tied")
     if all(donor.checkpoint.tied for donor in owner.donors):
-        if owner.letters == who.of("embeddings").letters or _one_table(owner, who.of("embeddings")):
-            # The table is the embedding, but a bias of the head is its own.
-            beside = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
-            tensors = _made(beside, heads, owner, "lm_head", make, findings)
-            return PlannedEnd("lm_head", letter, "tied", tensors, owner.letters)
+        # The table is the embedding, but a bias of the head is its own.
+        places = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
+        beside = _made(places, heads, owner, "lm_head", make, findings)
+        if owner.letters == who.of("embeddings").letters:
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
         places, tables = _tables(owner)
-        for head, table in zip(heads, tables, strict=True):
-            beside = {name: entry for name, entry in head.items() if not name.endswith("weight")}
-            places |= {name: Place("lm_head", -1, name) for name in beside}
-            table |= beside
         copies = _made(places, tables, owner, "lm_head", make, findings)
-        return PlannedEnd("lm_head", letter, "materialised" if places else "missing", copies, owner.letters)
+        treated_alike = len(copies) == 1 and any(_same_values(copies[0], tensor) for tensor in embeddings.tensors)
+        if treated_alike and _one_table(owner, who.of("embeddings")):
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+        how = "materialised" if places else "missing"
+        return PlannedEnd("lm_head", letter, how, (*copies, *beside), owner.letters)
     if any(donor.checkpoint.tied for donor in owner.donors):
         # Beside a donor with a head of its own, a tied one's is its embedding.
         _, tables = _tables(owner)
@@ -185,13 +185,21 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
     return PlannedEnd("lm_head", letter, _how(owner) if places else "missing", tensors, owner.letters)
 
 
+def _same_values(one: PlannedTensor, other: PlannedTensor) -> bool:
+    """Whether nothing but the donors tells two tensors apart: the same is done to both, and not a blend."""
+    mine, theirs = one.source, other.source
+    if isinstance(mine, Convert) and isinstance(theirs, Convert):
+        return (one.dtype, mine.factor) == (other.dtype, theirs.factor)
+    return isinstance(mine, Copy) and isinstance(theirs, Copy)
+
+
 def _one_table(one: Owner, other: Owner, *, sampled: bool = False) -> bool:
     """Whether two donors' token embeddings hold the same bytes; `sampled`: as far as some pages tell."""
-    tables = [owner.first.checkpoint.token_embedding for owner in (one, other) if len(owner.donors) == 1]
-    if len(tables) < 2 or any(table is None or table.name in owner.first.overlay for table, owner in zip(tables, (one, other), strict=True)):
+    first, second = (owner.first.checkpoint.token_embedding for owner in (one, other))
+    if first is None or second is None or len(one.donors) > 1 or len(other.donors) > 1:
         return False
-    first, second = tables
-    assert first is not None and second is not None
+    if first.name in one.first.overlay or second.name in other.first.overlay:
+        return False
     with suppress(OSError):
         return alike(first, second) if sampled else first.nbytes <= _COMPARED and equal(first, second)
     return False

@@ -183,7 +183,7 @@ def _assembled(
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
         findings += [*problems, *wholemodel.findings(_every_tensor(layers, ends, extra))]
-        findings += scaling.filters(document, planned, layers, ends)
+        findings += scaling.filters(document, planned, layers, ends, extra)
         findings += lints.lints(document, slices, template, used, layers)
     new, notes = new_tokenizer(document, filler, template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)

@@ -184,7 +184,7 @@ def _differ(one: Donor, entry: TensorEntry, other: Donor, second: TensorEntry) -
     if entry.name in one.overlay or second.name in other.overlay:
         return True
     with suppress(OSError):
-        return not alike(entry, second, _PAGES)
+        return not alike(entry, second, samples=_PAGES)
     return True
 
 
