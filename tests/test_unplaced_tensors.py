@@ -232,3 +232,32 @@ def test_a_vocabulary_that_changes_needs_every_table_by_token(tmp_path: Path) ->
     (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(words))
     finding = found(plan_of(tmp_path, matrix_pairs.BLEND + "tokenizer_source: union\n"), "token-table")
     assert finding.severity == "error"
+
+
+SLICES = {
+    "one slice": ([("a", 0, 4), ("b", 0, 4)],),
+    "two slices": ([("a", 0, 1), ("b", 0, 1)], [("b", 1, 4), ("a", 1, 4)]),
+    "a slice that copies": ([("a", 0, 1)], [("a", 1, 4), ("b", 1, 4)]),
+    "other layers": ([("a", 0, 3), ("b", 1, 4)],),
+    "fewer layers": ([("a", 0, 3), ("b", 0, 3)],),
+    "moved layers": ([("a", 0, 2), ("b", 2, 4)], [("a", 2, 4), ("b", 0, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_slices_that_blend_whole_models_blend_the_rest_too(tmp_path: Path, name: str) -> None:
+    plain_pair(tmp_path)
+    for seed, letter in enumerate("ab"):
+        path = tmp_path / letter / "model.safetensors"
+        tensors = load_file(path)
+        save_file({**tensors, "vision_tower.weight": tensors["model.norm.weight"] + seed}, path)
+    lines = ["merge_method: linear", "parameters: {weight: 1}", "slices:"]
+    for part in SLICES[name]:
+        sources = ", ".join(f"{{model: {model}, layer_range: [{start}, {stop}]}}" for model, start, stop in part)
+        lines.append(f"- sources: [{sources}]" + ("\n  merge_method: passthrough" if len(part) == 1 else ""))
+    plan = plan_of(tmp_path, "\n".join(lines))
+    blended = name in ("one slice", "two slices")
+    assert ("warning:other-tensors-differ" in codes(plan)) != blended
+    assemble(plan, tmp_path / "out", fsync=False, workers=1, check=False)
+    a, b, made = (load_file(tmp_path / x / "model.safetensors")["vision_tower.weight"] for x in ("a", "b", "out"))
+    assert (made == ((a + b) / 2 if blended else a)).all()
