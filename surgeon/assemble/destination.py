@@ -30,9 +30,7 @@ def locate(out: Path) -> Path:
         raise InputError("this cannot be a folder", where=str(out), why=str(error)) from error
 
 
-def check(
-    final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, keep: Iterable[Path] = ()
-) -> None:
+def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, keep: Iterable[Path] = ()) -> None:
     """Whether the folder may be written.
 
     Args:

@@ -109,7 +109,7 @@ def first_difference(one: Tokenizer, other: Tokenizer) -> Difference | None:
 class Difference(NamedTuple):
     """An id, and what it stands for in two tokenizers; None where it is no token."""
 
-    index: int
+    token_id: int
     mine: str | None
     theirs: str | None
 
@@ -144,7 +144,7 @@ def relation(one: Tokenizer, other: Tokenizer, rows: int) -> Relation | None:
 
 @lru_cache(maxsize=64)
 def _relation(one: _Stamp, other: _Stamp, rows: int) -> Relation:
-    found = [d for d in _differences(one, other) if d.index < rows]
+    found = [d for d in _differences(one, other) if d.token_id < rows]
     conflict = next((d for d in found if d.mine is not None and d.theirs is not None), None)
     named = tuple(d for d in found if d.mine is None or d.theirs is None)
     return Relation(conflict, named, merges_digest(one[0]) == merges_digest(other[0]))

@@ -16,6 +16,7 @@ from .donors import Donors
 from .ends import Owner, Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
 from .fill import Filler
+from .model_code import AUTO_MAP, model_code
 from .outconfig import in_place, output_config
 from .outtokenizer import new_tokenizer, with_tokenizer
 from .parts import Part, Row, parts, rows, single
@@ -173,6 +174,8 @@ def _assembled(
         *leftovers.findings(template, used, moved),
     ]
     config = None
+    code = model_code(template)
+    findings += code.findings
     if len(pairs) == len(layers):
         embeddings = who.embeddings.checkpoint.config
         config, problems = output_config(
@@ -182,11 +185,14 @@ def _assembled(
             dtype=_dtype(filler, layers),
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
+        if code.dropped:
+            config.pop(AUTO_MAP, None)
         findings += [*problems, *wholemodel.findings(_every_tensor(layers, ends, extra))]
         findings += scaling.filters(document, planned, layers, ends, extra)
         findings += lints.lints(document, slices, template, used, layers)
     new, notes = new_tokenizer(document, filler, template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)
+    plan = replace(plan, files={**code.files, **plan.files})
     if new is not None:
         plan = with_tokenizer(plan, new, built, template)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)

@@ -78,7 +78,7 @@ def _named(one: Donor, other: Donor, found: Sequence[Difference], matters: bool)
     return Finding(
         "warning" if matters else "note",
         "tokenizer-padding",
-        f"{_quoted(token)} (id {first.index:,}){more} {'is' if not more else 'are'} "
+        f"{_quoted(token)} (id {first.token_id:,}){more} {'is' if not more else 'are'} "
         f"{'a token' if not more else 'tokens'} in {owner.letter}, and padding in {lacking.letter}",
         f"{lacking.letter}'s rows for {'it' if not more else 'them'} were never trained",
         "set `tokenizer_source: base` or `union` so that every token has the row of a donor that knows it",
