@@ -73,22 +73,8 @@ def donors(document: Document, failed: Mapping[str, InputError], names: Mapping[
 
 def line_of(document: Document, ref: str) -> int | None:
     """The line that names a donor first."""
-    recipe = document.recipe
-    for number, entry in enumerate(recipe.models or ()):
-        if entry.model == ref:
-            return document.line("models", number, "model")
-    for number, part in enumerate(recipe.slices or ()):
-        for index, source in enumerate(part.sources):
-            if source.model == ref:
-                return document.line("slices", number, "sources", index, "model")
-        if part.base_model == ref:
-            return document.line("slices", number, "base_model")
-    if recipe.base_model == ref:
-        return document.line("base_model")
-    named: list[str] = [end for end in ENDS if (value := recipe.end(end)) and value.model == ref]
-    edges = {"first_layers": recipe.first_layers, "last_layers": recipe.last_layers}
-    named += [key for key, edge in edges.items() if edge and edge.model == ref]
-    return next((document.line(key, "model") for key in named), None)
+    place = document.donor_places.get(ref)
+    return None if place is None else document.line(*place)
 
 
 def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -13,7 +14,7 @@ from ..files import exists, expanded
 from ..recipe.document import Document
 from ..recipe.letters import letters
 from .adapters import open_adapted
-from .types import Donor, Operand
+from .types import Donor, Finding, Operand
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,18 @@ class Lent:
         overlay: what its tensors are computed from, by name.
         refs: the donors it is made of.
         key: what it was made from, to tell whether it still is that.
+        findings: what was found when it was planned.
+        taken: layers of donors that it takes.
+        serial: its own number, by which later stages tell it from what it was before.
     """
 
     checkpoint: Checkpoint
     overlay: Mapping[str, Operand]
     refs: tuple[str, ...]
     key: object
+    findings: tuple[Finding, ...] = ()
+    taken: int = 0
+    serial: int = field(default_factory=count().__next__)
 
 
 class Donors:

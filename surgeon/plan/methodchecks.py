@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -109,7 +110,7 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
                 here,
                 line,
             )
-    twice = sorted({s.model for s in part.sources if [o.model for o in part.sources].count(s.model) > 1})
+    twice = sorted(ref for ref, count in Counter(source.model for source in part.sources).items() if count > 1)
     if twice and part.base_ref in twice and part.base is not None and method.base != "none":
         yield Finding(
             "note",

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checkpoint import dtypes
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice
-from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel
+from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel, workload
 from .blending import Chooser
 from .compare import compare, compare_ends
 from .donors import Donors
@@ -51,12 +51,17 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
 
     Never raises for anything the recipe or its donors say: that is what the findings are for.
     """
-    found = lend_stages(document, donors, lambda stage, known: _resolve(stage, known, shard_size, []))
-    return _resolve(document, donors, shard_size, found)
+    lent = lend_stages(document, donors, lambda stage, known, spent: _resolve(stage, known, shard_size, [], spent))
+    return _resolve(document, donors, shard_size, lent.findings, lent.taken)
 
 
-def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequence[Finding]) -> Plan:
-    """One document's plan, its earlier stages among the donors; `found` is what is already known of it."""
+def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequence[Finding], spent: int) -> Plan:
+    """One document's plan, its earlier stages among the donors.
+
+    Args:
+        found: what is already known of it.
+        spent: layers of donors that its stages take.
+    """
     recipe = document.recipe
     refs = recipe.model_refs()
     donors.adapt(recipe.base_model)
@@ -73,6 +78,8 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
         return by_ref[ref].checkpoint.depth if ref in by_ref else 0
 
     planned = parts(recipe, recipe.explicit(depth_of), depth_of)
+    if endless := tuple(workload.too_much(recipe, planned, spent)):
+        return _finished(document, by_letter, (), None, [*findings, *endless])
     stack = rows(recipe, planned, depth_of)
     findings += checks.slices(document, [part.slice for part in planned], by_ref, names)
     findings += methodchecks.methods(document, planned, stack, names)
@@ -91,11 +98,16 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
 
 
 def _inner(refs: Sequence[str], donors: Donors) -> Iterator[str]:
-    """The donors of stages, for they are donors of the result too."""
-    for ref in refs:
+    """The donors of stages, each once, for they are donors of the result too."""
+    seen: set[str] = set()
+    waiting = list(reversed(refs))
+    while waiting:
+        ref = waiting.pop()
         lent = donors.lent(ref)
-        if lent is not None:
-            yield from (*lent.refs, *_inner(lent.refs, donors))
+        if lent is not None and ref not in seen:
+            seen.add(ref)
+            yield from lent.refs
+            waiting += reversed(lent.refs)
 
 
 def _bare_layers(stack: Sequence[Row], names: Mapping[str, str]) -> list[PlannedLayer]:
@@ -146,6 +158,9 @@ def _assembled(
     recipe, slices = document.recipe, [part.slice for part in planned]
     who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
     ends, problems = plan_ends(recipe, who, filler.end, template)
+    if endless := tuple(workload.too_deep(_every_tensor(layers, ends, ()))):
+        bare = tuple(replace(layer, tensors=()) for layer in layers)
+        return _finished(document, by_letter, bare, template, [*findings, *endless])
     built = filler.vocabulary
     if built is None:
         ends, rows, notes = fit_rows(ends, who, template)
@@ -242,7 +257,8 @@ def _finished(
     extra: tuple[PlannedTensor, ...] = (),
     config: dict[str, object] | None = None,
 ) -> Plan:
-    ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    told = workload.shortened(findings)
+    ordered = sorted(told, key=lambda finding: SEVERITIES.index(finding.severity))
     return Plan(
         recipe=document.recipe,
         donors=by_letter,

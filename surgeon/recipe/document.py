@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -16,10 +16,13 @@ from ..errors import InputError
 from ..text import nearest, one_line
 from . import yamltext
 from .patch import comments, patch, without_aliases
-from .schema import Recipe
-from .tree import Node, Place, TextError, build, lines, plain
+from .schema import ENDS, Recipe
+from .tree import Node, Place, TextError, TooLarge, build, lines, plain
 
-MAX_BYTES = 2_000_000
+MAX_BYTES = 1_000_000
+MAX_DONORS = 1_000
+MAX_GUESSES = 20
+"""Unknown keys for which the one that was meant is looked for."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,7 @@ class Document:
         for number, stage in enumerate(self.stages):
             renamed = stage.recipe.with_models(rename)
             if renamed != stage.recipe:
-                text = changed.stages[number].with_recipe(renamed).text
-                changed = replace(parse(text, self.path), key_problems=changed.key_problems)
+                changed = replace(changed.stages[number].with_recipe(renamed), key_problems=changed.key_problems)
         return changed
 
     @property
@@ -90,6 +92,22 @@ class Document:
         names = {stage.recipe.name for stage in self.stages}
         refs = (ref for document in (self, *self.stages) for ref in document.recipe.model_refs())
         return [ref for ref in dict.fromkeys(refs) if ref not in names]
+
+    @cached_property
+    def donor_places(self) -> dict[str, Place]:
+        """Where the recipe names each donor first."""
+        found: dict[str, Place] = {}
+        recipe = self.recipe
+        for number, entry in enumerate(recipe.models or ()):
+            found.setdefault(entry.model, ("models", number, "model"))
+        for number, part in enumerate(recipe.slices or ()):
+            for index, source in enumerate(part.sources):
+                found.setdefault(source.model, ("slices", number, "sources", index, "model"))
+            found.setdefault(part.base_model or "", ("slices", number, "base_model"))
+        found.setdefault(recipe.base_model or "", ("base_model",))
+        for key in (*ENDS, "first_layers", "last_layers"):
+            found.setdefault(getattr(getattr(recipe, key), "model", None) or "", (key, "model"))
+        return found
 
     @property
     def _unix(self) -> str:
@@ -157,7 +175,7 @@ def load(path: Path) -> Document:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError("the file is too large to be a recipe", where=str(path))
+            raise _too_large(str(path), f"it has more than {MAX_BYTES:,} bytes")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error
@@ -176,11 +194,20 @@ def parse(text: str, path: Path | None = None) -> Document:
         parts: list[tuple[Node | None, dict[str, Any]]] = [(tree, _data(tree)) for tree in trees]
     except TextError as error:
         place = f"{where}, line {error.line}" if error.line else where
+        if isinstance(error, TooLarge):
+            raise _too_large(place, str(error)) from error
         remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
         raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
     found = [_one(tree, data, text, path, where) for tree, data in parts or [(None, {})]]
     last = _last(found, where)
-    return replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
+    document = replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
+    if len(document.model_refs) > MAX_DONORS:
+        raise _too_large(where, f"it names more than {MAX_DONORS:,} models")
+    return document
+
+
+def _too_large(where: str, why: str) -> InputError:
+    return InputError("this is too large to be a recipe", where=where, why=why)
 
 
 def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, where: str) -> Document:
@@ -247,13 +274,18 @@ def _invalid(
 
 def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
     """Keys that stand where no recipe has them; of a filter's table too, where a slip would hit every tensor."""
+    guesses = iter(range(MAX_GUESSES))
+
+    def problem(key: str, place: Place, known: Iterable[str]) -> KeyProblem:
+        meant = nearest(key, known) if next(guesses, None) is not None else None
+        return KeyProblem(key, places.get((*place, key)), meant, place)
 
     def check(value: Any, known: Mapping[str, Any], place: Place) -> Iterator[KeyProblem]:
         if not isinstance(value, Mapping):
             return
         for key, item in value.items():
             if key not in known:
-                yield KeyProblem(key, places.get((*place, key)), nearest(key, known), place)
+                yield problem(key, place, known)
             elif key == "parameters" and isinstance(item, Mapping):
                 for name, setting in item.items():
                     yield from check_setting(setting, (*place, key, name))
@@ -269,7 +301,7 @@ def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Itera
         if isinstance(value, Mapping):
             for key in value:
                 if key not in ("filter", "value"):
-                    yield KeyProblem(key, places.get((*place, key)), nearest(key, ("filter", "value")), place)
+                    yield problem(key, place, ("filter", "value"))
             yield from check_setting(value.get("value"), (*place, "value"))
         elif isinstance(value, list):
             yield from each(value, check_setting, place)
