@@ -240,6 +240,29 @@ class TestWhatChanged:
             assert look(out) is None
         assemble(self.plan(a, b), out)
 
+    @pytest.mark.parametrize("value", [None, True, -1, 0, 1.5, 2**70, "x", [], {"x": 1}, float("nan")], ids=repr)
+    def test_one_with_values_of_other_types_is_none(
+        self, a: Path, b: Path, out: Path, begun: object, value: object
+    ) -> None:
+        file = hidden(out) / "begun.json"
+        found = json.loads(file.read_text())
+        name, mark = next(iter(found["sources"].items()))
+        wrong = [{**found, key: value} for key in ("shard_size", "programs", "sources")]
+        wrong += [{**found, "tensors": {"x": value}}] if value != "x" else []
+        wrong += [{**found, "sources": {name: {**mark, key: value}}} for key in ("size", "modified") if value != 0]
+        for values in wrong:
+            file.write_text(json.dumps(values))
+            left = look(out)
+            assert left is None, values
+        assemble(self.plan(a, b), out, restart=True)
+
+    @pytest.mark.parametrize("name", ["lock", "journal", "begun.json"])
+    def test_a_pipe_is_not_waited_for(self, a: Path, b: Path, out: Path, begun: object, name: str) -> None:
+        (hidden(out) / name).unlink(missing_ok=True)
+        os.mkfifo(hidden(out) / name)
+        look(out)
+        assemble(self.plan(a, b), out, restart=True)
+
     def test_the_clock_is_no_part_of_it(self, a: Path, b: Path, out: Path, tmp_path: Path, begun: object) -> None:
         """Files written in the future, or in 1970: nothing asks when."""
         for path in hidden(out).rglob("*"):

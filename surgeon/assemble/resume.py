@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import is_dir, write_atomic
+from ..statefile import read_bytes
 from ..text import size
 from . import journal
 from .fingerprint import Fingerprint, changes
@@ -45,7 +46,7 @@ def look(final: Path) -> Unfinished | None:
     """What an earlier run has left of an output, or one that is at work; None where there is nothing."""
     folder = hidden(final)
     holder = holder_of(final)
-    lines = journal.read(folder / "journal") if (folder / "model").is_dir() else {}
+    lines = journal.read(folder / "journal") if is_dir(folder / "model") else {}
     begun = _begun(folder / "begun.json")
     if begun is None or not (lines or holder):
         return None
@@ -128,7 +129,7 @@ def _may_go_on(final: Path, old: Fingerprint, new: Fingerprint, resume: bool) ->
 
 def _begun(path: Path) -> Fingerprint | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        return Fingerprint.loads(path.read_text(encoding="utf-8"))
+        return Fingerprint.loads(read_bytes(path, journal.LARGEST))
     return None
 
 

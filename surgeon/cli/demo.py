@@ -25,7 +25,7 @@ def demo(
     no_tui: Annotated[
         bool, typer.Option("--no-tui", help="Assemble the example, generate from it, print the scores, and end.")
     ] = False,
-) -> None:
+) -> int:
     """Copy the demo checkpoints somewhere and open them, or run them without the interface."""
     if folder is None:
         from platformdirs import user_data_path
@@ -34,7 +34,7 @@ def demo(
     place(folder)
     if no_tui:
         _run(folder)
-        return
+        return 0
     from ..recipe import document as documents
     from ..tui.session import Session
     from .open_tui import launch
@@ -42,7 +42,7 @@ def demo(
     document = documents.load(folder / EXAMPLE)
     named = {ref.removeprefix("./") for ref in document.recipe.model_refs()}
     others = [f"./{path.name}" for path in checkpoints(folder) if path.name not in named]
-    launch(Session(others, document), probes=probe_files(folder))
+    return launch(Session(others, document), probes=probe_files(folder))
 
 
 def place(target: Path) -> None:

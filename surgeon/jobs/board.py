@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, SurgeonError
 from ..files import expanded, write_atomic
-from ..process import birth
+from ..process import recorded
+from ..statefile import read_bytes
 from .job import Job, state_folder
 
 if TYPE_CHECKING:
     from ..assemble.resume import Unfinished
 
 _ROOT = Path(__file__).resolve().parents[2]
+_DIGITS = 10
 _MAIN = "import sys; from surgeon.__main__ import main; sys.exit(main())"
 
 
@@ -70,13 +72,13 @@ def start(
             cwd=folder,
             env=_environment(),
         )
-    write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "birth": birth(process.pid)}))
+    write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()))
     return Job(folder, _process=process)
 
 
 def _number(jobs: Path) -> Path:
     """A new folder with the next number."""
-    number = max((int(path.name) for path in jobs.iterdir() if path.name.isdigit()), default=0)
+    number = max(map(int, filter(_is_number, (path.name for path in jobs.iterdir()))), default=0)
     while True:
         number += 1
         folder = jobs / str(number)
@@ -95,8 +97,14 @@ def _environment() -> dict[str, str]:
 
 def every() -> list[Job]:
     """All jobs, the oldest first."""
-    folders = (path for path in state_folder("jobs").iterdir() if path.name.isdigit() and path.is_dir())
-    return [Job(path) for path in sorted(folders, key=lambda path: int(path.name))]
+    with os.scandir(state_folder("jobs")) as entries:
+        names = [entry.name for entry in entries if _is_number(entry.name) and entry.is_dir(follow_symlinks=False)]
+        return [Job(state_folder("jobs") / name) for name in sorted(names, key=int)]
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is one that `_number` gives."""
+    return name.isascii() and name.isdigit() and len(name) < _DIGITS and not name.startswith("0")
 
 
 def find(which: str | None) -> Job:
@@ -139,23 +147,36 @@ def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
         if job.out is not None:
             last.pop(job.out, None)
             last[job.out] = job
-    return [
-        job for job in last.values() if job.about.get("recipe") == name and (name or job.about["cwd"] == str(folder))
-    ]
+    return [job for job in last.values() if job.about["recipe"] == name and (name or job.about["cwd"] == str(folder))]
 
 
 def again(job: Job) -> Job:
-    """A new job that goes on with what another has left."""
-    arguments = [word for word in job.about.get("arguments", ()) if word not in ("--restart", "--resume")]
-    about = {str(name): job.about[name] for name in ("layers", "letters", "bytes", "tensors") if name in job.about}
-    text, recipe = (job.folder / "recipe.yaml").read_text(encoding="utf-8"), job.about.get("recipe")
-    verb = str(job.about.get("verb"))
-    recipe = Path(recipe) if recipe else None
-    return start(verb, [*arguments, "--resume"], text, out=job.out, recipe=recipe, about=about)
+    """A new job that resumes what another has left.
+
+    Raises:
+        SurgeonError: the job's files do not say any more what that was.
+    """
+    try:
+        text = read_bytes(job.folder / "recipe.yaml").decode("utf-8")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SurgeonError("cannot read the job's recipe", where=str(job.folder / "recipe.yaml"), why=why) from error
+    about = job.about
+    if about["verb"] != "assemble" or job.out is None or about["arguments"][:1] != [str(job.out)]:
+        raise SurgeonError(
+            f"job {job.number} cannot be resumed",
+            where=str(job.folder / "about.json"),
+            why="the file does not say what was written",
+            remedy="resume it with `surgeon assemble RECIPE OUT --resume`",
+        )
+    arguments = [word for word in about["arguments"] if word not in ("--restart", "--resume")]
+    more: dict[str, Any] = {name: about[name] for name in ("layers", "letters", "bytes", "tensors") if name in about}
+    recipe = Path(about["recipe"]) if about["recipe"] else None
+    return start("assemble", [*arguments, "--resume"], text, out=job.out, recipe=recipe, about=more)
 
 
 def unfinished(job: Job) -> Unfinished | None:
-    """What a job that is over has left to be gone on with."""
+    """What a job that is over has left to be resumed."""
     from ..assemble.resume import look
 
     left = look(job.out) if job.out else None

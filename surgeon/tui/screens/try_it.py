@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from textual.widgets import Input
 
 from ...files import expanded, is_file, write_atomic
 from ...jobs.job import state_folder
+from ...statefile import Record, open_regular, parse
 from ...text import one_line, safe, size
 from .. import theme
 from ..actions import ScreenName
@@ -24,6 +24,8 @@ from ..widgets.text import TextPane, wrapped
 from .base import ActionScreen
 
 TOKENS = 64
+_LONGEST = 100_000
+"""Bytes of a probe set's first line that are read."""
 REDRAW = 0.25
 """Seconds between redraws while text streams: four a second read well, and cost little over SSH."""
 
@@ -111,6 +113,10 @@ class TryScreen(ActionScreen):
 
     def on_unmount(self) -> None:
         """The child goes with the screen."""
+        self.end_children()
+
+    def end_children(self) -> None:
+        """End the child, and forget the recipe that it was given."""
         self.prober.close()
         if self.output is None:
             with contextlib.suppress(OSError):
@@ -129,8 +135,9 @@ class TryScreen(ActionScreen):
 
     def _first_prompt(self) -> str:
         for path in self.probe_sets():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open(encoding="utf-8") as file:
-                return str(json.loads(file.readline())["prompt"])
+            with contextlib.suppress(OSError, ValueError), open_regular(path, follow=True) as file:
+                if prompt := Record(parse(file.readline(_LONGEST))).text("prompt"):
+                    return prompt
         return ""
 
     # -- requests
