@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import InputError
-from surgeon.probe.generate import Pieces, Run, pieces, tokens
+from surgeon.probe.generate import _PATIENCE, Pieces, Run, pieces, tokens
 from surgeon.probe.measure import degenerate, finite_on_ids, perplexity
 from surgeon.probe.score import read_probes, score
 from surgeon.probe.session import Request, run
@@ -105,6 +105,14 @@ def test_pieces_of_bytes_that_are_no_text_add_up_too(llama: Subject) -> None:
         decoder = Pieces(llama.decode)
         found = "".join(decoder.push(token) for token in ids) + decoder.rest()
         assert found.replace("\ufffd", "") == llama.decode(ids).replace("\ufffd", "")
+
+
+def test_bytes_that_become_no_character_wait_for_no_longer_than_a_character_has() -> None:
+    decoder = Pieces(lambda ids: "\ufffd" * len(ids))
+    found = [decoder.push(token) for token in range(2 * _PATIENCE)]
+    waiting = [""] * (_PATIENCE - 1)
+    assert found == [*waiting, "\ufffd" * _PATIENCE, *waiting, "\ufffd" * _PATIENCE]
+    assert decoder.rest() == ""
 
 
 def test_pieces_keep_the_space_that_a_word_begins_with() -> None:

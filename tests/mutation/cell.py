@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("assets", "docs", "recipes", "surgeon", "tests", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE",
           "constraints.txt")  # fmt: skip
 GIB = 1 << 30
+INSIDE = "SURGEON_MUTATION"
+"""The variable of the environment that says that the namespaces are made."""
 TEMPORARY = "size=2g,mode=1777"
 MEMORY = 8 * GIB
 """Bytes of data that a process of a mutant may have."""
@@ -34,13 +36,13 @@ _WRITABLE = ("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup2", "cgroup
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enclose(scratch: Path) -> bool:
-    """Whether this process is in its namespaces already; if not, it becomes the one that starts it there.
+def enclose(scratch: Path) -> None:
+    """Go on in namespaces of this program's own: what is here starts the same command there, and ends with it.
 
     The copy of the repository is made now: what is edited afterwards is not seen.
     """
-    if os.environ.get("SURGEON_MUTATION") == str(os.getppid()) or os.getpid() == 1:
-        return True
+    if os.environ.get(INSIDE) == "1" and os.getpid() == 1:
+        return
     copy = scratch / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     (copy / ".venv").mkdir(parents=True)
@@ -50,7 +52,7 @@ def enclose(scratch: Path) -> bool:
         else:
             shutil.copy2(ROOT / name, copy / name)
     words = ["unshare", "-m", "-p", "-f", "--mount-proc", sys.executable, "-m", "tests.mutate", *sys.argv[1:]]
-    sys.exit(subprocess.run(words, cwd=ROOT, check=False).returncode)
+    sys.exit(subprocess.run(words, cwd=ROOT, check=False, env=os.environ | {INSIDE: "1"}).returncode)
 
 
 def settle(scratch: Path) -> None:

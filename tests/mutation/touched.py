@@ -14,7 +14,7 @@ from typing import Any
 from .cell import ROOT, Cell
 from .operators import Mutant
 
-LEFT_OUT = ("tui", "fuzz", "bench", "gpu", "doctor", "imports")
+LEFT_OUT = ("tui", "fuzz", "bench", "doctor", "imports")
 """Words in the names of test files that are about other packages, or run for very long."""
 
 SETTINGS = """\
@@ -34,19 +34,20 @@ class Touched:
 
     Attributes:
         seconds: how long each test takes; only those that pass are known.
+        program: a hash of surgeon's files.
     """
 
     def __init__(self, folder: Path) -> None:
         """`folder` keeps what is recorded."""
         self._folder = folder
+        self.program = ""
         self.seconds: dict[str, float] = {}
         self._lines: dict[str, dict[int, set[str]]] = {}
-        self._functions: dict[str, set[str]] = {}
 
     def record(self) -> None:
         """Run what is not recorded of this program; tests that have changed alone, if the program has not."""
-        program = _hash((ROOT / "surgeon").rglob("*.py"))
-        helpers = _hash(path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_"))
+        program = self.program = _hash((ROOT / "surgeon").rglob("*.py"))
+        helpers = _hash(path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith(("test_", "mutate")))
         files = [path for path in sorted((ROOT / "tests").glob("test_*.py"))
                  if not any(word in path.name for word in LEFT_OUT)]  # fmt: skip
         wanted = {path.name: _hash([path]) for path in files}
