@@ -68,7 +68,9 @@ class Runner:
         self._running: dict[int, tuple[Path, Any]] = {}
         self._number = 0
 
-    def run(self, work: Iterable[tuple[Any, str, bytes | None, list[str], float]]) -> Iterator[tuple[Any, str, str]]:
+    def run(
+        self, work: Iterable[tuple[Any, str, bytes | None, list[list[str]], float]]
+    ) -> Iterator[tuple[Any, str, str]]:
         """For every (key, path, content, tests, seconds) the key, the verdict, and the test that failed."""
         for key, path, content, tests, seconds in work:
             if not tests:
@@ -80,7 +82,7 @@ class Runner:
         while self._running:
             yield self._next()
 
-    def _start(self, key: Any, path: str, content: bytes | None, tests: list[str], seconds: float) -> None:
+    def _start(self, key: Any, path: str, content: bytes | None, tests: list[list[str]], seconds: float) -> None:
         self._number += 1
         share = self._scratch / "runs" / str(self._number)
         shutil.rmtree(share, ignore_errors=True)
@@ -111,7 +113,7 @@ class Runner:
         if test in self._sound or "::" not in test:
             return True
         alone = Runner(self._scratch / "alone", 1)
-        ((_, verdict, _),) = alone.run([(None, "", None, [test], 120.0)])
+        ((_, verdict, _),) = alone.run([(None, "", None, [[test]], 120.0)])
         (self._sound if verdict == "survived" else self.unsound).add(test)
         return verdict == "survived"
 
@@ -127,15 +129,21 @@ class _First:
             self._note.write_text(report.nodeid)
 
 
-def _pytest(share: Path, tests: list[str]) -> int:
-    """Run tests in this process, which is a cell's; pytest's exit code."""
+def _pytest(share: Path, groups: list[list[str]]) -> int:
+    """Run groups of tests in this process, which is a cell's, until one fails; pytest's exit code."""
     import pytest
 
     out = os.open(share / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     empty = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, empty), (1, out), (2, out)):
         os.dup2(source, target)
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=short", *tests], plugins=[_First(share)]))
+    words = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    code = 5
+    for group in groups:
+        code = int(pytest.main([*words, *group], plugins=[_First(share)]))
+        if code not in (0, 5):
+            break
+    return code
 
 
 def preload() -> None:
@@ -172,7 +180,7 @@ def check(runner: Runner) -> int:
     for known in KNOWN:
         source = (ROOT / known.path).read_text()
         assert source.count(known.old) == 1, known
-        work.append((known, known.path, source.replace(known.old, known.new).encode(), [*known.tests], 600.0))
+        work.append((known, known.path, source.replace(known.old, known.new).encode(), [[*known.tests]], 600.0))
     wrong = 0
     for known, verdict, test in runner.run(work):
         sound = verdict == known.verdict and (verdict == "survived" or runner.is_sound(test))
@@ -210,10 +218,11 @@ def forget(results: Path) -> None:
 
 def _work(
     chosen: list[Mutant], touched: Touched, runner: Runner
-) -> Iterator[tuple[Mutant, str, bytes, list[str], float]]:
+) -> Iterator[tuple[Mutant, str, bytes, list[list[str]], float]]:
     for mutant in chosen:
-        tests = [test for test in touched.tests(mutant, BUDGET) if test not in runner.unsound]
-        seconds = 60 + SLACK * sum(touched.seconds[test] for test in tests)
+        groups = touched.tests(mutant, BUDGET)
+        tests = [kept for group in groups if (kept := [test for test in group if test not in runner.unsound])]
+        seconds = 60 + SLACK * sum(touched.seconds[test] for group in tests for test in group)
         yield mutant, mutant.path, mutant.apply((ROOT / mutant.path).read_bytes()), tests, seconds
 
 

@@ -265,6 +265,16 @@ def test_a_model_without_a_tokenizer_is_checked_on_ids_and_cannot_be_prompted(tm
         list(run(subject, Request(prompt="The")))
 
 
+def test_a_small_model_runs_on_one_thread_and_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    subject, seen, before = subject_of(tmp_path), set(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(run(subject, Request(prompt="The", perplexity="a text"), lambda: seen.add(torch.get_num_threads())))
+        assert seen == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_tokenizer_that_does_not_fit_the_embedding_is_named(tmp_path: Path) -> None:
     subject = subject_of(tmp_path, vocab_size=100)
     with pytest.raises(InputError, match="100 rows"):

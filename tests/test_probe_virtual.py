@@ -188,6 +188,13 @@ def test_remote_code_and_unknown_types_are_refused(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_a_type_that_generates_no_text_is_refused(tmp_path: Path) -> None:
+    donor = tiny_model(tmp_path / "a", "llama")
+    (donor / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(InputError, match="no causal language model of type 'vit'"):
+        load(str(donor))
+
+
 def test_an_unknown_device_is_bad_input() -> None:
     with pytest.raises(InputError, match="'tpu' is not a device"):
         pick_device("tpu")

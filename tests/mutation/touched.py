@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from .operators import Mutant
 
 LEFT_OUT = ("tui", "fuzz", "bench", "doctor", "imports")
 """Words in the names of test files that are about other packages, or run for very long."""
+
+FIRST = 4
+"""Test files that a mutant is tried on before all others are imported."""
 
 SETTINGS = """\
 [run]
@@ -95,26 +98,32 @@ class Touched:
                         lines[path][number].add(test)
         self._lines = dict(lines)
 
-    def tests(self, mutant: Mutant, budget: float) -> list[str]:
-        """Tests that run the mutant's lines, those of fast files first, as many as take `budget` seconds.
+    def tests(self, mutant: Mutant, budget: float) -> list[list[str]]:
+        """Tests that run the mutant's lines, the fastest ones, as many as take `budget` seconds: those of the files
+        that are most about these lines first, then all others.
 
         Where the lines run at import or once for all, tests that run anything of the file.
         """
         table = self._lines.get(mutant.path, {})
         wanted = range(mutant.span[0], mutant.span[1] + 1) if mutant.late else table
-        found = set().union(*(table.get(line, set()) for line in wanted))
+        found: set[str] = set().union(*(table.get(line, set()) for line in wanted))
         if not found and mutant.late:  # a process that was forked, or nothing
             found = set().union(*table.values())
-        chosen, spent = [], 0.0
+        by_file: dict[str, list[str]] = defaultdict(list)
+        spent = 0.0
         for test in sorted(found, key=lambda test: (self.seconds[test], test)):
             spent += self.seconds[test] + 0.01
-            if spent > budget and chosen:
+            if spent > budget and by_file:
                 break
-            chosen.append(test)
-        cost: dict[str, float] = defaultdict(float)
-        for test in chosen:
-            cost[test.split("::")[0]] += self.seconds[test]
-        return sorted(chosen, key=lambda test: (cost[test.split("::")[0]], test.split("::")[0], self.seconds[test]))
+            by_file[_file(test)].append(test)
+        size = Counter(map(_file, self.seconds))
+        order = sorted(by_file, key=lambda file: (-len(by_file[file]) / size[file], file))
+        groups = [[test for file in files for test in by_file[file]] for files in (order[:FIRST], order[FIRST:])]
+        return [group for group in groups if group]
+
+
+def _file(test: str) -> str:
+    return test.split("::")[0]
 
 
 def tests_of(folder: Path, results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -139,7 +148,7 @@ def tests_of(folder: Path, results: dict[str, Any]) -> dict[str, dict[str, Any]]
         for context in (test, *about["fixtures"]):
             for path, numbers in lines.get(context, {}).items():
                 own[path].update(numbers)
-        found[test.split("::")[0]][test] = {
+        found[_file(test)][test] = {
             "seconds": about["seconds"],
             "passed": about["passed"],
             "lines": {path: sorted(numbers) for path, numbers in own.items()},
