@@ -15,10 +15,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,17 @@ from tests.mutation.touched import Touched
 PACKAGES = ("plan", "methods", "assemble", "probe", "recipe")
 BUDGET = 40.0
 """Seconds of tests, as recorded, that a mutant is given."""
-SLACK = 4.0
-"""How many times as long tests may take as when they were recorded, before a mutant counts as one that hangs."""
-VERDICTS = {1: "survived", 2: "killed", 3: "killed", 4: "killed", 0: "timeout", 6: "untested"}
+LONGEST = 120.0
+"""Seconds that a test is given where it is not known how long it takes."""
+VERDICTS = {
+    1: "survived",
+    2: "killed",
+    3: "killed",
+    4: "killed",
+    128 + signal.SIGALRM: "timeout",
+    0: "timeout",
+    6: "untested",
+}
 """By the code of a cell: pytest's own and one."""
 
 
@@ -61,28 +70,27 @@ KNOWN = (
 class Runner:
     """Runs mutants in cells, some at once."""
 
-    def __init__(self, scratch: Path, jobs: int) -> None:
-        self._scratch, self._jobs = scratch, jobs
+    def __init__(self, scratch: Path, jobs: int, seconds: Mapping[str, float] | None = None) -> None:
+        """`seconds` are given to each test of a file."""
+        self._scratch, self._jobs, self._seconds = scratch, jobs, seconds or {}
         self._sound: set[str] = set()
         self.unsound: set[str] = set()
         self._running: dict[int, tuple[Path, Any]] = {}
         self._number = 0
 
-    def run(
-        self, work: Iterable[tuple[Any, str, bytes | None, list[list[str]], float]]
-    ) -> Iterator[tuple[Any, str, str]]:
-        """For every (key, path, content, tests, seconds) the key, the verdict, and the test that failed."""
-        for key, path, content, tests, seconds in work:
+    def run(self, work: Iterable[tuple[Any, str, bytes | None, list[list[str]]]]) -> Iterator[tuple[Any, str, str]]:
+        """For every (key, path, content, tests) the key, the verdict, and the test that failed."""
+        for key, path, content, tests in work:
             if not tests:
                 yield key, "untested", ""
                 continue
             while len(self._running) >= self._jobs:
                 yield self._next()
-            self._start(key, path, content, tests, seconds)
+            self._start(key, path, content, tests)
         while self._running:
             yield self._next()
 
-    def _start(self, key: Any, path: str, content: bytes | None, tests: list[list[str]], seconds: float) -> None:
+    def _start(self, key: Any, path: str, content: bytes | None, tests: list[list[str]]) -> None:
         self._number += 1
         share = self._scratch / "runs" / str(self._number)
         shutil.rmtree(share, ignore_errors=True)
@@ -92,7 +100,7 @@ class Runner:
             mutated = share.with_suffix(".py")
             mutated.write_bytes(content)
             swapped = (path, mutated)
-        process = Cell(share, seconds, swapped).start(lambda: _pytest(share, tests))
+        process = Cell(share, 1200.0, swapped).start(lambda: _pytest(share, tests, self._seconds))
         self._running[process] = (share, key)
 
     def _next(self) -> tuple[Any, str, str]:
@@ -108,28 +116,44 @@ class Runner:
         failed = share / "failed"
         return key, verdict, failed.read_text() if failed.is_file() else ""
 
-    def is_sound(self, test: str) -> bool:
-        """Whether a test passes in a cell without any change: one that does not kills nothing."""
-        if test in self._sound or "::" not in test:
-            return True
-        alone = Runner(self._scratch / "alone", 1)
-        ((_, verdict, _),) = alone.run([(None, "", None, [[test]], 120.0)])
-        (self._sound if verdict == "survived" else self.unsound).add(test)
-        return verdict == "survived"
+    def unsound_among(self, tests: Iterable[str]) -> set[str]:
+        """Those that fail in a cell without any change, too: they kill nothing."""
+        wanted = {test for test in tests if "::" in test}
+        new = sorted(wanted - self._sound - self.unsound)
+        work = [(test, "", None, [[test]]) for test in new] if len(new) < 3 else [("", "", None, [new])]
+        for test, verdict, failed in list(self.run(work)):
+            if test:
+                (self._sound if verdict == "survived" else self.unsound).add(test)
+            elif verdict == "survived":
+                self._sound.update(new)
+            elif failed in new:
+                self.unsound.add(failed)
+                return self.unsound_among(wanted)
+            else:
+                raise RuntimeError(f"tests without a change: {verdict} {failed}")
+        return self.unsound & wanted
 
 
-class _First:
-    """A pytest plugin that notes the first test that fails."""
+class _Watch:
+    """A pytest plugin that notes the first test that fails, and ends the process where one takes too long."""
 
-    def __init__(self, share: Path) -> None:
-        self._note = share / "failed"
+    def __init__(self, share: Path, seconds: Mapping[str, float]) -> None:
+        """`seconds` are given to each test of a file."""
+        self._note, self._seconds = share / "failed", seconds
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self._seconds.get(nodeid.split("::")[0], LONGEST))
+
+    def pytest_sessionfinish(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self._note.exists():
             self._note.write_text(report.nodeid)
 
 
-def _pytest(share: Path, groups: list[list[str]]) -> int:
+def _pytest(share: Path, groups: list[list[str]], seconds: Mapping[str, float]) -> int:
     """Run groups of tests in this process, which is a cell's, until one fails; pytest's exit code."""
     import pytest
 
@@ -140,7 +164,7 @@ def _pytest(share: Path, groups: list[list[str]]) -> int:
     words = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short"]
     code = 5
     for group in groups:
-        code = int(pytest.main([*words, *group], plugins=[_First(share)]))
+        code = int(pytest.main([*words, *group], plugins=[_Watch(share, seconds)]))
         if code not in (0, 5):
             break
     return code
@@ -180,10 +204,12 @@ def check(runner: Runner) -> int:
     for known in KNOWN:
         source = (ROOT / known.path).read_text()
         assert source.count(known.old) == 1, known
-        work.append((known, known.path, source.replace(known.old, known.new).encode(), [[*known.tests]], 600.0))
+        work.append((known, known.path, source.replace(known.old, known.new).encode(), [[*known.tests]]))
     wrong = 0
-    for known, verdict, test in runner.run(work):
-        sound = verdict == known.verdict and (verdict == "survived" or runner.is_sound(test))
+    done = list(runner.run(work))
+    unsound = runner.unsound_among(test for _, _, test in done)
+    for known, verdict, test in done:
+        sound = verdict == known.verdict and test not in unsound
         wrong += not sound
         print(f"{'as it should' if sound else 'WRONG'}: {known.path}: {known.new}: {verdict} {test}", flush=True)
     return wrong
@@ -193,20 +219,18 @@ def trial(runner: Runner, chosen: list[Mutant], touched: Touched, results: Path)
     """Run what has no result yet, and note the results; all of them by mutant."""
     lines = results.read_text().splitlines() if results.is_file() else []
     found = {line["mutant"]: line for line in map(json.loads, lines)}
-    left = [mutant for mutant in chosen if mutant.name not in found]
-    while left:
-        again = []
+    while left := [mutant for mutant in chosen if mutant.name not in found]:
         with results.open("a") as file:
             for mutant, verdict, test in runner.run(_work(left, touched, runner)):
-                if verdict == "killed" and not runner.is_sound(test):
-                    again.append(mutant)
-                    continue
                 line = {"mutant": mutant.name, "verdict": verdict, "test": test}
                 found[mutant.name] = line
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 print(f"{len(found):4} {verdict:9} {mutant.name}  {test}", flush=True)
-        left = again
+        unsound = runner.unsound_among(found[mutant.name]["test"] for mutant in chosen)
+        for mutant in chosen:
+            if found[mutant.name]["test"] in unsound:
+                print(f"once more, because {found.pop(mutant.name)['test']} fails without a change", flush=True)
     return {mutant.name: found[mutant.name] for mutant in chosen}
 
 
@@ -218,12 +242,11 @@ def forget(results: Path) -> None:
 
 def _work(
     chosen: list[Mutant], touched: Touched, runner: Runner
-) -> Iterator[tuple[Mutant, str, bytes, list[list[str]], float]]:
+) -> Iterator[tuple[Mutant, str, bytes, list[list[str]]]]:
     for mutant in chosen:
         groups = touched.tests(mutant, BUDGET)
         tests = [kept for group in groups if (kept := [test for test in group if test not in runner.unsound])]
-        seconds = 60 + SLACK * sum(touched.seconds[test] for group in tests for test in group)
-        yield mutant, mutant.path, mutant.apply((ROOT / mutant.path).read_bytes()), tests, seconds
+        yield mutant, mutant.path, mutant.apply((ROOT / mutant.path).read_bytes()), tests
 
 
 def main() -> int:
@@ -249,16 +272,16 @@ def main() -> int:
     enclose(given.scratch)
     os.nice(15)
     settle(given.scratch)
-    runner = Runner(given.scratch, given.jobs)
     if given.check:
         preload()
-        return min(check(runner), 1)
+        return min(check(Runner(given.scratch, given.jobs)), 1)
     touched = Touched(given.scratch)
     touched.record()
     results = given.scratch / f"results-{given.seed}-{touched.program}.jsonl"
     if given.again:
         forget(results)
     preload()
+    runner = Runner(given.scratch, given.jobs, touched.patience())
     found = trial(runner, chosen, touched, results)
     print()
     for mutant in chosen:

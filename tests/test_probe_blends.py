@@ -84,3 +84,25 @@ def test_layers_of_one_source_with_other_values_are_other_layers(tmp_path: Path)
         assert model(ids).logits.equal(written)
     held = [{weight.data_ptr() for weight in layer.mlp.parameters()} for layer in model.model.layers]
     assert held[0] == held[2] != held[1]
+
+
+def test_blended_layers_are_of_the_kind_that_they_have_at_their_own_places(tmp_path: Path) -> None:
+    """Layer 0 of `a` and layer 1 of `b` have experts; layer 1 of `a` and layer 0 of `b` have none."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    for seed, (name, dense) in enumerate((("a", 1), ("b", 0))):
+        tiny_model(tmp_path / name, "qwen3_moe", layers=2, seed=seed, dtype="bfloat16", mlp_only_layers=[dense])
+    copied = "- {merge_method: passthrough, sources: [{model: a, layer_range: [1, 2]}]}\n"
+    blended = "- sources: [{model: a, layer_range: [0, 1]}, {model: b, layer_range: [1, 2]}]\n"
+    text = "merge_method: linear\nparameters: {weight: 1}\nembeddings: {model: a}\nlm_head: {model: a}\n"
+    plan = plan_of(tmp_path, f"{text}final_norm: {{model: a}}\nslices:\n{copied}{copied}{blended}")
+    assert plan.ok, [finding.sentence() for finding in plan.errors]
+    assemble(plan, tmp_path / "out", fsync=False)
+    ids = torch.arange(3, 40)[None]
+    with one_thread(), torch.no_grad():
+        written = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()(ids).logits
+        model = build(plan)
+        assert model(ids).logits.equal(written)
+    held = [{weight.data_ptr() for weight in layer.mlp.parameters()} for layer in model.model.layers]
+    assert held[0] == held[1] != held[2]

@@ -33,6 +33,7 @@ class Mutant:
         kind: the operator.
         late: whether the statement runs when the test that depends on it runs: not when a module is imported, nor once
             for all callers.
+        within: first and last line of the function around it, or of the statement.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Mutant:
     text: str
     kind: str
     late: bool = True
+    within: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -103,7 +105,8 @@ class _File:
             span = (statement.lineno, max(statement.lineno, last if hasattr(statement, "body") else
                                           statement.end_lineno or 0))  # fmt: skip
             for start, stop, text, kind in self._changes(statement, header, inside):
-                yield Mutant(self._path, span, start, stop, text, kind, late)
+                within = (inside.lineno, inside.end_lineno or 0) if inside else span
+                yield Mutant(self._path, span, start, stop, text, kind, late, within)
             for field in ("body", "orelse", "finalbody"):
                 yield from self._block(getattr(statement, field, []), inside, late)
             for handler in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]:

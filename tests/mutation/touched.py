@@ -98,9 +98,17 @@ class Touched:
                         lines[path][number].add(test)
         self._lines = dict(lines)
 
+    def patience(self) -> dict[str, float]:
+        """Seconds for any one test of each file: more than the slowest of them took, and time to import things."""
+        found: dict[str, float] = {}
+        for test, seconds in self.seconds.items():
+            found[_file(test)] = max(found.get(_file(test), 0.0), 20 + 6 * seconds)
+        return found
+
     def tests(self, mutant: Mutant, budget: float) -> list[list[str]]:
-        """Tests that run the mutant's lines, the fastest ones, as many as take `budget` seconds: those of the files
-        that are most about these lines first, then all others.
+        """Tests that run the mutant's lines, as many as take `budget` seconds. First those that run lines of its
+        function which few others run: a test that passes through it on its way to something else notices little.
+        They come in two groups: of the files that are most about these lines, and all others.
 
         Where the lines run at import or once for all, tests that run anything of the file.
         """
@@ -109,12 +117,17 @@ class Touched:
         found: set[str] = set().union(*(table.get(line, set()) for line in wanted))
         if not found and mutant.late:  # a process that was forked, or nothing
             found = set().union(*table.values())
+        company: dict[str, int] = {}
+        for line in range(mutant.within[0], mutant.within[1] + 1) if mutant.late else table:
+            for test in table.get(line, ()):
+                company[test] = min(company.get(test, len(self.seconds)), len(table[line]))
         by_file: dict[str, list[str]] = defaultdict(list)
         spent = 0.0
-        for test in sorted(found, key=lambda test: (self.seconds[test], test)):
+        for test in sorted(found, key=lambda test: (company.get(test, len(self.seconds)), self.seconds[test], test)):
             spent += self.seconds[test] + 0.01
             if spent > budget and by_file:
-                break
+                spent -= self.seconds[test]
+                continue
             by_file[_file(test)].append(test)
         size = Counter(map(_file, self.seconds))
         order = sorted(by_file, key=lambda file: (-len(by_file[file]) / size[file], file))
