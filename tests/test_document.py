@@ -391,6 +391,12 @@ def test_all_plain_data_is_written_so_that_it_reads_back(value: Any) -> None:
     assert documents._data(documents.build(yamltext.dump({"a": value}))[0]) == {"a": value}
 
 
+def test_numbers_that_are_none_are_written_so_that_they_read_back() -> None:
+    loaded = documents._data(documents.build(yamltext.dump({"a": [float("nan"), -float("inf"), 1e-5]}))[0])["a"]
+    assert [type(value) for value in loaded] == [float] * 3
+    assert loaded[0] != loaded[0] and loaded[1:] == [-float("inf"), 1e-5]
+
+
 # The property behind all of the above.
 
 

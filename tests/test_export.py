@@ -220,6 +220,13 @@ def test_a_recipe_without_own_keys_stays_as_it_is(folder: Path) -> None:
     assert exported(folder, SLERP).document.text == SLERP
 
 
+def test_a_source_without_a_range_is_given_one(folder: Path) -> None:
+    text = "merge_method: linear\nslices:\n- sources: [{model: a}, {model: b, layer_range: [0, 4]}]\n"
+    made = exported(folder, text + "parameters: {weight: 1}\n")
+    check_mergekits(made.document.recipe)
+    assert [source["layer_range"] for source in slices_of(made)[0]["sources"]] == [[0, 4], [0, 4]]
+
+
 def test_comments_outlive_what_is_compiled(folder: Path) -> None:
     made = exported(folder, f"# mine\n{SLERP}# careful with these\nlast_layers: {{count: 1, model: b}}\n")
     assert {"# mine", "# careful with these"} <= set(made.document.text.splitlines())

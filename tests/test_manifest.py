@@ -72,6 +72,11 @@ def locate(folder: Path, name: str) -> tuple[Path, int]:
 
 
 class TestWritten:
+    def test_there_is_room_for_it_in_what_is_asked_of_the_disk(self, original: Path) -> None:
+        recipe = (original / "out" / "surgeon_recipe.yaml").read_text()
+        needed = manifest.size_of(contents(original / "out"), recipe)
+        assert (original / "out" / "surgeon.json").stat().st_size <= needed < 100_000
+
     def test_every_tensor_with_its_hash_and_where_it_is_from(self, original: Path) -> None:
         found, tensors = document(original / "out"), contents(original / "out")
         assert found["tensors"].keys() == tensors.keys()

@@ -188,9 +188,24 @@ def test_remote_code_and_unknown_types_are_refused(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_a_type_that_generates_no_text_is_refused(tmp_path: Path) -> None:
+    donor = tiny_model(tmp_path / "a", "llama")
+    (donor / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(InputError, match="no causal language model of type 'vit'"):
+        load(str(donor))
+
+
 def test_an_unknown_device_is_bad_input() -> None:
     with pytest.raises(InputError, match="'tpu' is not a device"):
         pick_device("tpu")
     with pytest.raises(InputError):
         pick_device("cuda:x")
     assert pick_device("cpu") == "cpu"
+
+
+def test_a_gpu_is_asked_for_by_a_number_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name) for name in ("auto", "cuda", "cuda:0", "cuda:1")] == ["cuda", "cuda", "cuda:0", "cuda:1"]
+    with pytest.raises(InputError, match="no device cuda:2 here"):
+        pick_device("cuda:2")
