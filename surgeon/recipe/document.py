@@ -17,7 +17,7 @@ from ..text import nearest, one_line
 from . import yamltext
 from .patch import comments, patch, without_aliases
 from .schema import ENDS, Recipe
-from .tree import Node, Place, TextError, TooLarge, build, lines, plain
+from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain
 
 MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
@@ -121,11 +121,13 @@ class Document:
     def _patched_without_aliases(self, recipe: Recipe) -> str:
         if self.tree is None:
             raise TextError("there is nothing to patch")
-        text = without_aliases(self._unix, self.tree)
+        # Without aliases there is nothing that keys are there for to carry.
+        text = without_aliases(self._unix, self.tree, _carriers(self.tree, ""))
         return parse(text)._patched(recipe)
 
     def _written_afresh(self, recipe: Recipe) -> str:
-        strange = {key: value for key, value in _data(self.tree).items() if key not in Recipe.model_fields}
+        known = Recipe.model_fields.keys() | _carriers(self.tree, "")
+        strange = {key: value for key, value in _data(self.tree).items() if key not in known}
         text = yamltext.dump({**as_data(recipe), **strange})
         if not self.stages or self.tree is None:
             return text
@@ -212,6 +214,8 @@ def _too_large(where: str, why: str) -> InputError:
 
 def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, where: str) -> Document:
     places = dict(lines(tree)) if tree else {}
+    carriers = _carriers(tree, where)
+    data = {key: value for key, value in data.items() if key not in carriers}
     problems = tuple(_key_problems(data, places))
     try:
         recipe = Recipe.model_validate(data)
@@ -220,6 +224,24 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
     return Document(recipe, text, path, problems, places, tree)
+
+
+def _carriers(tree: Node | None, where: str) -> frozenset[str]:
+    """Keys that no recipe has and that are there for an anchor; InputError where a recipe's own key occurs twice."""
+    if tree is None:
+        return frozenset()
+    seen: set[str] = set()
+    for key in tree.keys:
+        name = str(key.value)
+        if name in seen and name in Recipe.model_fields:
+            raise InputError(
+                "this is not valid YAML", where=f"{where}, line {key.line}", why=f"the key {name!r} occurs twice"
+            )
+        seen.add(name)
+    known = Recipe.model_fields.keys()
+    found = {key: used for key, used in anchor_carriers(tree).items() if key not in known}
+    # One that nothing repeats (any more) may be a slip of the pen.
+    return frozenset(key for key, used in found.items() if used or nearest(key, known) is None)
 
 
 def _last(found: list[Document], where: str) -> int:
