@@ -88,7 +88,9 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
             line,
         )
     elif count < low or (high is not None and count > high):
-        beside = " besides the base" if method.subtracts and part.base is not None else ""
+        beside = ""
+        if method.base != "none" and part.base is not None:
+            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
         yield Finding(
             "error",
             "donors",

@@ -81,13 +81,13 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     if endless := tuple(workload.too_much(recipe, planned, spent)):
         return _finished(document, by_letter, (), None, [*findings, *endless])
     stack = rows(recipe, planned, depth_of)
-    findings += checks.slices(document, [part.slice for part in planned], by_ref, names)
+    problems = list(checks.spliceable(document, by_ref.values()))
+    findings += [*problems, *checks.slices(document, [part.slice for part in planned], by_ref, names)]
     findings += methodchecks.methods(document, planned, stack, names)
     layers = _bare_layers(stack, names)
     template = _template(recipe, [part.slice for part in planned], by_ref)
-    problems = list(checks.spliceable(document, by_ref.values()))
     if template is None or not layers or problems:
-        return _finished(document, by_letter, tuple(layers), None, [*findings, *problems])
+        return _finished(document, by_letter, tuple(layers), None, findings)
     known = [by_ref[ref] for ref in refs if ref in by_ref]
     base = by_ref.get(recipe.base_model or "")
     vocabulary = build(recipe, known, base, line=document.line, roots=donors.roots)

@@ -279,7 +279,7 @@ def _invalid(
     place: Place = tuple(first["loc"])
     line = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), None)
     name = ".".join(str(part) for part in place) or "the recipe"
-    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    reason = _reason(first)
     what, remedy = f"{name} is wrong: {reason[:1].lower()}{reason[1:]}", "see the examples in recipes/"
     if first["type"] == "missing":
         what = f"{name} is missing"
@@ -287,11 +287,49 @@ def _invalid(
         meant = next(
             (problem for problem in here if problem.suggestion == place[-1]), here[0] if len(here) == 1 else None
         )
-        if meant is not None:
+        if place[-1] == "sources" and any(problem.key == "model" for problem in here):
+            remedy = "put model and layer_range there: `sources: [{model: ..., layer_range: [..., ...]}]`"
+        elif meant is not None:
             line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
     if (more := error.error_count() - 1) > 0:
         what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
     return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)
+
+
+_EXPECTED = {
+    "layer_range": "a layer range is two whole numbers, [first layer, last layer + 1]",
+    "sources": "sources are a list of entries such as `- model: ...`",
+    "slices": "slices are a list of entries such as `- sources: ...`",
+    "models": "models are a list of entries such as `- model: ...`",
+    "parameters": "parameters are a table, such as `weight: 0.5`",
+}
+"""What stands under a key of a recipe, in words."""
+
+_KINDS = {
+    "string": "it should be text",
+    "int": "it should be a whole number",
+    "float": "it should be a number",
+    "bool": "it should be true or false",
+    "tuple": "it should be a list",
+    "list": "it should be a list",
+    "dict": "it should be a table of keys",
+    "model": "it should be a table of keys",
+    "literal": "it is none of the words that are known there",
+}
+
+
+def _reason(error: Any) -> str:
+    """Why a value is wrong, in a recipe's words and not in the validator's."""
+    kind = str(error["type"])
+    if kind in ("value_error", "assertion_error"):
+        return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+    key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    direct = bool(error["loc"]) and error["loc"][-1] == key
+    if key in _EXPECTED and (direct or key == "layer_range"):
+        return _EXPECTED[key]
+    if key in ("slices", "models", "sources"):
+        return f"each entry of {key} is a table of keys, such as `{'sources' if key == 'slices' else 'model'}: ...`"
+    return _KINDS.get(kind.partition("_")[0], "it cannot be used there")
 
 
 def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
