@@ -92,3 +92,26 @@ def test_what_cannot_be_spliced_comes_without_ranges_that_nobody_wrote(tmp_path:
     assert codes(plan) == ["error:not-spliceable", "error:not-spliceable"]
     text = "merge_method: linear\nmodels: [{model: a}, {model: gone}]\nparameters: {weight: 1}\n"
     assert [code for code in codes(plan_of(tmp_path, text)) if "range" in code or "empty" in code] == []
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod."])
+def test_a_wrappers_prefix_is_named(tmp_path: Path, prefix: str) -> None:
+    names = {"model.embed_tokens.weight": (8, 4), "model.layers.0.mlp.up_proj.weight": (4, 4)}
+    spec = {prefix + name: ("F32", shape) for name, shape in names.items()}
+    sparse_checkpoint(tmp_path / "a", spec, {"model_type": "llama", "num_hidden_layers": 1})
+    plan = plan_of(tmp_path, "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [0, 1]}]}]\n")
+    assert f"every tensor name begins with `{prefix}`" in found(plan, "not-spliceable").why
+
+
+@pytest.mark.parametrize(
+    "method", ["task_arithmetic", "ties", "dare_ties", "breadcrumbs", "della", "sce", "model_stock"]
+)
+def test_a_base_without_donors_is_the_base(tmp_path: Path, method: str) -> None:
+    """What people write to bake an adapter: base_model and the only model are one reference."""
+    sparse_llama(tmp_path / "a")
+    for extra in ("", "parameters: {weight: 1, density: 0.5}\n"):
+        plan = plan_of(tmp_path, f"merge_method: {method}\nbase_model: a\nmodels: [{{model: a}}]\n{extra}")
+        assert plan.ok, codes(plan)
+        assert found(plan, "only-base").severity == "note"
+        assert {layer.method for layer in plan.layers} == {"passthrough"}
+        assert not plan.needs_arithmetic

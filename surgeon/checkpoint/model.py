@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +199,7 @@ def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: M
         layers=table,
         ends=MappingProxyType(ends),
         other=MappingProxyType(other),
-        problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors))),
+        problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors), tensors)),
         warnings=(lost,) if beyond else (),
     )
 
@@ -271,12 +271,14 @@ def _problems(
     layers: Mapping[int, Any],
     ends: Mapping[str, Mapping[str, TensorEntry]],
     quantised: str | None,
+    names: Iterable[str],
 ) -> list[str]:
     found = []
     if config is None:
         found.append("there is no config.json beside the weights")
     if naming is None:
-        found.append("no tensor name begins with a known layer prefix")
+        wrapped = _wrapper(list(names))
+        found.append(wrapped or "no tensor name begins with a known layer prefix")
         return found
     if config is not None:
         if config.depth is None:
@@ -292,6 +294,29 @@ def _problems(
     if not ends["embeddings"]:
         found.append("no embedding tensor was found")
     return found
+
+
+_WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "module.": "a data-parallel trainer",
+    "base_model.model.": "peft",
+    "_fsdp_wrapped_module.": "FSDP",
+}
+"""What wrappers of modules put before every name, and what puts it there."""
+
+
+def _wrapper(names: Sequence[str]) -> str:
+    """A clause about a prefix that all names have and that hides a known layout; empty where there is none."""
+    prefix, makers = "", []
+    while found := next((one for one in _WRAPPERS if all(name.startswith(prefix + one) for name in names)), ""):
+        prefix += found
+        makers.append(_WRAPPERS[found])
+    if not prefix or families.find_naming(name.removeprefix(prefix) for name in names) is None:
+        return ""
+    return (
+        f"every tensor name begins with `{prefix}`, as {' and '.join(makers)} leaves it: save the model again without "
+        "that prefix (unwrap it before save_pretrained, or rename the tensors)"
+    )
 
 
 def _quantisation(config: ModelConfig | None, tensors: Mapping[str, TensorEntry]) -> str | None:
