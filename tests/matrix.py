@@ -239,6 +239,7 @@ PLAIN = """
     hunyuan_v1_moe arcee apertus seed_oss ministral ministral3 xglm biogpt modernbert-decoder vaultgemma bitnet cwm
     flex_olmo doge nanochat afmoe granite_swa granitemoe_swa minimax_m2 exaone_moe mimo_v2_flash qwen3_5_text
     gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna lfm3 aria_text qwen3_5_moe_text
+    hy_v4 minimax_m3_vl_text cohere2_moe jais2 kolibri1 flint moshi iquestcoder hyperclovax gpt-sw3
 """
 """Model types whose tiny config needs nothing more, and whose splices all come out right."""
 
@@ -257,6 +258,7 @@ _GEMMA4 = {
     "layer_types": ["sliding_attention", "full_attention"] * 3, "global_head_dim": 16,
     "num_global_key_value_heads": 1, "attention_k_eq_v": True,
 }  # fmt: skip
+_INDEXERS = ("full", "full", "shared", "shared", "full", "shared")
 _DEEPSEEK4 = {"num_hash_layers": 0, "o_lora_rank": 8, "o_groups": 2, "head_dim": 16}
 _DBRX = {
     "hidden_size": DROP, "d_model": 32, "num_attention_heads": DROP, "n_heads": 4,
@@ -309,8 +311,15 @@ _NAMED = (
     ("deepseek_v32", "", _MLA, {}),
     ("deepseek_v4", "", _DEEPSEEK4, {}),
     ("axk1", "", _MLA, {}),
-    ("glm_moe_dsa", "", _MLA, everywhere("what `indexer_types` says of each layer")),
-    ("hy_v4", "", {}, everywhere("what `indexer_types` says of each layer")),
+    ("axk2", "", _MLA, {}),
+    ("glm_moe_dsa", "", _MLA, {}),
+    ("glm_moe_dsa", "shared indexers", {**_MLA, "indexer_types": list(_INDEXERS)}, {}),
+    ("beam", "", {}, everywhere("what a layer adds to the residual stream depends on its index")),
+    ("gemma4_unified_text", "", {"num_kv_shared_layers": 0}, {}),
+    (
+        "gemma4_unified_text", "shared keys and values",
+        {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3}, everywhere(_SHARING),
+    ),
     (
         "gemma3n_text", "", {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3},
         everywhere(_SHARING),

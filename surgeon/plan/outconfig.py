@@ -14,8 +14,8 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.familyrules import LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
-from ..text import one_line, ranges
+from ..checkpoint.familyrules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ..text import one_line, plural, ranges
 from . import quantised
 from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
 from .types import Finding
@@ -57,7 +57,7 @@ def output_config(
     findings = list(_unknown_keys(template, layers))
     findings += quantised.reindex(config, template, layers, in_place(layers))
     _gather_lists(config.text, layers)
-    findings += _gather_values(config.text, layers)
+    findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
     if not in_place(layers):
         findings += _gather_table(config.text, layers)
     wanted, notes = _wanted(config, template, layers)
@@ -106,13 +106,16 @@ def _set_globals(
             raw["vocab_size"] = vocab_size
 
 
-def _cannot(what: str, why: str, layers: tuple[int, ...] = ()) -> Finding:
+_KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
+
+
+def _cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = _KEEP) -> Finding:
     return Finding(
         "error",
         "config",
         f"The output's config.json cannot express {what}",
         why,
-        "keep the layers of this family in their own order and number, or leave this donor out",
+        remedy,
         layers,
     )
 
@@ -140,7 +143,22 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
             # A key that every donor has alike goes on saying the right thing while no layer moves.
             if key not in reported and not (still and own.get(key) == theirs.get(key)):
                 reported.add(key)
-                yield _cannot(f"what `{one_line(key)}` says of each layer", why)
+                remedy = _KEEP
+                if donor.config.text.get(key) is None and key in FILLED:
+                    remedy = (
+                        f"write the list `{one_line(key)}` with an entry for each of its {plural(donor.depth, 'layer')} into a copy of "
+                        "the donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
+                        ".save_pretrained('COPY'); or " + _KEEP
+                    )
+                yield _cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
+
+
+def _borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
+    """A layer that takes the indices of the one before it cannot come first."""
+    kinds = text.get("indexer_types")
+    if isinstance(kinds, list) and kinds[:1] == ["shared"]:
+        why = "it takes the tokens that the indexer of the layer before it has chosen, and there is none"
+        yield _cannot("a first layer whose indexer is shared", why, (0,))
 
 
 def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
