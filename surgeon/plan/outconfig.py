@@ -146,8 +146,8 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
                 remedy = _KEEP
                 if donor.config.text.get(key) is None and key in FILLED:
                     remedy = (
-                        f"write the list `{one_line(key)}` with an entry for each of its {plural(donor.depth, 'layer')} into a copy of "
-                        "the donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
+                        f"write the list `{one_line(key)}`, {plural(donor.depth, 'layer')} long, into a copy of the "
+                        "donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
                         ".save_pretrained('COPY'); or " + _KEEP
                     )
                 yield _cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
