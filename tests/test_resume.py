@@ -485,3 +485,20 @@ def test_the_disk_need_only_have_room_for_the_rest(plan: Plan, out: Path, monkey
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=0, free=0))
         assert there and needed() == pytest.approx(before - there, abs=200)
     assemble(plan, out, resume=True)
+
+
+@pytest.mark.parametrize("name", ["", "model", "old", "begun.json", "journal", "lock"])
+def test_a_planted_link_is_not_followed(a: Path, b: Path, out: Path, tmp_path: Path, name: str) -> None:
+    """Whoever may write beside an output does not say what else is written, or removed."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("theirs")
+    link = hidden(out) / name if name else hidden(out)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(secret if name in ("", "model", "old") else secret / "file")
+    look(out)
+    with contextlib.suppress(SurgeonError):
+        assemble(plan_of(passthrough((a, 0, 3))), out, restart=True)
+    assert [path.name for path in secret.iterdir()] == ["file"]
+    assert (secret / "file").read_text() == "theirs"
+    assert not out.is_symlink()

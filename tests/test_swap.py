@@ -14,7 +14,7 @@ from test_tui_budget import terminal
 from tui import app, cells, command, donors, keys, line
 
 from surgeon import process
-from surgeon.jobs.job import state_folder
+from surgeon.jobs.state import state_folder
 from surgeon.tui import swap
 from surgeon.tui.screens.dialogs import Ask
 

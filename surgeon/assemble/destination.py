@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, SurgeonError
+from ..files import home
 from ..plan.inputs import Input
 from ..text import size
 
@@ -49,7 +50,7 @@ def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, ke
         raise InputError("there is a file of that name", where=where, remedy="name a folder")
     for each in inputs:
         _spare(each, final, beside)
-    for path in (*keep, Path.cwd(), *_home()):
+    for path in filter(None, (*keep, Path.cwd(), home())):
         for one in (final, beside):
             if any(_holds(one, place) for place in Input("", path).places()):
                 what = f"the folder holds {path}, which would be lost"
@@ -90,14 +91,6 @@ def _is(own: os.stat_result, path: Path) -> bool:
         return os.path.samestat(own, path.stat())
     except OSError:
         return False
-
-
-def _home() -> tuple[Path, ...]:
-    """The user's folder, where there is one."""
-    try:
-        return (Path.home(),)
-    except RuntimeError:
-        return ()
 
 
 def _existing(path: Path) -> Path:

@@ -45,6 +45,8 @@ class Unfinished:
 def look(final: Path) -> Unfinished | None:
     """What an earlier run has left of an output, or one that is at work; None where there is nothing."""
     folder = hidden(final)
+    if folder.is_symlink():
+        return None
     holder = holder_of(final)
     lines = journal.read(folder / "journal") if is_dir(folder / "model") else {}
     begun = _begun(folder / "begun.json")
@@ -87,7 +89,7 @@ def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fin
     if old is not None:
         _may_go_on(workspace.final, old, new, terms.resume)
     if old != new:
-        write_atomic(workspace.begun, new.dumps())
+        write_atomic(workspace.begun, new.dumps(), own=True)
     lines = Journal(workspace.journal, flush)
     if flush:
         sync_folder(workspace.folder)

@@ -78,6 +78,8 @@ class Workspace:
             raise SurgeonError("cannot create the folder", where=str(self.final), why=error.strerror or "") from error
         self._kept = True
         try:
+            for path in (self.model, self._old):
+                _refuse_link(path)
             self._recover()
             self._kept = bool(journal.read(self.journal))
             self.model.mkdir(exist_ok=True)
@@ -90,6 +92,7 @@ class Workspace:
         until = time.monotonic() + _PATIENCE
         while True:
             self.folder.mkdir(exist_ok=True)
+            _refuse_link(self.folder)
             path = self.folder / "lock"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
@@ -191,6 +194,16 @@ class Workspace:
             sync_folder(self.folder)
             sync_folder(self.final.parent)
         self._kept = False
+
+
+def _refuse_link(path: Path) -> None:
+    """SurgeonError for a symbolic link where surgeon keeps a folder: whoever put it there says where to write."""
+    if path.is_symlink():
+        raise SurgeonError(
+            "this is a symbolic link, and surgeon made none here",
+            where=str(path),
+            remedy="remove it, or name another folder",
+        )
 
 
 def hidden(final: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError, SurgeonError
-from ..files import exists
+from ..files import exists, user_folder
 from ..text import number, plural, size
 
 EXAMPLE = "demo-splice.yml"
@@ -28,9 +28,10 @@ def demo(
 ) -> int:
     """Copy the demo checkpoints somewhere and open them, or run them without the interface."""
     if folder is None:
-        from platformdirs import user_data_path
-
-        folder = user_data_path("surgeon", appauthor=False) / "demo"
+        data = user_folder("data")
+        if data is None:
+            raise InputError("there is no folder for the demo", why="the user has no home", remedy="name one")
+        folder = data / "demo"
     place(folder)
     if no_tui:
         _run(folder)

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InputError, SurgeonError
 from ..files import expanded, write_atomic
 from ..process import recorded
 from ..statefile import read_bytes
-from .job import Job, state_folder
+from .job import Job
+from .state import state_folder, state_folder_there
 
 if TYPE_CHECKING:
     from ..assemble.resume import Unfinished
@@ -46,9 +47,35 @@ def start(
         out: the folder that it writes.
         recipe: the file that the recipe came from.
         about: more that is to be known of it.
+
+    Raises:
+        SurgeonError: it cannot be started; nothing is left of it.
     """
-    folder = _number(state_folder("jobs"))
-    (folder / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
+    jobs = state_folder("jobs")
+    try:
+        folder = _number(jobs)
+    except OSError as error:
+        raise SurgeonError(f"cannot keep a job: {error.strerror or error}", where=str(jobs)) from error
+    try:
+        return _started(folder, verb, arguments, recipe_text, out, recipe, about or {})
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise SurgeonError(f"cannot start the job: {error.strerror or error}", where=str(folder)) from error
+        raise
+
+
+def _started(
+    folder: Path,
+    verb: str,
+    arguments: Sequence[str],
+    recipe_text: str,
+    out: Path | None,
+    recipe: Path | None,
+    about: Mapping[str, Any],
+) -> Job:
+    """Write a job's files, and start its process."""
+    write_atomic(folder / "recipe.yaml", recipe_text, own=True)
     record = {
         "verb": verb,
         "out": str(out) if out else None,
@@ -56,11 +83,11 @@ def start(
         "cwd": str(Path.cwd()),
         "started": time.time(),
         "arguments": list(arguments),
-        **(about or {}),
+        **about,
     }
-    write_atomic(folder / "about.json", json.dumps(record))
+    write_atomic(folder / "about.json", json.dumps(record), own=True)
     command = [sys.executable, "-c", _MAIN, verb, str(folder / "recipe.yaml"), *arguments, "--events"]
-    with (folder / "events.jsonl").open("wb") as events, (folder / "log.txt").open("wb") as log:
+    with _created(folder / "events.jsonl") as events, _created(folder / "log.txt") as log:
         process = subprocess.Popen(
             # The shell becomes the command, which inherits that hang-ups are ignored.
             ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command],
@@ -72,8 +99,18 @@ def start(
             cwd=folder,
             env=_environment(),
         )
-    write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()))
+    try:
+        write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()), own=True)
+    except SurgeonError:
+        # Nobody could watch it, or stop it.
+        process.kill()
+        process.wait()
+        raise
     return Job(folder, _process=process)
+
+
+def _created(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _number(jobs: Path) -> Path:
@@ -83,7 +120,7 @@ def _number(jobs: Path) -> Path:
         number += 1
         folder = jobs / str(number)
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         except FileExistsError:
             continue
         return folder
@@ -97,9 +134,15 @@ def _environment() -> dict[str, str]:
 
 def every() -> list[Job]:
     """All jobs, the oldest first."""
-    with os.scandir(state_folder("jobs")) as entries:
-        names = [entry.name for entry in entries if _is_number(entry.name) and entry.is_dir(follow_symlinks=False)]
-        return [Job(state_folder("jobs") / name) for name in sorted(names, key=int)]
+    folder = state_folder_there("jobs")
+    if folder is None:
+        return []
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_number(entry.name) and entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise SurgeonError(f"cannot read the jobs: {error.strerror or error}", where=str(folder)) from error
+    return [Job(folder / name) for name in sorted(names, key=int)]
 
 
 def _is_number(name: str) -> bool:

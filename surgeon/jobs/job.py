@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from platformdirs import user_state_path
-
 from ..process import Recorded
 from ..statefile import open_regular, read, rest
 from . import events as events_of
@@ -31,13 +29,8 @@ _TAIL = 65536
 _MOST = 64_000_000
 """Bytes of events that are read at a time: a day of writing gives a tenth."""
 _WHY = 300
-
-
-def state_folder(name: str) -> Path:
-    """A folder of surgeon's in the user's state directory (`jobs`, `swap`), made if it is missing."""
-    folder = user_state_path("surgeon", appauthor=False) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+_CANCEL = "cancel"
+"""An empty file: the job was asked to stop. It says so before its process can, and when that ended before it could."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,12 @@ class State:
     kind: Kind
     reason: str = ""
     progress: Event = field(default_factory=dict)
+    cancelling: bool = False
+
+    @property
+    def word(self) -> str:
+        """How it is, in a word."""
+        return "cancelling" if self.cancelling else self.kind
 
 
 @dataclass
@@ -138,7 +137,17 @@ class Job:
         final = next((event for event in told if event["event"] in _FINAL), None)
         if final is not None:
             return State(_FINAL[final["event"]], final.get("message", ""), progress)
-        return State("running", "", progress) if running else State("crashed", self._why(), progress)
+        if running:
+            return State("running", "", progress, self.cancelled)
+        if self.cancelled:
+            # It had not got as far as to answer.
+            return State("cancelled", "cancelled.", progress)
+        return State("crashed", self._why(), progress)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop, by this process or another."""
+        return os.path.lexists(self.folder / _CANCEL)
 
     def _last_events(self) -> list[Event]:
         """The last events, the latest first."""
@@ -170,6 +179,14 @@ class Job:
 
     def cancel(self) -> bool:
         """Ask the process to stop so that it can be resumed; gives whether it was asked. Only that very process is."""
+        asked = self._signalled()
+        if asked:
+            # Without it, only the reason is less true.
+            with contextlib.suppress(OSError):
+                (self.folder / _CANCEL).touch(0o600)
+        return asked
+
+    def _signalled(self) -> bool:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             return True

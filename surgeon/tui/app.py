@@ -47,6 +47,7 @@ class SurgeonApp(App[None]):
         self.job: Job | None = None
         self.job_out: Path | None = None
         self.ending: Ending | None = None
+        self.not_kept = ""
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
 
@@ -100,6 +101,11 @@ class SurgeonApp(App[None]):
             why = swap.write(session.current.text, session.models, session.document.path)
         else:
             swap.clear()
+        if bool(why) != bool(self.not_kept):
+            said = f"unsaved work is not kept: {why}" if why else "unsaved work is kept again"
+            # After what the edit itself has to say.
+            self.call_after_refresh(self.surgery.say, said, "warning" if why else "")
+        self.not_kept = why
         return not why
 
     def saved(self) -> None:
@@ -108,6 +114,10 @@ class SurgeonApp(App[None]):
 
     def offer_swap(self) -> None:
         """Offer what an earlier session left unsaved, and then what its jobs do or have left."""
+        self.not_kept = swap.problem()
+        if self.not_kept:
+            self.surgery.say(f"neither unsaved work nor jobs are kept: {self.not_kept}", "warning")
+            self.surgery.show_header()
         left = swap.left_behind(self.session.document.path)
         if left is None or left.text == self.session.document.text:
             self._offer_jobs()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import SurgeonError
 from ..files import write_atomic
-from ..jobs.job import state_folder
+from ..jobs.state import state_folder, state_folder_there
 from ..process import Recorded, recorded
 from ..statefile import read
 
@@ -63,11 +63,25 @@ def write(text: str, refs: Sequence[str], recipe_path: Path | None) -> str:
             "text": text,
             "written": time.time(),
         }
-        write_atomic(own(), json.dumps(record))
+        write_atomic(own(), json.dumps(record), own=True)
+    except (SurgeonError, OSError) as error:
+        return _why(error)
+    return ""
+
+
+def _why(error: SurgeonError | OSError) -> str:
+    """The reason first: a narrow line has no room for more."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{error.why or error.what} ({error.where})" if error.where else error.why or error.what
+
+
+def problem() -> str:
+    """Why nothing can be kept; empty where it can."""
+    try:
+        state_folder("swap")
     except SurgeonError as error:
-        return error.sentence()
-    except OSError as error:
-        return f"{error.strerror or error}."
+        return _why(error)
     return ""
 
 
@@ -88,12 +102,15 @@ def left_behind(recipe_path: Path | None) -> Swap | None:
     ended, or that may have ended on another host."""
     wanted = Path(os.path.realpath(recipe_path)) if recipe_path else None
     found = []
+    folder = state_folder_there("swap")
+    if folder is None:
+        return None
     try:
-        for file in state_folder("swap").glob("*.json"):
+        for file in folder.glob("*.json"):
             swap = _read(file)
             if swap is not None and swap.recipe_path == wanted and (wanted is not None or swap.folder == Path.cwd()):
                 found.append(swap)
-    except (OSError, SurgeonError):
+    except OSError:
         return None
     return max(found, key=lambda swap: swap.written, default=None)
 

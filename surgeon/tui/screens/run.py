@@ -28,6 +28,8 @@ INTERVAL = 0.5
 _MOST_CELLS = 10_000
 """Layers that are drawn, where a job's file says that there are more than any model has."""
 
+_BECAME = {"cancelled": "was cancelled", "crashed": "crashed", "error": "failed", "failed": "failed"}
+
 _CHOICES = 9
 """Jobs that one key chooses from."""
 
@@ -103,7 +105,12 @@ def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
     arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
     about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
     text, path = session.absolute().text, session.document.path
-    show(app, jobs.start("assemble", arguments, text, out=out, recipe=path, about=about))
+    try:
+        job = jobs.start("assemble", arguments, text, out=out, recipe=path, about=about)
+    except SurgeonError as error:
+        app.surgery.say(error.sentence(), "error")
+        return
+    show(app, job)
 
 
 def show(app: SurgeonApp, job: Job) -> None:
@@ -166,7 +173,7 @@ def choose(app: SurgeonApp) -> None:
         if answer:
             show(app, keys[answer])
 
-    answers = [(key, f"{job.number}: {job.state().kind}, {one_line(job.out or '')}") for key, job in keys.items()]
+    answers = [(key, f"{job.number}: {job.state().word}, {one_line(job.out or '')}") for key, job in keys.items()]
     app.ask("Which job?", answers, answered)
 
 
@@ -218,7 +225,8 @@ class RunScreen(ActionScreen):
         for event in job.poll():
             self._take(event)
         if not running and not self.finished:
-            self.finished = {"event": "crashed", "message": job.state().reason}
+            state = job.state()
+            self.finished = {"event": state.kind, "message": state.reason}
         self._draw()
         if self.finished:
             self.timer.stop()
@@ -255,6 +263,8 @@ class RunScreen(ActionScreen):
 
     def _state(self) -> tuple[str, Any]:
         if self.finished is None:
+            if self.surgeon.job is not None and self.surgeon.job.cancelled:
+                return "cancelling", theme.SEVERITY["warning"]
             return "checking that it loads" if self.checking else "writing", theme.BOLD
         if self._is("done"):
             return "done", theme.ADDED
@@ -329,11 +339,18 @@ class RunScreen(ActionScreen):
         """Ask, then stop the job."""
         job = self.surgeon.job
         if job is None or self.finished:
+            self.say("it is over: there is nothing to cancel")
+            return
+        if job.cancelled:
+            self.say("it was asked to stop, and stops at its next piece")
             return
 
         def answered(answer: str | None) -> None:
-            if answer == "y" and job.running:
-                job.cancel()
+            if answer != "y" or self.finished:
+                return
+            if job.running and not job.cancel():
+                self.say("it was not stopped: it cannot be seen from here that its process is the one started", "error")
+            self.look()
 
         self.surgeon.ask("Stop writing? R goes on with it later.", [("y", "stop"), ("n", "go on")], answered)
 
@@ -343,3 +360,11 @@ class RunScreen(ActionScreen):
             out = self.surgeon.job_out
             self.app.pop_screen()
             self.surgeon.show_try(out)
+        elif self.finished:
+            self.say(f"there is nothing to try: it {_BECAME.get(self.finished['event'], 'failed')}")
+        else:
+            self.say("it can be tried when it is complete; until then T in the stack tries the recipe")
+
+    def say(self, text: str, severity: str = "warning") -> None:
+        """A sentence above the log."""
+        self.query_one("#space", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
