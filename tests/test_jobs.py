@@ -187,7 +187,7 @@ def test_cancelled_and_gone_on_with(said: Any, recipe: Path, out: Path, slow: No
     run(
         [
             "assemble",
-            str(job.folder / "recipe.yaml"),
+            str(recipe),
             str(tmp_path / "x" / "model"),
             "--no-check",
             "--shard-size",

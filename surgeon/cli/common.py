@@ -68,14 +68,22 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
 
 
 def load_plan(
-    recipe: Path, sets: Sequence[str] | None = None, *, shard_size: int | None = None
+    recipe: Path,
+    sets: Sequence[str] | None = None,
+    *,
+    shard_size: int | None = None,
+    roots: Sequence[Path] | None = None,
 ) -> tuple[Document, Plan]:
-    """The recipe file and its plan; findings are in the plan, whatever they are."""
+    """The recipe file and its plan; findings are in the plan, whatever they are.
+
+    Args:
+        roots: folders that relative paths are looked for in, instead of the recipe's own.
+    """
     from ..plan import Donors, resolve
     from ..plan.estimate import DEFAULT_SHARD
 
     document = load_document(recipe, sets)
-    donors: Donors = Donors(document.roots)
+    donors: Donors = Donors(document.roots if roots is None else roots)
     return document, resolve(document, donors, shard_size=shard_size or DEFAULT_SHARD)
 
 

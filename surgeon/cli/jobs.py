@@ -90,13 +90,12 @@ def detached(
 ) -> None:
     """Start writing a plan that `ready` has let pass as a job, and tell of it."""
     from ..jobs import board
-    from ..plan.donors import absolute
 
     final = Path(os.path.realpath(expanded(out)))
     letters = [layer.sources[0][0] for layer in plan.layers]
     about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
-    text = absolute(document, document.roots).text
-    job = board.start("assemble", [str(final), *arguments], text, out=final, recipe=document.path, about=about)
+    arguments = [str(final), *arguments, *board.rooted(document.roots)]
+    job = board.start("assemble", arguments, document.text, out=final, recipe=document.path, about=about)
     if as_json:
         print(json.dumps({"job": job.number, "pid": job.pid, "out": str(final), "folder": str(job.folder)}))
     elif not quiet:

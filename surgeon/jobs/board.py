@@ -40,7 +40,7 @@ def start(
     Args:
         verb: a command of surgeon that takes a recipe and `--events`.
         arguments: what follows the recipe; paths are absolute.
-        recipe_text: YAML in which every donor is an absolute path or a Hub id.
+        recipe_text: YAML as the user has it, for what is published is made of it; see `rooted`.
         out: the folder that it writes.
         recipe: the file that the recipe came from.
         about: more that is to be known of it.
@@ -72,6 +72,11 @@ def start(
         )
     write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "birth": birth(process.pid)}))
     return Job(folder, _process=process)
+
+
+def rooted(roots: Iterable[Path]) -> list[str]:
+    """Options with which a job finds relative paths in `roots` and in this working directory, as this process does."""
+    return [word for root in (*roots, Path.cwd()) for word in ("--root", str(root.absolute()))]
 
 
 def _number(jobs: Path) -> Path:

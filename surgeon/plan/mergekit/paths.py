@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from ...files import exists, expanded
 from ...recipe.document import Document
 from ...recipe.schema import Recipe, Slice, Source
 from ...text import one_line
-from ..members import BASE, UNION
 from .precision import said
 from .refusal import Refusal
 
@@ -24,22 +23,11 @@ def localised(document: Document, folder: Path) -> Document:
         InputError: mergekit cannot read the name of one.
     """
     rename = {}
-    for ref in (*document.model_refs, *_tokenizers(document)):
+    for ref in (*document.model_refs, *document.tokenizer_refs):
         name = _localised(ref, document.roots, folder)
         if name != ref:
             rename[ref] = name
     return replace(document.with_models(rename), key_problems=document.key_problems) if rename else document
-
-
-def _tokenizers(document: Document) -> Iterator[str]:
-    """What the documents name for tokenizers and for rows of tokens."""
-    for recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
-        refs = [recipe.tokenizer_source]
-        if recipe.tokenizer is not None:
-            refs.append(recipe.tokenizer.source)
-            rows = (token.source for token in recipe.tokenizer.tokens.values())
-            refs += [row if isinstance(row, str) else row.model for row in rows]
-        yield from (ref for ref in refs if ref is not None and ref not in (UNION, BASE))
 
 
 def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
