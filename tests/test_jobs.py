@@ -394,3 +394,23 @@ def test_the_hidden_folder_tells_who_writes(said: Any, recipe: Path, out: Path, 
     left = look(out)
     assert left is not None and left.holder == f"process {job.pid}"
     assert (hidden(out) / "model").is_dir() and not out.exists()
+
+
+def test_a_cancelled_job_whose_output_is_there_says_nothing_of_resuming(
+    said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    events = (
+        {"event": "cancelled", "message": "cancelled. 1 GB of 2 GB are written: go on with --resume."},
+        {"event": "done"},
+    )
+    for number, event in enumerate(events, start=1):
+        folder = board.state_folder("jobs") / str(number)
+        folder.mkdir()
+        (folder / "about.json").write_text(json.dumps({"verb": "assemble", "out": str(tmp_path / "m"), "cwd": "/"}))
+        (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
+    text = said("jobs")[1]
+    assert "job 2 has written it since" in text
+    assert "--resume" not in text
+    (board.state_folder("jobs") / "2" / "events.jsonl").write_text("")
+    assert "--resume" in said("jobs")[1]

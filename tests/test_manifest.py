@@ -285,7 +285,7 @@ class TestDonors:
         assert "to the bit, byte by byte" in capsys.readouterr().out
         path, offset = locate(b, "model.layers.1.mlp.up_proj.weight")
         flip(path, offset)
-        assert run(["verify", str(out), "--set", f"B={b}"]) == 1
+        assert run(["verify", str(out), "--set", f"A={original / 'a'}", "--set", f"B={b}"]) == 1
         assert f"{NAME}: byte 0 of 384 is not that of B" in capsys.readouterr().out
 
 

@@ -61,6 +61,8 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
         if not equals or not path or model is None:
             known = ", ".join(f"{letter} {ref}" for ref, letter in letters(models).items())
             raise InputError(f"--set {text} names no donor of the recipe", remedy=f"write DONOR=PATH; donors: {known}")
+        if model in rename:
+            raise InputError(f"--set names {model} twice", remedy="give one of the two")
         # A path typed on the command line is meant from the working directory, not from the recipe's folder.
         rename[model] = str(expanded(path).absolute()) if exists(expanded(path)) else path
     changed = document.with_models(rename)

@@ -68,9 +68,15 @@ def lines(job: Job, state: State) -> list[str]:
     found = [f"{job.number:>4}  {state.kind:<9}  {one_line(job.out or '')}{since}"]
     if state.kind == "running":
         found.append(f"{'':17}{progress(state)}")
+        return found
+    left = board.unfinished(job) if state.kind in ("failed", "cancelled", "crashed") else None
+    later = board.finished_by(job) if state.kind != "done" and left is None else None
+    if later is not None:
+        # Its last words were of how it can be resumed.
+        found.append(f"{'':17}job {later.number} has written it since")
     elif state.reason:
         found.append(f"{'':17}{one_line(state.reason)}")
-    if state.kind in ("failed", "cancelled", "crashed") and (left := board.unfinished(job)):
+    if left is not None:
         done, total = left.tensors
         found.append(f"{'':17}{done:,} of {total:,} tensors are written: --resume goes on")
     return found

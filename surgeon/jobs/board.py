@@ -167,6 +167,12 @@ def unfinished(job: Job) -> Unfinished | None:
     return left if left is not None and not left.holder else None
 
 
+def finished_by(job: Job) -> Job | None:
+    """The later job that has written a job's output whole."""
+    later = [other for other in of_output(every(), job.out) if other.number > job.number] if job.out else []
+    return next((other for other in reversed(later) if other.state().kind == "done"), None)
+
+
 def clean() -> int:
     """Forget all jobs that are over, their outputs untouched; gives how many."""
     over = [job for job in every() if not job.running]
