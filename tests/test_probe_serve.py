@@ -85,7 +85,7 @@ def test_a_request_is_answered_and_the_model_kept(client: Client, folder: Path) 
     assert {event["id"] for event in first} == {1} and {event["id"] for event in second} == {2}
     done = first[-1]
     assert done["text"] == "".join(event["text"] for event in first if event["event"] == "token")
-    assert done["tokens"] == 8 and done["finite"] and done["perplexity"] > 1 and done["layers"] == 3
+    assert done["tokens"] == 8 and done["finite"] and done["perplexity"][0]["value"] > 1 and done["layers"] == 3
     assert done["probes"] == [
         {"file": str(folder / "p.jsonl"), "name": "p", "right": done["probes"][0]["right"], "total": 3}
         | {"score": done["probes"][0]["score"]}

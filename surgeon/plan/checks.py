@@ -54,6 +54,17 @@ def _key_remedy(problem: KeyProblem) -> str:
     return "take it out"
 
 
+def comments(document: Document) -> Iterator[Finding]:
+    """That comments are published: they may say what was meant for nobody else."""
+    if next(document.comment_places(), None) is not None:
+        yield Finding(
+            "note",
+            "comments",
+            "The recipe's comments will be published with the model",
+            "README.md and surgeon_recipe.yaml hold the recipe as it stands; of absolute paths only the last part",
+        )
+
+
 def unsupported(document: Document) -> Iterator[Finding]:
     """Keys of mergekit or of the format that this version cannot carry out, and a recipe that takes nothing."""
     recipe = document.recipe

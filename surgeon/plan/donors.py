@@ -139,8 +139,9 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     """
     folder = path.absolute().parent
     rename: dict[str, str] = {}
-    taken = set(document.model_refs)
-    for ref in document.model_refs:
+    refs = dict.fromkeys((*document.model_refs, *document.tokenizer_refs))
+    taken = set(refs)
+    for ref in refs:
         name = located(ref, roots, folder)
         if name in taken and name != ref:
             # Two spellings of one donor stay two, so that nothing that counts donors is put out.
@@ -155,7 +156,8 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
 def absolute(document: Document, roots: Sequence[Path]) -> Document:
     """The document with every donor's relative path, looked for in `roots` and then in the working directory, written
     in full: for a process that works elsewhere. Hub ids stay as they are."""
-    rename = {ref: name for ref in document.model_refs if (name := _in_full(ref, roots)) != ref}
+    refs = (*document.model_refs, *document.tokenizer_refs)
+    rename = {ref: name for ref in refs if (name := _in_full(ref, roots)) != ref}
     return document.with_models(rename) if rename else document
 
 

@@ -71,6 +71,7 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
         *found,
         *checks.keys(document),
         *checks.unsupported(document),
+        *checks.comments(document),
         *checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
     ]
 

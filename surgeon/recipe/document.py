@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,11 @@ from ..text import nearest, one_line
 from . import yamltext
 from .patch import comments, patch, without_aliases
 from .schema import ENDS, Recipe
-from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain
+from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
 
 MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
+_COMMENT = re.compile(r"(?:(?<=[ \t\n])|\A)#[^\n]*")
 MAX_GUESSES = 20
 """Unknown keys for which the one that was meant is looked for."""
 
@@ -92,6 +94,23 @@ class Document:
         names = {stage.recipe.name for stage in self.stages}
         refs = (ref for document in (self, *self.stages) for ref in document.recipe.model_refs())
         return [ref for ref in dict.fromkeys(refs) if ref not in names]
+
+    @property
+    def tokenizer_refs(self) -> list[str]:
+        """What any stage names for tokenizers and rows of tokens, each once; names of stages are none."""
+        names = {"union", "base", *(stage.recipe.name for stage in self.stages)}
+        refs = (ref for document in (self, *self.stages) for ref in document.recipe.tokenizer_refs())
+        return [ref for ref in dict.fromkeys(refs) if ref not in names]
+
+    def comment_places(self) -> Iterator[tuple[int, int]]:
+        """Start and stop of every comment in the text."""
+        text = self._unix
+        trees = sorted((one.tree for one in (self, *self.stages) if one.tree), key=lambda tree: tree.start)
+        ends = [0] + [node.stop for tree in trees for node in scalars(tree)]
+        starts = [node.start for tree in trees for node in scalars(tree)] + [len(text)]
+        for end, start in zip(ends, starts, strict=True):
+            for found in _COMMENT.finditer(text, end, max(end, start)):
+                yield found.span()
 
     @cached_property
     def donor_places(self) -> dict[str, Place]:

@@ -163,6 +163,17 @@ def _walk(node: Node, own: bool = False) -> Iterator[Node]:
         waiting += here.items
 
 
+def scalars(node: Node) -> Iterator[Node]:
+    """Every scalar within a node, keys too, in their order; what an alias stands for is left out."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part.kind == "scalar":
+            yield part
+        entries = (piece for entry in part.entries() for piece in entry if piece is not None)
+        waiting += reversed(list(entries))
+
+
 def build(text: str) -> list[Node]:
     """The trees of a text's documents; those that hold nothing are left out.
 
