@@ -163,6 +163,10 @@ def test_what_f16_cannot_hold_is_told(tmp_path: Path) -> None:
     result = assemble(plan_of(folder, text + "dtype: float16\n"), tmp_path / "out", fsync=False)
     (warning,) = result.warnings
     assert "model.norm.weight became infinite" in warning
+    count = int(stored(tmp_path, "out")["model.norm.weight"].isinf().sum())
+    assert 1 < count < 8 and f"{count} values of" in warning
+    fine = assemble(plan_of(folder, text), tmp_path / "fine", fsync=False)
+    assert not fine.warnings
 
 
 def test_donors_of_several_precisions_give_the_widest(tmp_path: Path) -> None:

@@ -154,6 +154,14 @@ EXPRESSIBLE = {
     "ends: values of their own": SLERP + "embeddings: {parameters: {t: 0.5}}\nlm_head: {parameters: {t: 0.7}}\n",
     "ends: a donor's norm on slerp's arc": SLERP + "final_norm: {model: b}\n",
     "ends: two donors on slerp's arc": SLERP + "final_norm: {model: b}\nlm_head: {model: a}\n",
+    "ends: the head of a donor that is not the base, which stands second": pair(
+        "slerp", "parameters: {t: 0.3}\n", base="b"
+    )
+    + "lm_head: {model: a}\n",
+    "ends: the norm of a donor that is not the base, which stands second": pair(
+        "slerp", "parameters: {t: 0.3}\n", base="b"
+    )
+    + "final_norm: {model: a}\n",
     "ends: the base's head with ties": TASK + "lm_head: {model: base}\n",
     "ends: lambda for one of two": TASK + "lm_head: {parameters: {lambda: 0.5}}\n",
     "ends: by linear, of three": pair("linear", each="weight: [0.3, 0.9]") + "final_norm: {model: c}\n",

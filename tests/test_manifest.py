@@ -77,6 +77,8 @@ class TestWritten:
         recipe = (original / "out" / "surgeon_recipe.yaml").read_text()
         needed = manifest.size_of(contents(original / "out"), recipe)
         assert (original / "out" / "surgeon.json").stat().st_size <= needed < 100_000
+        bare = json.dumps(document(original / "out") | {"tensors": {}}, indent=2)
+        assert len(bare) <= manifest.size_of([], recipe)
 
     def test_every_tensor_with_its_hash_and_where_it_is_from(self, original: Path) -> None:
         found, tensors = document(original / "out"), contents(original / "out")

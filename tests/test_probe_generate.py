@@ -105,6 +105,18 @@ def test_pieces_are_the_whole_text_and_never_half_a_character(llama: Subject) ->
     assert max(len(piece) for piece in found) == 1
 
 
+def test_pieces_decode_no_more_than_the_last_tokens_with_every_token() -> None:
+    asked = []
+
+    def decode(ids: list[int]) -> str:
+        asked.append(len(ids))
+        return "".join(map(chr, ids))
+
+    decoder = Pieces(decode, [65, 66, 67])
+    assert "".join(decoder.push(token) for token in range(97, 123)) == "abcdefghijklmnopqrstuvwxyz"
+    assert max(asked) == 4 and set(asked[4:]) <= {1, 2}
+
+
 def test_pieces_of_bytes_that_are_no_text_add_up_too(llama: Subject) -> None:
     dice = random.Random(0)
     for _ in range(50):
@@ -310,6 +322,17 @@ def test_a_tokenizer_that_does_not_fit_the_embedding_is_named(tmp_path: Path) ->
     subject = subject_of(tmp_path, vocab_size=100)
     with pytest.raises(InputError, match="100 rows"):
         subject.encode("ÿÿÿ")
+
+
+def test_a_donor_without_a_generation_config_can_be_tried(tmp_path: Path) -> None:
+    from surgeon.plan import Donors, resolve
+    from surgeon.recipe.document import parse
+
+    tiny_tokenizer(tiny_model(tmp_path / "a"))
+    (tmp_path / "a" / "generation_config.json").unlink()
+    plan = resolve(parse(f"slices:\n  - sources: [{{model: {tmp_path / 'a'}, layer_range: [1, 4]}}]\n"), Donors())
+    subject = from_plan(plan, "cpu")
+    assert subject.stops == frozenset({2}) and len(list(tokens(subject, [1, 40], 3, Run()))) == 3
 
 
 def test_a_recipe_speaks_like_its_assembled_model(tmp_path: Path) -> None:

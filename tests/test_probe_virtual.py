@@ -20,6 +20,7 @@ from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.probe.load import load, to_device
 from surgeon.probe.virtual import build
+from surgeon.probe.weights import Weights
 from surgeon.recipe.document import parse
 
 ORDER = (0, 1, 2, 1, 2, 3)
@@ -133,6 +134,13 @@ def test_weights_of_a_plain_copy_are_the_donors_file(tmp_path: Path) -> None:
             spans.append([int(part, 16) for part in line.split()[0].split("-")])
     for name, weight in model.named_parameters():
         assert any(low <= weight.data_ptr() < high for low, high in spans), name
+
+
+def test_a_dtype_that_torch_does_not_have_is_named(tmp_path: Path) -> None:
+    (tensor, *_) = plan_of(tiny_model(tmp_path / "a", "llama")).tensors
+    entry = next(iter(tensor.source.entries()))
+    with pytest.raises(InputError, match="torch cannot hold tensors of dtype F6_E2M3"):
+        Weights().entry(entry._replace(dtype="F6_E2M3"))
 
 
 def test_moving_to_a_device_keeps_sharing(tmp_path: Path) -> None:

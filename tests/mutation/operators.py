@@ -105,7 +105,7 @@ class _File:
             span = (statement.lineno, max(statement.lineno, last if hasattr(statement, "body") else
                                           statement.end_lineno or 0))  # fmt: skip
             for start, stop, text, kind in self._changes(statement, header, inside):
-                within = (inside.lineno, inside.end_lineno or 0) if inside else span
+                within = (inside.body[0].lineno, inside.end_lineno or 0) if inside else span
                 yield Mutant(self._path, span, start, stop, text, kind, late, within)
             for field in ("body", "orelse", "finalbody"):
                 yield from self._block(getattr(statement, field, []), inside, late)
