@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
 _UNITS = {
     "": 1,
@@ -89,8 +90,38 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word a person probably meant, or None."""
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return found[0] if found else None
+
+
+MAX_ALIGNED = 1_000_000
+"""Pairs of items that are compared to find the longest runs that two lists share."""
+
+
+def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
+    """Positions in `new`, and those in `old` of the same items, that kept their order: what is the same at both ends,
+    and between them the longest runs, or in long lists the next item that is the same."""
+    head = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    rest = min(len(old), len(new)) - head
+    tail = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+    found = {i: i for i in range(head)} | {len(new) - i: len(old) - i for i in range(1, tail + 1)}
+    left, right = old[head : len(old) - tail], new[head : len(new) - tail]
+    if len(left) * len(right) <= MAX_ALIGNED:
+        import difflib
+
+        for a, b, count in difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
+            found |= {head + b + k: head + a + k for k in range(count)}
+        return found
+    places: dict[str, list[int]] = {}
+    for index, item in enumerate(left):
+        places.setdefault(item, []).append(index)
+    start = 0
+    for position, item in enumerate(right):
+        here = places.get(item, [])
+        if (number := bisect_left(here, start)) < len(here):
+            found[head + position] = head + here[number]
+            start = here[number] + 1
+    return found
 
 
 def ranges(indices: Iterable[int]) -> str:

@@ -82,13 +82,18 @@ def test_an_empty_file_is_an_empty_recipe() -> None:
         ("- a\n- b\n", 1, "a table of keys"),
         ("just words\n", 1, "a table of keys"),
         ("a: {<<: 3}\n", 1, "<<"),
-        ("a: " + "[" * 100 + "]" * 100 + "\n", 1, "nested too deeply"),
     ],
 )
 def test_what_is_not_a_yaml_table_is_refused_at_its_line(text: str, line: int, why: str) -> None:
     sentence = refusal(text)
     assert sentence.startswith(f"r.yml, line {line}: this is not valid YAML"), sentence
     assert why.replace("tab", "'\\t'") in sentence or why in sentence
+
+
+def test_deep_nesting_is_refused() -> None:
+    sentence = refusal("a: " + "[" * 100 + "]" * 100 + "\n")
+    assert sentence.startswith("r.yml, line 1: this is too large to be a recipe")
+    assert "nested more than 60 deep" in sentence
 
 
 def test_control_characters_are_refused() -> None:
@@ -99,7 +104,7 @@ def test_control_characters_are_refused() -> None:
 def test_alias_bombs_are_refused_quickly() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    assert "unfolds into too many values" in refusal("\n".join(lines) + "\n")
+    assert "more than 100,000 values, aliases unfolded" in refusal("\n".join(lines) + "\n")
 
 
 def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -384,6 +389,33 @@ def test_every_string_is_written_so_that_it_reads_back(value: str) -> None:
 ))  # fmt: skip
 def test_all_plain_data_is_written_so_that_it_reads_back(value: Any) -> None:
     assert documents._data(documents.build(yamltext.dump({"a": value}))[0]) == {"a": value}
+
+
+def test_comments_go_with_their_entries_wherever_these_go() -> None:
+    entries = [f"# above {n}\n- sources: [{{model: a, layer_range: [{n}, {n + 1}]}}]  # behind {n}\n" for n in range(5)]
+    document = parse("merge_method: passthrough\nslices:\n" + "".join(entries))
+    for order in ((4, 3, 2, 1, 0), (2, 0, 4, 1, 3), (1, 4, 0)):
+        recipe = document.recipe.model_copy(update={"slices": tuple(document.recipe.slices[n] for n in order)})
+        found = document.with_recipe(recipe).text
+        kept = [entries[n] for n in order]
+        assert [line for line in found.splitlines() if "sources" in line] == [line.splitlines()[1] for line in kept]
+        for entry in kept:
+            assert entry in found
+
+
+def test_of_several_errors_the_first_is_told_and_how_many_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        parse("slices: 3\ndtype: []\nseed: -1\n")
+    assert "2 more" in caught.value.sentence()
+    with pytest.raises(InputError) as caught:
+        parse("seed: -1\n")
+    assert "more" not in caught.value.sentence()
+
+
+def test_numbers_that_are_none_are_written_so_that_they_read_back() -> None:
+    loaded = documents._data(documents.build(yamltext.dump({"a": [float("nan"), -float("inf"), 1e-5]}))[0])["a"]
+    assert [type(value) for value in loaded] == [float] * 3
+    assert loaded[0] != loaded[0] and loaded[1:] == [-float("inf"), 1e-5]
 
 
 # The property behind all of the above.

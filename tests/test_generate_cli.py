@@ -36,11 +36,11 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str, **options: Any)
 
 def test_json_is_one_object_with_every_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(
-        capsys, str(folder / "r.yml"), prompt="Hi", n=5, probe=[folder / "p.jsonl"], perplexity="a text", seed=1
+        capsys, str(folder / "r.yml"), prompt="Hi", n=5, probe=[folder / "p.jsonl"], perplexity_text=["a text"], seed=1
     )
     assert tuple(found) == KEYS
     assert found["tokens"] == 5 and found["layers"] == 3 and found["device"] == "cpu" and found["dtype"] == "float32"
-    assert found["finite"] is True and found["degenerate"] is False and found["perplexity"] > 1
+    assert found["finite"] is True and found["degenerate"] is False and found["perplexity"][0]["value"] > 1
     assert found["tokens_per_second"] > 0 and found["load_seconds"] > 0 and found["peak_memory_bytes"] > 10**6
     assert [set(item) for item in found["probes"]] == [{"file", "name", "right", "total", "score"}]
 
@@ -55,15 +55,33 @@ def test_text_goes_to_stdout_and_statistics_to_stderr(folder: Path, capsys: pyte
         assert part in captured.err
 
 
-def test_perplexity_is_of_a_file_or_of_the_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "text.txt").write_text("some words")
-    values = [
-        as_json(capsys, str(folder / "a"), perplexity=given)["perplexity"]
-        for given in (str(folder / "text.txt"), "some words", "other words")
+def test_perplexity_is_of_files_and_of_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "text.txt"
+    path.write_text("some words")
+    found = as_json(capsys, str(folder / "a"), perplexity=[path, path], perplexity_text=["some words", "other words"])[
+        "perplexity"
     ]
-    assert values[0] == values[1] != values[2]
+    values = [text["value"] for text in found]
+    assert values[0] == values[1] == values[2] != values[3]
+    assert [text["name"] for text in found] == [str(path), str(path), "'some words'", "'other words'"]
+    assert {(text["tokens"], text["window"], text["stride"], text["context"]) for text in found} == {
+        (11, 128, 64, 128),
+        (12, 128, 64, 128),
+    }
     with pytest.raises(InputError, match="no text"):
-        generate(str(folder / "a"), perplexity=" ")
+        generate(str(folder / "a"), perplexity_text=[" "])
+
+
+def test_how_a_text_was_read_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(str(folder / "a"), perplexity_text=["short", "long " * 60], device="cpu")
+    short, long = capsys.readouterr().out.splitlines()
+    assert short.startswith("'short': perplexity ") and short.endswith("(6 tokens in one window)")
+    assert long.endswith("(301 tokens, window 128, stride 64)")
+
+
+def test_a_misspelt_file_is_no_text(folder: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the text: No such file"):
+        generate(str(folder / "a"), perplexity=[folder / "txet.txt"])
 
 
 def test_without_a_request_a_short_prompt_is_used_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +110,7 @@ def test_logits_that_are_not_finite_are_a_failure(folder: Path, capsys: pytest.C
     state["model.norm.weight"] = torch.full_like(state["model.norm.weight"], torch.inf)
     broken = tiny_tokenizer(tiny_model(folder / "broken"))
     save_file(state, broken / "model.safetensors", {"format": "pt"})
-    for options in ({"prompt": "Hi"}, {"perplexity": "Hi there"}):
+    for options in ({"prompt": "Hi"}, {"perplexity_text": ["Hi there"]}):
         with pytest.raises(SurgeonError, match="not finite") as caught:
             as_json(capsys, str(broken), **options)
         assert caught.value.exit_code == 1

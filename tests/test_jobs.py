@@ -190,7 +190,7 @@ def test_cancelled_and_gone_on_with(said: Any, recipe: Path, out: Path, slow: No
     run(
         [
             "assemble",
-            str(job.folder / "recipe.yaml"),
+            str(recipe),
             str(tmp_path / "x" / "model"),
             "--no-check",
             "--shard-size",
@@ -532,3 +532,23 @@ class TestElsewhere:
         hidden(out).mkdir(parents=True)
         (hidden(out) / "lock").write_text(json.dumps({"pid": 7, "birth": "b:1", "host": "elsewhere"}))
         assert said("assemble", recipe, out, "--no-check", "--quiet")[0] == 0
+
+
+def test_a_cancelled_job_whose_output_is_there_says_nothing_of_resuming(
+    said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    events = (
+        {"event": "cancelled", "message": "cancelled. 1 GB of 2 GB are written: go on with --resume."},
+        {"event": "done"},
+    )
+    for number, event in enumerate(events, start=1):
+        folder = board.state_folder("jobs") / str(number)
+        folder.mkdir()
+        (folder / "about.json").write_text(json.dumps({"verb": "assemble", "out": str(tmp_path / "m"), "cwd": "/"}))
+        (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
+    text = said("jobs")[1]
+    assert "job 2 has written it since" in text
+    assert "--resume" not in text
+    (board.state_folder("jobs") / "2" / "events.jsonl").write_text("")
+    assert "--resume" in said("jobs")[1]

@@ -74,6 +74,15 @@ def test_what_was_false_is_void_until_it_is_written_again(path: Path) -> None:
     assert reopened(path) == ({"layers.0": line(0)}, set())
 
 
+def test_a_mark_of_what_has_no_line_is_none(path: Path) -> None:
+    one = Journal(path, flush=True)
+    one.add(line(0))
+    one.void("layers.0")
+    one.mark(["layers.0", "layers.1"])
+    one.close()
+    assert reopened(path) == ({}, set())
+
+
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=60))
 @example(cut=227, junk=b"\n")
 @settings(deadline=None, max_examples=150)

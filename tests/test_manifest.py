@@ -31,6 +31,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("manifest")
     a, b = donor(folder / "a", 3, seed=1, dtype="F32"), donor(folder / "b", 4, seed=2, dtype="F32")
     recipe = "# mine\n" + passthrough((a, 0, 3), (b, 1, 4), more="seed: 7")
+    (folder / "recipe.yaml").write_text(recipe)
     assemble(plan_of(recipe), folder / "out", recipe=recipe, shard_size=2000)
     return folder
 
@@ -72,6 +73,13 @@ def locate(folder: Path, name: str) -> tuple[Path, int]:
 
 
 class TestWritten:
+    def test_there_is_room_for_it_in_what_is_asked_of_the_disk(self, original: Path) -> None:
+        recipe = (original / "out" / "surgeon_recipe.yaml").read_text()
+        needed = manifest.size_of(contents(original / "out"), recipe)
+        assert (original / "out" / "surgeon.json").stat().st_size <= needed < 100_000
+        bare = json.dumps(document(original / "out") | {"tensors": {}}, indent=2)
+        assert len(bare) <= manifest.size_of([], recipe)
+
     def test_every_tensor_with_its_hash_and_where_it_is_from(self, original: Path) -> None:
         found, tensors = document(original / "out"), contents(original / "out")
         assert found["tensors"].keys() == tensors.keys()
@@ -80,7 +88,7 @@ class TestWritten:
         }
         for name, record in found["tensors"].items():
             source = found["sources"][record["copy"]["source"]]
-            theirs = contents(Path(source["donor"]))[record["copy"]["tensor"]]
+            theirs = contents(original / source["donor"])[record["copy"]["tensor"]]
             # One hash is of both.
             assert digest(theirs[2]) == record["hash"], name
         entries = open_checkpoint(str(original / "out")).tensors
@@ -91,9 +99,9 @@ class TestWritten:
         assert found["recipe"].startswith("# mine\n")
         assert (found["seed"], found["format"], found["hash"]) == (7, 1, "xxh3_128")
         assert found["programs"] == {"surgeon": __version__}
-        assert found["donors"] == {"A": str(original / "a"), "B": str(original / "b")}
+        assert found["donors"] == {"A": "a", "B": "b"}
         for source in found["sources"]:
-            path = Path(source["donor"]) / source["file"]
+            path = original / source["donor"] / source["file"]
             raw = path.read_bytes()
             header = raw[: 8 + int.from_bytes(raw[:8], "little")]
             assert (source["size"], source["header"]) == (len(raw), digest(header))
@@ -113,7 +121,7 @@ class TestWritten:
         text = (original / "out" / "surgeon.json").read_text()
         assert text.count("\n") > 57
         os.utime(original / "out" / "surgeon.json", (1, 1))
-        recipe = document(original / "out")["recipe"]
+        recipe = (original / "recipe.yaml").read_text()
         assemble(plan_of(recipe), tmp_path / "out", recipe=recipe, shard_size=2000, workers=1)
         assert (tmp_path / "out" / "surgeon.json").read_text() == text
 
@@ -178,7 +186,7 @@ class TestFound:
         }
 
     def test_a_shard_of_another_model_with_the_same_header(self, out: Path, original: Path, tmp_path: Path) -> None:
-        recipe = document(out)["recipe"]
+        recipe = (original / "recipe.yaml").read_text()
         for name in "ab":
             donor(tmp_path / name, 3 if name == "a" else 4, seed=5, dtype="F32")
             recipe = recipe.replace(str(original / name), str(tmp_path / name))
@@ -266,7 +274,7 @@ class TestDonors:
     def test_changed_ones_are_known_by_header_and_length(self, original: Path, tmp_path: Path) -> None:
         found = manifest.read(original / "out")
         assert found is not None
-        recipe = document(original / "out")["recipe"]
+        recipe = (original / "recipe.yaml").read_text()
         assert rehash.changed_sources(found, plan_of(recipe)) == {}
         b = Path(shutil.copytree(original / "b", tmp_path / "b"))
         moved = plan_of(recipe.replace(str(original / "b"), str(b)))
@@ -280,11 +288,11 @@ class TestDonors:
         """A donor that was saved anew with the same values is still the donor."""
         b = Path(shutil.copytree(original / "b", tmp_path / "b"))
         write_file(b / "model.safetensors", [(n, *v) for n, v in reversed(contents(b).items())])
-        assert run(["verify", str(out), "--set", f"B={b}"]) == 0
+        assert run(["verify", str(out), "--set", f"A={original / 'a'}", "--set", f"B={b}"]) == 0
         assert "to the bit, byte by byte" in capsys.readouterr().out
         path, offset = locate(b, "model.layers.1.mlp.up_proj.weight")
         flip(path, offset)
-        assert run(["verify", str(out), "--set", f"B={b}"]) == 1
+        assert run(["verify", str(out), "--set", f"A={original / 'a'}", "--set", f"B={b}"]) == 1
         assert f"{NAME}: byte 0 of 384 is not that of B" in capsys.readouterr().out
 
 
@@ -351,7 +359,7 @@ class TestBroken:
 def test_a_resumed_run_has_the_same(original: Path, tmp_path: Path) -> None:
     from test_resume import stop
 
-    recipe = document(original / "out")["recipe"]
+    recipe = (original / "recipe.yaml").read_text()
     stop(plan_of(recipe), tmp_path / "out", 23, recipe=recipe, shard_size=2000)
     assemble(plan_of(recipe), tmp_path / "out", recipe=recipe, resume=True)
     assert snapshot(tmp_path / "out") == snapshot(original / "out")

@@ -177,3 +177,17 @@ def test_links_to_donors_stay_links(folder: Path) -> None:
     moved = rebased(document, document.roots, folder.parent / "r.yml")
     assert moved.recipe.model_refs() == ["./work/linked"]
     assert (folder / "a").samefile(Donors(moved.roots).checkpoint("./work/linked").path)
+
+
+@pytest.mark.parametrize("op", ["scale 1-2 o_prj=0.7", "scale 1-2 o_proj=0.7 dwon_proj=2"])
+def test_a_filter_that_matches_nothing_is_refused(op: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert edit("r.yml", "--op", op) == 2
+    assert "matches no tensor" in (said := capsys.readouterr().err)
+    assert "Did you mean" in said
+    assert (folder / "r.yml").read_text() == TEXT
+    assert edit("r.yml", "--op", "scale 1-2 o_proj=0.7") == 0
+
+
+def test_one_donor_is_set_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "r.yml", "--set", "A=c", "--set", "./a=a"]) == 2
+    assert "--set names ./a twice" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from surgeon.assemble import assemble, audit, loadback
 from surgeon.assemble.loadback import LoadBack, Outcome
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
-from surgeon.recipe.document import load
+from surgeon.plan import Donors, resolve
+from surgeon.recipe.document import load, parse
 
 NAME = "model.layers.3.mlp.up_proj.weight"
 
@@ -55,7 +56,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verify")
     for name, seed in (("a", 1), ("b", 2)):
         tiny_tokenizer(tiny_model(folder / "donors" / name, "llama", 3, seed=seed))
-    recipe = passthrough((folder / "donors" / "a", 0, 3), (folder / "donors" / "b", 1, 3))
+    recipe = passthrough(("donors/a", 0, 3), ("donors/b", 1, 3))
     (folder / "recipe.yaml").write_text(recipe)
     build(folder)
     return folder
@@ -63,12 +64,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(folder: Path, **options: Any) -> None:
     text = (folder / "recipe.yaml").read_text()
-    assemble(plan_of(text), folder / "out", recipe=text, shard_size=60_000, force=True, **options)
+    document = parse(text, folder / "recipe.yaml")
+    plan = resolve(document, Donors(document.roots))
+    assemble(plan, folder / "out", recipe=text, shard_size=60_000, force=True, **options)
 
 
 @pytest.fixture
-def out(original: Path, tmp_path: Path) -> Path:
-    """A copy of the model, to be spoilt."""
+def out(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model, to be spoilt; its donors are found from here."""
+    monkeypatch.chdir(original)
     return Path(shutil.copytree(original / "out", tmp_path / "out"))
 
 
@@ -242,6 +246,13 @@ def test_a_changed_tokenizer(out: Path, verify: Said) -> None:
     assert problem["file"] == "tokenizer.json"
 
 
+def test_a_tokenizer_that_is_gone(out: Path, verify: Said) -> None:
+    (out / "tokenizer.json").unlink()
+    found = verify(out)
+    assert found["code"] == 1
+    assert [problem["file"] for problem in found["problems"] if "donors" in problem["what"]] == ["tokenizer.json"]
+
+
 def test_a_broken_config(out: Path, verify: Said) -> None:
     (out / "config.json").write_text("{")
     found = verify(out)
@@ -322,7 +333,10 @@ class TestDonors:
     def test_a_set_that_names_nobody(self, out: Path, verify: Said) -> None:
         assert verify(out, "--set", "Z=x")["code"] == 2
 
-    def test_computed_tensors_are_held_against_their_hashes(self, original: Path, verify: Said, tmp_path: Path) -> None:
+    def test_computed_tensors_are_held_against_their_hashes(
+        self, original: Path, verify: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(original)
         (tmp_path / "recipe.yaml").write_text((original / "recipe.yaml").read_text() + "dtype: bfloat16\n")
         document = load(tmp_path / "recipe.yaml")
         assemble(plan_of(document.text), tmp_path / "out", recipe=document.text)

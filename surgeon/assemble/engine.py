@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import InputError, SurgeonError
 from ..machine import cores
 from ..plan.estimate import DEFAULT_SHARD
+from ..plan.inputs import inputs
 from ..plan.types import Plan
 from ..recipe.document import fresh
 from . import companions, destination, manifest, verify
@@ -24,6 +25,7 @@ from .lanes import PER_GPU, Lane
 from .layout import Layout, lay_out, parts
 from .loadback import LoadBack, expectation, summary
 from .modelsurvey import surveyed
+from .publish import Published, published
 from .room import check_vram, hired
 from .shard import Work
 from .system import shares_blocks
@@ -112,7 +114,8 @@ def assemble(
     try:
         how = _arithmetic(plan, allow_nonfinite, device, vram)
         options = _Options(shard_size, force, resume, restart, workers, fsync, check, tuple(keep), how)
-        return _assemble(_Job(plan, out, recipe or fresh(plan.recipe).text, options, emit, _asker(cancelled)))
+        shown = published(plan, recipe or fresh(plan.recipe).text)
+        return _assemble(_Job(plan, out, shown, options, emit, _asker(cancelled)))
     except Cancelled as error:
         _tell(emit, {"event": "cancelled", "message": error.sentence()})
         raise
@@ -141,7 +144,7 @@ class _Options:
 class _Job:
     plan: Plan
     out: Path
-    recipe: str
+    published: Published
     options: _Options
     emit: OnEvent
     cancelled: Callable[[], bool]
@@ -215,8 +218,8 @@ def _result(job: _Job, final: Path, nbytes: int, files: Iterable[str], tracker: 
 
 def _is_done(job: _Job, final: Path) -> bool:
     """Whether an earlier run has written this very model whole. It may have been killed before it could tidy up."""
-    plan, terms = job.plan, _terms(job.plan, job.options)
-    if not final.is_dir() or not manifest.is_complete(final, plan, job.recipe, terms.fingerprint):
+    shown, terms = job.published, _terms(job.plan, job.options)
+    if not final.is_dir() or not manifest.is_complete(final, shown.plan, shown.recipe, terms.fingerprint):
         return False
     if hidden(final).is_dir():
         with Workspace(final) as workspace:
@@ -228,6 +231,7 @@ def ready(
     plan: Plan,
     out: Path,
     *,
+    recipe: str | None = None,
     shard_size: int | None = None,
     force: bool = False,
     resume: bool = False,
@@ -240,10 +244,13 @@ def ready(
     """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
     how = _arithmetic(plan, allow_nonfinite, device, vram)
     options = _Options(shard_size, force, resume, restart, None, True, False, tuple(keep), how)
-    job = _Job(plan, out, "", options, lambda event: None, lambda: False)
+    shown = published(plan, recipe or fresh(plan.recipe).text)
+    job = _Job(plan, out, shown, options, lambda event: None, lambda: False)
     _check_plan(plan)
     final = destination.locate(out)
     try:
+        if resume and _is_done(job, final):
+            return
         _check(job, final)
         unfinished.check(final, _terms(plan, options))
     except OSError as error:
@@ -263,7 +270,7 @@ def _check_plan(plan: Plan) -> None:
 
 
 def _check(job: _Job, final: Path) -> None:
-    destination.check(final, job.plan.donors.values(), force=job.options.force, keep=job.options.keep)
+    destination.check(final, hidden(final), inputs(job.plan), force=job.options.force, keep=job.options.keep)
 
 
 def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[Layout, list[str]]:
@@ -277,8 +284,8 @@ def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[La
     kernel = shares_blocks(workspace.folder)
     work = Work(workspace.model, tracker, journal, options.fsync, kernel, options.arithmetic, sizes)
     try:
-        needed = layout.nbytes + companions.size_of(plan, job.recipe)
-        needed += manifest.size_of((tensor.name for tensor in plan.tensors), job.recipe)
+        needed = layout.nbytes + companions.size_of(plan, job.published.recipe)
+        needed += manifest.size_of((tensor.name for tensor in plan.tensors), job.published.recipe)
         destination.check_space(workspace.final, needed, workspace.model)
         _started(job, layout, workspace.final)
         return layout, _write(job, workspace, layout, begun, work, tracker)
@@ -325,8 +332,9 @@ def _write(
         with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
             _compute(job, layout, begun, work, tracker)
         folder, flush = workspace.model, options.fsync
-        small = companions.write_companions(plan, layout, folder, workspace.final.name, job.recipe, flush)
-        text = manifest.compose(plan, job.recipe, layout, work.journal.lines, begun, small)
+        shown = job.published
+        small = companions.write_companions(shown.plan, layout, folder, workspace.final.name, shown.recipe, flush)
+        text = manifest.compose(shown.plan, shown.recipe, layout, work.journal.lines, begun, small)
         companions.write_small(folder / manifest.MANIFEST, text.encode("utf-8", "backslashreplace"), flush)
         verify.check_written(workspace.model, plan, workspace.final)
         if child:

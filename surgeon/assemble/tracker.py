@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import SurgeonError
@@ -23,6 +23,12 @@ INTERVAL = 0.25
 
 WINDOW = 10.0
 """Seconds that the rate is the mean of."""
+
+SETTLED = 2.0
+"""Seconds of writing after which the time that is left can be told, if the rate has been even."""
+
+_EVEN = 1.3
+"""How much the rates of both halves of what was measured may differ."""
 
 
 class Cancelled(SurgeonError):
@@ -159,7 +165,8 @@ class Reporter:
 
     def __init__(self, tracker: Tracker, total: int, emit: OnEvent) -> None:
         self._tracker, self._total, self._emit = tracker, total, emit
-        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._samples: deque[tuple[float, int]] = deque()
+        self._told = time.monotonic()
 
     def tick(self, last: bool = False) -> None:
         """Tell what has finished, and the progress if it is time for it (or if this is the last call)."""
@@ -168,7 +175,8 @@ class Reporter:
             known = {"event": "layer", "index": where} if isinstance(where, int) else {"event": "end", "role": where}
             self._emit(known)
         now = time.monotonic()
-        if last or now - self._samples[-1][0] >= INTERVAL:
+        if last or now - self._told >= INTERVAL:
+            self._told = now
             self._progress(now)
 
     def _memory(self) -> int | None:
@@ -177,23 +185,40 @@ class Reporter:
             return resident()
         return sum(shares(pid)[0] for pid in (os.getpid(), *self._tracker.processes)) or resident()
 
+    def _settled(self) -> bool:
+        """Whether the rate has lasted, and neither rises nor falls."""
+        if self._samples[-1][0] - self._samples[0][0] < SETTLED:
+            return False
+        middle = len(self._samples) // 2
+        one, other = _rate(self._samples, 0, middle), _rate(self._samples, middle, -1)
+        return max(one, other) <= _EVEN * min(one, other)
+
     def _progress(self, now: float) -> None:
         done, fresh = self._tracker.done, self._tracker.done - self._tracker.earlier
-        self._samples.append((now, fresh))
+        # What comes before the first byte is the start of the program, and no writing.
+        if fresh:
+            self._samples.append((now, fresh))
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW:
             self._samples.popleft()
-        since, before = self._samples[0]
-        rate = (fresh - before) / (now - since) if now > since else 0.0
+        rate = _rate(self._samples, 0, -1)
         self._emit(
             {
                 "event": "progress",
                 "bytes": done,
                 "total": self._total,
                 "rate": round(rate),
-                "eta": round((self._total - done) / rate, 1) if rate else None,
+                "eta": round((self._total - done) / rate, 1) if rate and self._settled() else None,
                 "layer": self._tracker.current,
                 "memory": self._memory(),
                 "files": self._tracker.open_files(),
                 "files_done": self._tracker.files_done,
             }
         )
+
+
+def _rate(samples: Sequence[tuple[float, int]], first: int, last: int) -> float:
+    """Bytes a second between two samples; 0 where there are none."""
+    if len(samples) < 2:
+        return 0.0
+    (since, before), (now, after) = samples[first], samples[last]
+    return (after - before) / (now - since) if now > since else 0.0

@@ -55,6 +55,10 @@ Vram = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Parts written at a time; by default one per core, or three per GPU.")
 ]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Look for relative paths there instead of in the recipe's folder.", hidden=True),
+]
 
 
 def assemble(
@@ -75,6 +79,7 @@ def assemble(
     device: Device = "cpu",
     vram: Vram = None,
     workers: Workers = None,
+    roots: Roots = None,
 ) -> None:
     """Write the model of a recipe to disk."""
     from ..assemble import assemble as write
@@ -82,7 +87,7 @@ def assemble(
     if resume and restart:
         raise InputError("--resume goes on with what is there and --restart throws it away", remedy="give one of them")
     nbytes = bytes_option(shard_size) if shard_size else None
-    document, plan = _planned(recipe, sets, nbytes, quiet=quiet, events=events)
+    document, plan = _planned(recipe, sets, nbytes, roots, quiet=quiet, events=events)
     options: dict[str, Any] = {
         "shard_size": nbytes, "force": force, "resume": resume, "restart": restart, "keep": (recipe,),
         "allow_nonfinite": allow_nonfinite, "device": device, "vram": bytes_option(vram) if vram else None,
@@ -99,13 +104,13 @@ def assemble(
 
 
 def _planned(
-    recipe: Path, sets: list[str] | None, shard_size: int | None, *, quiet: bool, events: bool
+    recipe: Path, sets: list[str] | None, shard_size: int | None, roots: list[Path] | None, *, quiet: bool, events: bool
 ) -> tuple[Document, Plan]:
     """The recipe and its plan, whose findings are printed; raises where it has errors."""
     from ..assemble import Cancelled
 
     try:
-        document, plan = load_plan(recipe, sets, shard_size=shard_size)
+        document, plan = load_plan(recipe, sets, shard_size=shard_size, roots=roots)
         _print_findings(plan, str(recipe), quiet)
     except SurgeonError as error:
         if events:
@@ -123,7 +128,7 @@ def _detached(
     from ..assemble import ready
     from .jobs import detached
 
-    ready(plan, out, **options)
+    ready(plan, out, recipe=document.text, **options)
     flags = [f"--no-{name}" for name in ("fsync", "check") if not more[name]]
     flags += ["--workers", str(more["workers"])] if more["workers"] else []
     detached(document, plan, out, [*_flags(options), *flags], **shown_as)

@@ -61,6 +61,8 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
         if not equals or not path or model is None:
             known = ", ".join(f"{letter} {ref}" for ref, letter in letters(models).items())
             raise InputError(f"--set {text} names no donor of the recipe", remedy=f"write DONOR=PATH; donors: {known}")
+        if model in rename:
+            raise InputError(f"--set names {model} twice", remedy="give one of the two")
         # A path typed on the command line is meant from the working directory, not from the recipe's folder.
         rename[model] = str(expanded(path).absolute()) if exists(expanded(path)) else path
     changed = document.with_models(rename)
@@ -68,14 +70,22 @@ def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
 
 
 def load_plan(
-    recipe: Path, sets: Sequence[str] | None = None, *, shard_size: int | None = None
+    recipe: Path,
+    sets: Sequence[str] | None = None,
+    *,
+    shard_size: int | None = None,
+    roots: Sequence[Path] | None = None,
 ) -> tuple[Document, Plan]:
-    """The recipe file and its plan; findings are in the plan, whatever they are."""
+    """The recipe file and its plan; findings are in the plan, whatever they are.
+
+    Args:
+        roots: folders that relative paths are looked for in, instead of the recipe's own.
+    """
     from ..plan import Donors, resolve
     from ..plan.estimate import DEFAULT_SHARD
 
     document = load_document(recipe, sets)
-    donors: Donors = Donors(document.roots)
+    donors: Donors = Donors(document.roots if roots is None else roots)
     return document, resolve(document, donors, shard_size=shard_size or DEFAULT_SHARD)
 
 

@@ -36,7 +36,11 @@ def generate(
         typer.Option(metavar="FILE", help="A probe set to score: prompts and expected answers in JSONL or YAML."),
     ] = None,
     perplexity: Annotated[
-        str | None, typer.Option(metavar="FILE|TEXT", help="A text to measure the perplexity of.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A file of text to measure the perplexity of; may be repeated."),
+    ] = None,
+    perplexity_text: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A text to measure the perplexity of; may be repeated.")
     ] = None,
     sets: SetOption = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above, sample.")] = 0.0,
@@ -54,7 +58,10 @@ def generate(
             prompt=prompt,
             n=n,
             probes=tuple(read_probes(path) for path in probe or ()),
-            perplexity=None if perplexity is None else session.text_or_file(perplexity),
+            texts=(
+                *(session.text_in(path) for path in perplexity or ()),
+                *(session.text_given(text) for text in perplexity_text or ()),
+            ),
             temperature=temperature,
             seed=seed,
         )
@@ -103,7 +110,7 @@ def _with_default(wanted: Request, subject: Subject) -> Request:
     """The request, or where it asks for nothing, a short prompt if the model can be prompted."""
     from dataclasses import replace
 
-    if wanted.prompt is not None or wanted.probes or wanted.perplexity is not None or subject.tokenizer is None:
+    if wanted.prompt is not None or wanted.probes or wanted.texts or subject.tokenizer is None:
         return wanted
     _say(f"no --prompt given, so the text begins with {DEFAULT_PROMPT!r}")
     return replace(wanted, prompt=DEFAULT_PROMPT)
@@ -136,6 +143,9 @@ def _show_done(wanted: Request, done: dict[str, Any]) -> None:
         _show_text("\n")
     for probes in done["probes"]:
         print(f"{safe(probes['name'])}: {probes['right']}/{probes['total']} ({probes['score']:.3f})", flush=True)
+    for text in done["perplexity"]:
+        value = "not finite" if text["value"] is None else f"{text['value']:.4g}"
+        print(f"{safe(text['name'])}: perplexity {value} ({window(text)})", flush=True)
     for note in done["notes"]:
         _say(note)
     _say(", ".join(statistics(done)))
@@ -153,9 +163,17 @@ def statistics(done: dict[str, Any]) -> list[str]:
     parts.append("logits finite" if done["finite"] else "logits NOT finite")
     if done["degenerate"] is not None:
         parts.append("text DEGENERATE (it repeats itself)" if done["degenerate"] else "text not degenerate")
-    if done["perplexity"] is not None:
-        parts.append(f"perplexity {done['perplexity']:.4g}")
     return parts
+
+
+def window(text: dict[str, Any]) -> str:
+    """How a text was read, as a phrase."""
+    read = plural(text["tokens"], "token")
+    if text["tokens"] <= text["window"]:
+        return f"{read} in one window"
+    context = text["context"]
+    of = f" of the model's {context:,}" if context and context > text["window"] else ""
+    return f"{read}, window {text['window']:,}{of}, stride {text['stride']:,}"
 
 
 def _show_text(text: str) -> None:

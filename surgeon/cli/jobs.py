@@ -69,9 +69,15 @@ def lines(job: Job, state: State) -> list[str]:
     found = [f"{job.number:>4}  {state.word:<9}  {one_line(job.out or '')}{since}"]
     if state.kind == "running":
         found.append(f"{'':17}{progress(state)}")
+        return found
+    left = board.unfinished(job) if state.kind in ("failed", "cancelled", "crashed") else None
+    later = board.finished_by(job) if state.kind != "done" and left is None else None
+    if later is not None:
+        # Its last words were of how it can be resumed.
+        found.append(f"{'':17}job {later.number} has written it since")
     elif state.reason:
         found.append(f"{'':17}{one_line(state.reason)}")
-    if state.kind in ("failed", "cancelled", "crashed") and (left := board.unfinished(job)):
+    if left is not None:
         done, total = left.tensors
         found.append(f"{'':17}{done:,} of {total:,} tensors are written: --resume goes on")
     return found
@@ -91,13 +97,12 @@ def detached(
 ) -> None:
     """Start writing a plan that `ready` has let pass as a job, and tell of it."""
     from ..jobs import board
-    from ..plan.donors import absolute
 
     final = Path(os.path.realpath(expanded(out)))
     letters = [layer.sources[0][0] for layer in plan.layers]
     about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
-    text = absolute(document, document.roots).text
-    job = board.start("assemble", [str(final), *arguments], text, out=final, recipe=document.path, about=about)
+    arguments = [str(final), *arguments, *board.rooted(document.roots)]
+    job = board.start("assemble", arguments, document.text, out=final, recipe=document.path, about=about)
     if as_json:
         print(json.dumps({"job": job.number, "pid": job.pid, "out": str(final), "folder": str(job.folder)}))
     elif not quiet:

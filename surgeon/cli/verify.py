@@ -115,7 +115,8 @@ def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan 
         audit.unchecked.append(f"recipe and donors: there is no {RECIPE}")
         return None
     try:
-        _, plan = load_plan(path, sets)
+        # A donor that was named by an absolute path is published by its folder's name, and often lies beside the model.
+        _, plan = load_plan(path, sets, roots=(checkpoint.folder, checkpoint.folder.absolute().parent))
     except SurgeonError as error:
         if sets:
             raise

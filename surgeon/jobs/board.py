@@ -43,7 +43,7 @@ def start(
     Args:
         verb: a command of surgeon that takes a recipe and `--events`.
         arguments: what follows the recipe; paths are absolute.
-        recipe_text: YAML in which every donor is an absolute path or a Hub id.
+        recipe_text: YAML as the user has it, for what is published is made of it; see `rooted`.
         out: the folder that it writes.
         recipe: the file that the recipe came from.
         about: more that is to be known of it.
@@ -111,6 +111,11 @@ def _started(
 
 def _created(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def rooted(roots: Iterable[Path]) -> list[str]:
+    """Options with which a job finds relative paths in `roots` and in this working directory, as this process does."""
+    return [word for root in (*roots, Path.cwd()) for word in ("--root", str(root.absolute()))]
 
 
 def _number(jobs: Path) -> Path:
@@ -224,6 +229,12 @@ def unfinished(job: Job) -> Unfinished | None:
 
     left = look(job.out) if job.out else None
     return left if left is not None and not left.holder else None
+
+
+def finished_by(job: Job) -> Job | None:
+    """The later job that has written a job's output whole."""
+    later = [other for other in of_output(every(), job.out) if other.number > job.number] if job.out else []
+    return next((other for other in reversed(later) if other.state().kind == "done"), None)
 
 
 def clean() -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -13,7 +14,7 @@ from ..files import exists, expanded
 from ..recipe.document import Document
 from ..recipe.letters import letters
 from .adapters import open_adapted
-from .types import Donor, Operand
+from .types import Donor, Finding, Operand
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,18 @@ class Lent:
         overlay: what its tensors are computed from, by name.
         refs: the donors it is made of.
         key: what it was made from, to tell whether it still is that.
+        findings: what was found when it was planned.
+        taken: layers of donors that it takes.
+        serial: its own number, by which later stages tell it from what it was before.
     """
 
     checkpoint: Checkpoint
     overlay: Mapping[str, Operand]
     refs: tuple[str, ...]
     key: object
+    findings: tuple[Finding, ...] = ()
+    taken: int = 0
+    serial: int = field(default_factory=count().__next__)
 
 
 class Donors:
@@ -132,8 +139,9 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     """
     folder = path.absolute().parent
     rename: dict[str, str] = {}
-    taken = set(document.model_refs)
-    for ref in document.model_refs:
+    refs = dict.fromkeys((*document.model_refs, *document.tokenizer_refs))
+    taken = set(refs)
+    for ref in refs:
         name = located(ref, roots, folder)
         if name in taken and name != ref:
             # Two spellings of one donor stay two, so that nothing that counts donors is put out.
@@ -148,7 +156,8 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
 def absolute(document: Document, roots: Sequence[Path]) -> Document:
     """The document with every donor's relative path, looked for in `roots` and then in the working directory, written
     in full: for a process that works elsewhere. Hub ids stay as they are."""
-    rename = {ref: name for ref in document.model_refs if (name := _in_full(ref, roots)) != ref}
+    refs = (*document.model_refs, *document.tokenizer_refs)
+    rename = {ref: name for ref in refs if (name := _in_full(ref, roots)) != ref}
     return document.with_models(rename) if rename else document
 
 

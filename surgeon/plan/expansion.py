@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ..checkpoint.outputs import residual_outputs
 from ..errors import InputError
 from ..recipe import stack
-from ..recipe.edits import Edit, Expand
+from ..recipe.curves import REST
+from ..recipe.edits import Edit, Expand, Scale
 from ..recipe.schema import Recipe
-from ..text import one_line
+from ..text import nearest, one_line
 from .donors import Donors
 
 
@@ -15,9 +18,11 @@ def completed(edit: Edit, recipe: Recipe, donors: Donors) -> Edit:
     """The edit as it is carried out: an `Expand` gets the filters of its donors' family, any other stays as it is.
 
     Raises:
-        InputError: a donor cannot be opened, its layers cannot be made the identity, or the edit names other filters.
+        InputError: a donor cannot be opened, its layers cannot be made the identity, the edit names other filters, or
+            one that matches nothing.
     """
     if not isinstance(edit, Expand):
+        _check_filters(edit, recipe, donors)
         return edit
     cells = stack.cells(recipe.explicit(donors.depth))
     found: dict[str, tuple[str, ...]] = {}
@@ -33,6 +38,29 @@ def completed(edit: Edit, recipe: Recipe, donors: Donors) -> Edit:
             remedy="leave zero= out",
         )
     return edit.with_zero(filters)
+
+
+def _check_filters(edit: Edit, recipe: Recipe, donors: Donors) -> None:
+    """Refuse a filter that is no part of any tensor's name: the edit would do nothing, which nobody asks for."""
+    wanted = {name for name, factor in edit.factors} if isinstance(edit, Scale) else set()
+    wanted |= {setting.filter for setting in getattr(edit, "settings", ()) if setting.values}
+    wanted -= {"*", REST}
+    if not wanted:
+        return
+    refs = [*recipe.model_refs(), *(run[0] for run in getattr(edit, "runs", ()))]
+    names: set[str] = set()
+    for ref in dict.fromkeys(refs):
+        with contextlib.suppress(InputError):
+            names |= donors.checkpoint(ref).tensors.keys()
+    pieces = {piece for name in names for piece in name.split(".") if not piece.isdigit()}
+    for text in sorted(wanted) if names else ():
+        if not any(text in name for name in names):
+            guess = nearest(text, sorted(pieces))
+            raise InputError(
+                f"the filter {one_line(text)!r} matches no tensor",
+                why="a filter is a part of a tensor's name in its donor, without wildcards",
+                remedy=f"did you mean {one_line(guess)}" if guess else "see `surgeon inspect --tensors`",
+            )
 
 
 def _filters(donors: Donors, model: str, index: int) -> tuple[str, ...]:

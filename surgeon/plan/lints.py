@@ -164,13 +164,17 @@ def numbers_in_filters(
     document: Document, slices: Sequence[Slice], layers: Sequence[PlannedLayer]
 ) -> Iterator[Finding]:
     """Filters such as `layers.1`, which as a part of a name also match layers 10 to 19."""
-    for rule in dict.fromkeys(_numbered(document, slices)):
+    if not (found := dict.fromkeys(_numbered(document, slices))):
+        return
+    names = {layer.index: "\n".join(tensor.entry.name for tensor in layer.tensors) for layer in layers}
+    by_slice: dict[int | None, list[PlannedLayer]] = {None: list(layers)}
+    for layer in layers:
+        by_slice.setdefault(layer.slice_index, []).append(layer)
+    for rule in found:
         longer = re.compile(re.escape(rule.filter) + r"\d")
         hit: dict[int, int] = {}
-        for layer in layers:
-            if rule.slice_index not in (None, layer.slice_index):
-                continue
-            if any(longer.search(tensor.entry.name) for tensor in layer.tensors):
+        for layer in by_slice.get(rule.slice_index, ()):
+            if longer.search(names[layer.index]):
                 hit[layer.index] = layer.sources[0][1]
         if hit:
             yield Finding(

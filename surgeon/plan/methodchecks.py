@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,15 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
     count = len(part.sources) - (method.subtracts and part.base is not None)
     low, high = method.donors
     base = names.get(part.base_ref or "", "?")
+    if part.only_base:
+        yield Finding(
+            "note",
+            "only-base",
+            f"{part.only_base} has the base {base} and no other donor",
+            "nothing is added to it, so that it is copied",
+            layers=here,
+            line=line,
+        )
     if method.base == "required" and part.base is None:
         if part.base_ref is None:
             what, why = f"{part.name} has no base_model", "it works on what donors differ from a base by"
@@ -87,7 +97,9 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
             line,
         )
     elif count < low or (high is not None and count > high):
-        beside = " besides the base" if method.subtracts and part.base is not None else ""
+        beside = ""
+        if method.base != "none" and part.base is not None:
+            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
         yield Finding(
             "error",
             "donors",
@@ -109,7 +121,7 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
                 here,
                 line,
             )
-    twice = sorted({s.model for s in part.sources if [o.model for o in part.sources].count(s.model) > 1})
+    twice = sorted(ref for ref, count in Counter(source.model for source in part.sources).items() if count > 1)
     if twice and part.base_ref in twice and part.base is not None and method.base != "none":
         yield Finding(
             "note",
@@ -133,7 +145,7 @@ def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding
     known_anywhere = {name for method in every().values() for name in method.parameters}
     for table, place, where in places:
         # A table of one donor (no part) is read by passthrough.
-        found = [part.method for part in where] if where else [every()["passthrough"]]
+        found = [every().get(part.only_base, part.method) for part in where] if where else [every()["passthrough"]]
         if any(method is None for method in found):
             continue
         known = {name for method in found if method for name in method.parameters}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,53 +15,77 @@ from ..text import one_line
 from .donors import Donors, Lent
 from .types import Blend, Convert, Copy, Finding, Operand, Plan, PlannedTensor, Stored
 
-Resolve = Callable[[Document, Donors], Plan]
+Resolve = Callable[[Document, Donors, int], Plan]
 
 
-def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> list[Finding]:
-    """Plan every earlier stage that the recipe uses, and make each a donor under its name.
+@dataclass
+class Stages:
+    """What came of the stages.
+
+    Attributes:
+        findings: what was found in them, with the stage's name.
+        taken: layers of donors that they take.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    taken: int = 0
+
+
+def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
+    """Plan every earlier stage that the recipe uses, each once, and make it a donor under its name.
 
     Args:
-        resolve: plans one document, without its stages.
-
-    Returns:
-        What was found in them, with the stage's name.
+        resolve: plans one document without its stages, given how many layers those before it have taken.
     """
     by_name = {stage.recipe.name: stage for stage in document.stages if stage.recipe.name}
-    findings: list[Finding] = []
+    made = Stages()
     done: set[str] = set()
+    failed: set[str] = set()
 
     def visit(current: Document, above: tuple[str, ...]) -> None:
         for ref in current.recipe.model_refs():
             if ref in above:
                 # A stage that is planned by itself is among no stages.
-                findings.append(_circle(by_name.get(ref, current), ref))
+                made.findings.append(_circle(by_name.get(ref, current), ref))
             elif ref in by_name and ref not in done:
                 stage = by_name[ref]
                 visit(stage, (*above, ref))
                 done.add(ref)
-                findings.extend(_lend(stage, ref, donors, resolve))
+                if failed.isdisjoint(stage.recipe.model_refs()):
+                    made.findings += (lent := _lend(stage, ref, donors, resolve, made.taken)).findings
+                    made.taken += lent.taken
+                if donors.lent(ref) is None:
+                    # What is made of it would say nothing but that it is not there.
+                    failed.add(ref)
 
     name = document.recipe.name
     visit(document, (name,) if name else ())
     for name in by_name.keys() - done:
-        findings.append(_unused(by_name[name], str(name)))
-    return findings
+        made.findings.append(_unused(by_name[name], str(name)))
+    return made
 
 
-def _lend(stage: Document, name: str, donors: Donors, resolve: Resolve) -> Iterator[Finding]:
-    refs = stage.recipe.model_refs()
-    key = (stage.recipe, tuple(lent.key for ref in refs if (lent := donors.lent(ref)) is not None))
+def _lend(stage: Document, name: str, donors: Donors, resolve: Resolve, spent: int) -> Stages:
+    refs = tuple(stage.recipe.model_refs())
+    key = (stage.recipe, tuple(lent.serial for ref in refs if (lent := donors.lent(ref)) is not None))
     known = donors.lent(name)
     if known is not None and known.key == key:
-        return
-    plan = resolve(stage, donors)
+        return Stages(list(known.findings), known.taken)
+    plan = resolve(stage, donors, spent)
+    findings = list(_findings(stage, name, plan))
+    taken = sum(len(layer.sources) for layer in plan.layers)
+    if plan.ok and plan.config is not None and plan.config_donor is not None:
+        donors.lend(name, Lent(as_checkpoint(name, plan), overlay(plan), refs, key, tuple(findings), taken))
+    return Stages(findings, taken)
+
+
+def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
+    """What the whole recipe is told of a stage."""
     for finding in plan.findings:
         if finding.severity != "note":
             what = f"Stage {one_line(name)}: {finding.what}"
             yield Finding(finding.severity, finding.code, what, finding.why, finding.remedy, line=finding.line)
     if plan.ok and plan.config is not None and plan.config_donor is not None:
-        donors.lend(name, Lent(as_checkpoint(name, plan), overlay(plan), tuple(refs), key))
         yield Finding(
             "note",
             "stage",

@@ -85,6 +85,8 @@ class Stored:
         """Its safetensors code."""
         return self.entry.dtype
 
+    leaves = 1
+
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
         yield self.entry
@@ -118,6 +120,11 @@ class Adapted:
         """Its safetensors code, that of the tensor below the adapter."""
         return self.whole.dtype
 
+    @cached_property
+    def leaves(self) -> int:
+        """How many tensors `entries` gives, told without going through them."""
+        return self.whole.leaves + 2 + (self.magnitude is not None)
+
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
         yield from self.whole.entries()
@@ -147,6 +154,11 @@ class Rows:
     def dtype(self) -> str:
         """Its safetensors code, that of its first part."""
         return self.parts[0].dtype
+
+    @cached_property
+    def leaves(self) -> int:
+        """How many tensors `entries` gives, told without going through them."""
+        return sum(part.leaves for part in self.parts)
 
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
@@ -194,6 +206,11 @@ class Blend:
         """Its safetensors code."""
         return self.code
 
+    @cached_property
+    def leaves(self) -> int:
+        """How many tensors `entries` gives, told without going through them: a stage may use another several times."""
+        return sum(operand.leaves for operand in self.inputs)
+
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
         for operand in self.inputs:
@@ -208,6 +225,7 @@ class Copy:
     """These bytes, unchanged."""
 
     entry: TensorEntry
+    leaves = 1
 
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
@@ -221,6 +239,7 @@ class Convert:
 
     entry: TensorEntry
     factor: float = 1.0
+    leaves = 1
 
     def entries(self) -> Iterator[TensorEntry]:
         """Every tensor on disk that it is made of."""
@@ -324,7 +343,8 @@ class PlannedEnd:
     """An end of the network: where it comes from (a letter; None when nothing is written), how, and its tensors.
 
     `how` is `copied`, `blended`, `tied` (the head is the embedding, nothing is written), `materialised` (the head is a
-    copy, or blend, of tied donors' embeddings) or `missing`. `donors` are the letters of all that are blended.
+    copy, or blend, of tied donors' embeddings), `absent` (the class has no language-model head) or `missing`. `donors`
+    are the letters of all that are blended.
     """
 
     role: str

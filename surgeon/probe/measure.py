@@ -16,6 +16,10 @@ FILLED = 0.6
 _SHORTEST = 12
 
 _PERPLEXITY_WINDOW = 2048
+"""Tokens read at once of a model without a stated context, and of one whose vocabulary is large."""
+
+_LOGITS = 2**28
+"""Logits of one window at most, where it is longer than that: a gigabyte in float32."""
 _ROWS = 256
 """Rows of logits widened to float64 at a time."""
 
@@ -61,7 +65,7 @@ def perplexity(
     half a window before it (but for the first). Infinite or NaN where the model's numbers are.
 
     Args:
-        window: tokens read at once; the model's context by default, and 2048 at most.
+        window: tokens read at once; see `default_window`.
         check: called before each window; may raise to stop.
 
     Raises:
@@ -71,7 +75,7 @@ def perplexity(
 
     if len(ids) < 2:
         raise InputError("perplexity needs a text of two tokens or more")
-    window = max(2, min(window or subject.context or _PERPLEXITY_WINDOW, _PERPLEXITY_WINDOW))
+    window = max(2, window or default_window(subject))
     total, done, start = 0.0, 1, 0
     while done < len(ids):
         check()
@@ -89,6 +93,12 @@ def perplexity(
         done, start = stop, stop - window // 2
     mean = total / (len(ids) - 1)
     return math.exp(mean) if mean < 709 else math.inf if mean == mean else math.nan
+
+
+def default_window(subject: Subject) -> int:
+    """Tokens read at once: the model's context, or fewer where the logits of so many would not fit into memory."""
+    longest = max(_PERPLEXITY_WINDOW, _LOGITS // max(1, subject.vocabulary))
+    return max(2, min(subject.context or _PERPLEXITY_WINDOW, longest))
 
 
 def _surprise(logits: object, targets: Sequence[int]) -> float:

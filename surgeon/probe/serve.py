@@ -228,7 +228,7 @@ def _wanted(request: Request) -> session.Request:
         prompt=prompt,
         n=n,
         probes=tuple(read_probes(Path(file)) for file in files),
-        perplexity=session.text_or_file(text) if text is not None else None,
+        texts=(session.text_given(text),) if text is not None else (),
         temperature=float(temperature),
         seed=seed,
     )

@@ -15,11 +15,22 @@ from typing import Any
 from ..errors import InputError
 from .environment import fitting_threads, peak_memory
 from .generate import Run, pieces
-from .measure import finite_on_ids, perplexity
+from .measure import default_window, finite_on_ids, perplexity
 from .score import ProbeSet, score
 from .subject import Subject
 
 Event = dict[str, Any]
+
+_SHOWN = 24
+"""Characters of a text that it is called by."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and what it is called by: its file, or its beginning."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class Request:
         prompt: text to continue, or None.
         n: tokens at most.
         probes: probe sets to score.
-        perplexity: a text to measure, or None.
+        texts: texts to measure the perplexity of.
         temperature: 0 for greedy.
         seed: of sampling.
     """
@@ -38,7 +49,7 @@ class Request:
     prompt: str | None = None
     n: int = 64
     probes: tuple[ProbeSet, ...] = ()
-    perplexity: str | None = None
+    texts: tuple[Text, ...] = ()
     temperature: float = 0.0
     seed: int = 0
 
@@ -56,7 +67,8 @@ class Report:
         peak_memory_bytes: of this process, or of the device's memory on CUDA.
         finite: whether all logits were finite.
         degenerate: whether the text repeats itself; None without a prompt.
-        perplexity: of the given text; None also where it is not a finite number.
+        perplexity: {name, tokens, window, stride, context, value} of each text; the value is None where it is not a
+            finite number.
         probes: {file, name, right, total, score} each.
         layers, parameters, dtype, device: of the model.
         notes: what the user should know.
@@ -70,7 +82,7 @@ class Report:
     peak_memory_bytes: int | None = None
     finite: bool = True
     degenerate: bool | None = None
-    perplexity: float | None = None
+    perplexity: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     layers: int = 0
     parameters: int = 0
@@ -113,11 +125,9 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
             yield from _prompt(subject, request, report, check)
         for probes in request.probes:
             yield from _probes(subject, probes, report, check)
-        if request.perplexity is not None:
-            value = perplexity(subject, subject.encode(request.perplexity), check=check)
-            report.perplexity = value if math.isfinite(value) else None
-            report.finite = report.finite and not math.isnan(value)
-        if request.prompt is None and request.perplexity is None:
+        for text in request.texts:
+            _measure(subject, text, report, check)
+        if request.prompt is None and not request.texts:
             report.finite = report.finite and finite_on_ids(subject)
     if subject.tokenizer is None:
         report.notes.append(
@@ -157,24 +167,46 @@ def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[
     )
 
 
-def text_or_file(value: str) -> str:
-    """The text of the file of that name, or the value itself where there is none.
+def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> None:
+    ids, size = subject.encode(text.text), default_window(subject)
+    value = perplexity(subject, ids, window=size, check=check)
+    report.finite = report.finite and not math.isnan(value)
+    report.perplexity.append(
+        {
+            "name": text.name,
+            "tokens": len(ids),
+            "window": size,
+            "stride": size - size // 2,
+            "context": subject.context,
+            "value": value if math.isfinite(value) else None,
+        }
+    )
+
+
+def text_in(path: Path) -> Text:
+    """The text of a file.
 
     Raises:
-        InputError: the file cannot be read, or there is no text.
+        InputError: there is no such file, it cannot be read, or holds no text.
     """
     try:
-        is_file = Path(value).is_file()
-    except (OSError, ValueError):
-        is_file = False  # longer than a name may be, or with a null byte: a text
-    text = value
-    if is_file:
-        try:
-            text = Path(value).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError("the file is not UTF-8 text", where=value) from error
-        except OSError as error:
-            raise InputError(f"cannot read the file: {error.strerror or error}", where=value) from error
-    if not text.strip():
-        raise InputError("there is no text to measure the perplexity of")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not UTF-8 text", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot read the text: {why}", where=str(path), remedy="give a file, or the text itself as a text"
+        ) from error
+    return _filled(Text(str(path), text))
+
+
+def text_given(text: str) -> Text:
+    """A text itself; InputError where it is empty."""
+    return _filled(Text(repr(text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")), text))
+
+
+def _filled(text: Text) -> Text:
+    if not text.text.strip():
+        raise InputError("there is no text to measure the perplexity of", where=text.name)
     return text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -16,10 +17,14 @@ from ..errors import InputError
 from ..text import nearest, one_line
 from . import yamltext
 from .patch import comments, patch, without_aliases
-from .schema import Recipe
-from .tree import Node, Place, TextError, build, lines, plain
+from .schema import ENDS, Recipe
+from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
 
-MAX_BYTES = 2_000_000
+MAX_BYTES = 1_000_000
+MAX_DONORS = 1_000
+_COMMENT = re.compile(r"(?:(?<=[ \t\n])|\A)#[^\n]*")
+MAX_GUESSES = 20
+"""Unknown keys for which the one that was meant is looked for."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,7 @@ class Document:
         for number, stage in enumerate(self.stages):
             renamed = stage.recipe.with_models(rename)
             if renamed != stage.recipe:
-                text = changed.stages[number].with_recipe(renamed).text
-                changed = replace(parse(text, self.path), key_problems=changed.key_problems)
+                changed = replace(changed.stages[number].with_recipe(renamed), key_problems=changed.key_problems)
         return changed
 
     @property
@@ -90,6 +94,39 @@ class Document:
         names = {stage.recipe.name for stage in self.stages}
         refs = (ref for document in (self, *self.stages) for ref in document.recipe.model_refs())
         return [ref for ref in dict.fromkeys(refs) if ref not in names]
+
+    @property
+    def tokenizer_refs(self) -> list[str]:
+        """What any stage names for tokenizers and rows of tokens, each once; names of stages are none."""
+        names = {"union", "base", *(stage.recipe.name for stage in self.stages)}
+        refs = (ref for document in (self, *self.stages) for ref in document.recipe.tokenizer_refs())
+        return [ref for ref in dict.fromkeys(refs) if ref not in names]
+
+    def comment_places(self) -> Iterator[tuple[int, int]]:
+        """Start and stop of every comment in the text."""
+        text = self._unix
+        trees = sorted((one.tree for one in (self, *self.stages) if one.tree), key=lambda tree: tree.start)
+        ends = [0] + [node.stop for tree in trees for node in scalars(tree)]
+        starts = [node.start for tree in trees for node in scalars(tree)] + [len(text)]
+        for end, start in zip(ends, starts, strict=True):
+            for found in _COMMENT.finditer(text, end, max(end, start)):
+                yield found.span()
+
+    @cached_property
+    def donor_places(self) -> dict[str, Place]:
+        """Where the recipe names each donor first."""
+        found: dict[str, Place] = {}
+        recipe = self.recipe
+        for number, entry in enumerate(recipe.models or ()):
+            found.setdefault(entry.model, ("models", number, "model"))
+        for number, part in enumerate(recipe.slices or ()):
+            for index, source in enumerate(part.sources):
+                found.setdefault(source.model, ("slices", number, "sources", index, "model"))
+            found.setdefault(part.base_model or "", ("slices", number, "base_model"))
+        found.setdefault(recipe.base_model or "", ("base_model",))
+        for key in (*ENDS, "first_layers", "last_layers"):
+            found.setdefault(getattr(getattr(recipe, key), "model", None) or "", (key, "model"))
+        return found
 
     @property
     def _unix(self) -> str:
@@ -103,11 +140,13 @@ class Document:
     def _patched_without_aliases(self, recipe: Recipe) -> str:
         if self.tree is None:
             raise TextError("there is nothing to patch")
-        text = without_aliases(self._unix, self.tree)
+        # Without aliases there is nothing that keys are there for to carry.
+        text = without_aliases(self._unix, self.tree, _carriers(self.tree, ""))
         return parse(text)._patched(recipe)
 
     def _written_afresh(self, recipe: Recipe) -> str:
-        strange = {key: value for key, value in _data(self.tree).items() if key not in Recipe.model_fields}
+        known = Recipe.model_fields.keys() | _carriers(self.tree, "")
+        strange = {key: value for key, value in _data(self.tree).items() if key not in known}
         text = yamltext.dump({**as_data(recipe), **strange})
         if not self.stages or self.tree is None:
             return text
@@ -157,7 +196,7 @@ def load(path: Path) -> Document:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError("the file is too large to be a recipe", where=str(path))
+            raise _too_large(str(path), f"it has more than {MAX_BYTES:,} bytes")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error
@@ -176,15 +215,26 @@ def parse(text: str, path: Path | None = None) -> Document:
         parts: list[tuple[Node | None, dict[str, Any]]] = [(tree, _data(tree)) for tree in trees]
     except TextError as error:
         place = f"{where}, line {error.line}" if error.line else where
+        if isinstance(error, TooLarge):
+            raise _too_large(place, str(error)) from error
         remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
         raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
     found = [_one(tree, data, text, path, where) for tree, data in parts or [(None, {})]]
     last = _last(found, where)
-    return replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
+    document = replace(found[last], stages=tuple(found[:last] + found[last + 1 :]))
+    if len(document.model_refs) > MAX_DONORS:
+        raise _too_large(where, f"it names more than {MAX_DONORS:,} models")
+    return document
+
+
+def _too_large(where: str, why: str) -> InputError:
+    return InputError("this is too large to be a recipe", where=where, why=why)
 
 
 def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, where: str) -> Document:
     places = dict(lines(tree)) if tree else {}
+    carriers = _carriers(tree, where)
+    data = {key: value for key, value in data.items() if key not in carriers}
     problems = tuple(_key_problems(data, places))
     try:
         recipe = Recipe.model_validate(data)
@@ -193,6 +243,24 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
     return Document(recipe, text, path, problems, places, tree)
+
+
+def _carriers(tree: Node | None, where: str) -> frozenset[str]:
+    """Keys that no recipe has and that are there for an anchor; InputError where a recipe's own key occurs twice."""
+    if tree is None:
+        return frozenset()
+    seen: set[str] = set()
+    for key in tree.keys:
+        name = str(key.value)
+        if name in seen and name in Recipe.model_fields:
+            raise InputError(
+                "this is not valid YAML", where=f"{where}, line {key.line}", why=f"the key {name!r} occurs twice"
+            )
+        seen.add(name)
+    known = Recipe.model_fields.keys()
+    found = {key: used for key, used in anchor_carriers(tree).items() if key not in known}
+    # One that nothing repeats (any more) may be a slip of the pen.
+    return frozenset(key for key, used in found.items() if used or nearest(key, known) is None)
 
 
 def _last(found: list[Document], where: str) -> int:
@@ -230,7 +298,7 @@ def _invalid(
     place: Place = tuple(first["loc"])
     line = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), None)
     name = ".".join(str(part) for part in place) or "the recipe"
-    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    reason = _reason(first)
     what, remedy = f"{name} is wrong: {reason[:1].lower()}{reason[1:]}", "see the examples in recipes/"
     if first["type"] == "missing":
         what = f"{name} is missing"
@@ -238,22 +306,65 @@ def _invalid(
         meant = next(
             (problem for problem in here if problem.suggestion == place[-1]), here[0] if len(here) == 1 else None
         )
-        if meant is not None:
+        if place[-1] == "sources" and any(problem.key == "model" for problem in here):
+            remedy = "put model and layer_range there: `sources: [{model: ..., layer_range: [..., ...]}]`"
+        elif meant is not None:
             line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
     if (more := error.error_count() - 1) > 0:
         what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
     return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)
 
 
+_EXPECTED = {
+    "layer_range": "a layer range is two whole numbers, [first layer, last layer + 1]",
+    "sources": "sources are a list of entries such as `- model: ...`",
+    "slices": "slices are a list of entries such as `- sources: ...`",
+    "models": "models are a list of entries such as `- model: ...`",
+    "parameters": "parameters are a table, such as `weight: 0.5`",
+}
+"""What stands under a key of a recipe, in words."""
+
+_KINDS = {
+    "string": "it should be text",
+    "int": "it should be a whole number",
+    "float": "it should be a number",
+    "bool": "it should be true or false",
+    "tuple": "it should be a list",
+    "list": "it should be a list",
+    "dict": "it should be a table of keys",
+    "model": "it should be a table of keys",
+    "literal": "it is none of the words that are known there",
+}
+
+
+def _reason(error: Any) -> str:
+    """Why a value is wrong, in a recipe's words and not in the validator's."""
+    kind = str(error["type"])
+    if kind in ("value_error", "assertion_error"):
+        return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+    key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    direct = bool(error["loc"]) and error["loc"][-1] == key
+    if key in _EXPECTED and (direct or key == "layer_range"):
+        return _EXPECTED[key]
+    if key in ("slices", "models", "sources"):
+        return f"each entry of {key} is a table of keys, such as `{'sources' if key == 'slices' else 'model'}: ...`"
+    return _KINDS.get(kind.partition("_")[0], "it cannot be used there")
+
+
 def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
     """Keys that stand where no recipe has them; of a filter's table too, where a slip would hit every tensor."""
+    guesses = iter(range(MAX_GUESSES))
+
+    def problem(key: str, place: Place, known: Iterable[str]) -> KeyProblem:
+        meant = nearest(key, known) if next(guesses, None) is not None else None
+        return KeyProblem(key, places.get((*place, key)), meant, place)
 
     def check(value: Any, known: Mapping[str, Any], place: Place) -> Iterator[KeyProblem]:
         if not isinstance(value, Mapping):
             return
         for key, item in value.items():
             if key not in known:
-                yield KeyProblem(key, places.get((*place, key)), nearest(key, known), place)
+                yield problem(key, place, known)
             elif key == "parameters" and isinstance(item, Mapping):
                 for name, setting in item.items():
                     yield from check_setting(setting, (*place, key, name))
@@ -269,7 +380,7 @@ def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Itera
         if isinstance(value, Mapping):
             for key in value:
                 if key not in ("filter", "value"):
-                    yield KeyProblem(key, places.get((*place, key)), nearest(key, ("filter", "value")), place)
+                    yield problem(key, place, ("filter", "value"))
             yield from check_setting(value.get("value"), (*place, "value"))
         elif isinstance(value, list):
             yield from each(value, check_setting, place)

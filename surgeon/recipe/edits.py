@@ -197,7 +197,7 @@ class Reverse(Edit):
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
-        single = [stack.take(slices, index, index + 1)[0] for index in range(self.start, self.stop)]
+        single = stack.singles(stack.take(slices, self.start, self.stop))
         return stack.splice(slices, self.start, self.stop, single[::-1])
 
     def touched(self) -> tuple[int, int] | None:

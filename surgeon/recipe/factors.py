@@ -110,11 +110,22 @@ class Expand(Edit):
         if not self.zero:
             raise InputError("which tensors must be zero is not known", remedy=f"write for instance: {self.usage}")
         zero = Scale(0, 1, tuple((name, 0.0) for name in self.zero))
-        slices = tuple(slices)
-        for index in reversed(self.ends(stack.depth(slices))):
-            copy = zero.scaled(stack.take(slices, index, index + 1)[0], below)
-            slices = stack.splice(slices, index + 1, index + 1, [copy])
-        return slices
+        ends = self.ends(stack.depth(slices))
+        first, last = ends[0] + 1 - self.every, ends[-1] + 1
+        made: list[Slice] = []
+        waiting = list(reversed(stack.take(slices, first, last)))
+        for _ in ends:
+            left = self.every
+            while left:
+                part = waiting.pop()
+                count = stack.length(part)
+                if count > left:
+                    waiting.append(stack.piece(part, left, count))
+                    part = stack.piece(part, 0, left)
+                made.append(part)
+                left -= min(left, count)
+            made.append(zero.scaled(stack.singles([made[-1]])[-1], below))
+        return stack.splice(slices, first, last, made)
 
     def touched(self) -> tuple[int, int] | None:
         return self.start, self.stop + (self.stop - self.start) // self.every

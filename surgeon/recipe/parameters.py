@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Number = float | bool
@@ -66,8 +66,15 @@ def matched(value: Any, name: str, t: float) -> Found | None:
                     inner = matched(item["value"], name, t)
                     return None if inner is None else Found(inner.value, inner.rule or rule)
             return None
-        return Found(_gradient([_scalar(item) for item in value], t))
+        return Found(_along(value, t))
     return None if value is None else Found(_scalar(value))
+
+
+def _along(items: Sequence[Any], t: float) -> Word:
+    """The value of a gradient at `t`; of numbers, only the two around it are looked at."""
+    if {type(item) for item in items} <= {int, float}:
+        return interpolated(items, t)
+    return _gradient([_scalar(item) for item in items], t)
 
 
 def _gradient(values: list[Word], t: float) -> Word:
@@ -78,14 +85,14 @@ def _gradient(values: list[Word], t: float) -> Word:
     return interpolated([float(value) for value in values], t)
 
 
-def interpolated(values: list[float], t: float) -> float:
+def interpolated(values: Sequence[float], t: float) -> float:
     """The number at position `t` (0 to 1) of a gradient, linear between its numbers."""
     last = len(values) - 1
     scaled = t * last
     low = int(scaled)
     high = min(last, low + 1)
     fraction = scaled - low
-    return (1 - fraction) * values[low] + fraction * values[high]
+    return (1 - fraction) * float(values[low]) + fraction * float(values[high])
 
 
 def rules(value: Any) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
+from ..text import aligned
 from . import yamltext
 from .tree import Node, is_merge, plain
 
@@ -57,9 +58,25 @@ def comments(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.lstrip().startswith("#")]
 
 
-def without_aliases(text: str, tree: Node) -> str:
-    """The same text with every alias and merge key written out and no anchor left."""
+def without_aliases(text: str, tree: Node, dropped: Collection[str] = ()) -> str:
+    """The same text with every alias and merge key written out and no anchor left.
+
+    Args:
+        dropped: keys at the top of the document that go with their values.
+
+    Raises:
+        Unpatchable: such a key does not stand in lines of its own.
+    """
     edits: list[tuple[int, int, str]] = []
+    gone: set[int] = set()
+    for key, item in tree.entries():
+        if key is not None and str(key.value) in dropped:
+            start = text.rfind("\n", 0, key.start) + 1
+            stop = text.find("\n", item.stop) + 1 or len(text)
+            if tree.flow or text[start : key.start].strip():
+                raise Unpatchable("a key that does not stand in lines of its own")
+            edits.append((start, stop, ""))
+            gone.add(id(item))
 
     def walk(node: Node) -> None:
         if node.kind == "alias":
@@ -72,6 +89,8 @@ def without_aliases(text: str, tree: Node) -> str:
             edits.append((position - (not spaced and text[position - 1 : position] == " "), stop + spaced, ""))
         own = {str(key.value) for key in node.keys}
         for key, item in node.entries():
+            if id(item) in gone:
+                continue
             if key is not None and key.anchor is not None:
                 walk(key)
             if key is not None and is_merge(key):
@@ -359,43 +378,33 @@ def _matched(old: list[Any], new: list[Any]) -> list[int | None]:
     keys_old, keys_new = [json.dumps(item) for item in old], [json.dumps(item) for item in new]
     if len(old) == len(new) and not any(isinstance(item, (dict, list)) for item in (*old, *new)):
         return list(range(len(old)))
-    found = _aligned(keys_old, keys_new)
-    free = [index for index in range(len(old)) if index not in found.values()]
-
-    def take(test: Callable[[int, int], bool]) -> None:
-        for position in range(len(new)):
-            if position not in found and (index := next((i for i in free if test(i, position)), None)) is not None:
-                found[position] = index
-                free.remove(index)
-
-    take(lambda i, position: keys_old[i] == keys_new[position])
-    take(lambda i, position: _kin(old[i], new[position]))
+    found = aligned(keys_old, keys_new)
+    _pair(keys_old, keys_new, found)
+    _pair([_name(item) for item in old], [_name(item) for item in new], found)
     if len(old) == len(new):
-        take(lambda i, position: i == position and type(old[i]) is type(new[position]))
+        used = set(found.values())
+        for position in range(len(new)):
+            if position not in found and position not in used and type(old[position]) is type(new[position]):
+                found[position] = position
     return [found.get(position) for position in range(len(new))]
 
 
-def _aligned(old: list[str], new: list[str]) -> dict[int, int]:
-    """Positions in `new` of items that stayed where they were among their neighbours: what an edit left alone at both
-    ends, then the longest runs in between."""
-    head = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    rest = min(len(old), len(new)) - head
-    tail = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
-    found = {i: i for i in range(head)} | {len(new) - i: len(old) - i for i in range(1, tail + 1)}
-    matcher = SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
-    for a, b, count in matcher.get_matching_blocks():
-        found |= {head + b + k: head + a + k for k in range(count)}
-    return found
+def _pair(old: Sequence[str | None], new: Sequence[str | None], found: dict[int, int]) -> None:
+    """Give each position of `new` that has none yet the first free one of `old` with its key."""
+    used = set(found.values())
+    free: dict[str, deque[int]] = {}
+    for index, key in enumerate(old):
+        if key is not None and index not in used:
+            free.setdefault(key, deque()).append(index)
+    for position, key in enumerate(new):
+        if position not in found and key is not None and (left := free.get(key)):
+            found[position] = left.popleft()
 
 
-def _kin(old: Any, new: Any) -> bool:
-    """Whether one item is the other with other ranges or settings: the same donors in the same order, or filter."""
-
-    def name(item: Any) -> Any:
-        if not isinstance(item, dict):
-            return None
-        if isinstance(sources := item.get("sources"), list):
-            return [source.get("model") for source in sources]
-        return item.get("model") or item.get("filter")
-
-    return name(old) is not None and name(old) == name(new)
+def _name(item: Any) -> str | None:
+    """What makes one item another with other ranges or settings: its donors in their order, or its filter."""
+    if not isinstance(item, dict):
+        return None
+    if isinstance(sources := item.get("sources"), list):
+        return repr([source.get("model") for source in sources])
+    return repr(name) if (name := item.get("model") or item.get("filter")) is not None else None

@@ -241,6 +241,17 @@ class Recipe(Frozen):
             if edge and edge.model:
                 yield edge.model
 
+    def tokenizer_refs(self) -> Iterator[str]:
+        """What is named for tokenizers and rows of tokens: donors, other folders, or the words `union` and `base`."""
+        if self.tokenizer_source is not None:
+            yield self.tokenizer_source
+        if self.tokenizer is not None:
+            yield self.tokenizer.source
+            for token in self.tokenizer.tokens.values():
+                ref = token.source if isinstance(token.source, str) else token.source.model
+                if ref is not None:
+                    yield ref
+
     def with_models(self, rename: Mapping[str, str]) -> Recipe:
         """The same recipe with donors under other names."""
 

@@ -90,6 +90,11 @@ def take(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
     return out
 
 
+def singles(slices: Sequence[Slice]) -> list[Slice]:
+    """The slices cut into layers."""
+    return [piece(part, index, index + 1) for part in slices for index in range(length(part))]
+
+
 def splice(slices: Sequence[Slice], start: int, stop: int, middle: Sequence[Slice]) -> tuple[Slice, ...]:
     """The stack with its layers `[start, stop)` replaced by `middle`; slices that continue one another are joined.
 

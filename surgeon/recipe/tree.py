@@ -14,8 +14,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml import events as ev
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-MAX_NODES = 200_000
+MAX_NODES = 100_000
+"""Keys and values in one file, aliases unfolded."""
+
 MAX_NESTING = 60
+MAX_DOCUMENTS = 100
 Place = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -38,6 +41,10 @@ class TextError(ValueError):
     def __init__(self, why: str, line: int | None = None) -> None:
         super().__init__(why)
         self.line = line
+
+
+class TooLarge(TextError):
+    """The text is YAML, and has more of something than a recipe needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ def plain(node: Node) -> Any:
             for table in value if isinstance(value, list) else [value]:
                 if not isinstance(table, Mapping):
                     raise TextError("the merge key << takes a table, or a list of tables", key.line)
-                merged = {**table, **merged}
+                for name, entry in table.items():
+                    merged.setdefault(name, entry)
         else:
             own[str(key.value)] = plain(item)
     return {**own, **{key: value for key, value in merged.items() if key not in own}}
@@ -132,11 +140,46 @@ def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
         yield from lines(item, here)
 
 
+def anchor_carriers(root: Node) -> dict[str, bool]:
+    """Keys at the top of a document whose values, or parts of them, have an anchor; and whether an alias repeats it."""
+    if root.kind != "map":
+        return {}
+    used = {node.anchor for node in _walk(root) if node.kind == "alias"}
+    found: dict[str, bool] = {}
+    for key, item in zip(root.keys, root.items, strict=True):
+        anchors = {node.anchor for node in _walk(item, own=True)} - {None}
+        if anchors:
+            found[str(key.value)] = found.get(str(key.value), False) or bool(used & anchors)
+    return found
+
+
+def _walk(node: Node, own: bool = False) -> Iterator[Node]:
+    """A node and all within it; `own`: without aliases."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if not (own and here.kind == "alias"):
+            yield here
+        waiting += here.items
+
+
+def scalars(node: Node) -> Iterator[Node]:
+    """Every scalar within a node, keys too, in their order; what an alias stands for is left out."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part.kind == "scalar":
+            yield part
+        entries = (piece for entry in part.entries() for piece in entry if piece is not None)
+        waiting += reversed(list(entries))
+
+
 def build(text: str) -> list[Node]:
     """The trees of a text's documents; those that hold nothing are left out.
 
     Raises:
-        TextError: not valid YAML, a tag, a key twice, or aliases that unfold without end.
+        TextError: not valid YAML, a tag, or a key twice.
+        TooLarge: more documents, nesting or values than a recipe needs, aliases unfolded.
     """
     try:
         return _Builder(text).build()
@@ -159,6 +202,7 @@ class _Open:
     items: list[Node] = field(default_factory=list)
     key: Node | None = None
     size: int = 1
+    names: set[Any] = field(default_factory=set)
 
 
 class _Builder:
@@ -167,6 +211,7 @@ class _Builder:
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.open: list[_Open] = []
         self.roots: list[Node] = []
+        self.size = self.documents = 0
 
     def build(self) -> list[Node]:
         parser: Any = YAML(typ="safe", pure=True)
@@ -174,13 +219,17 @@ class _Builder:
             line = event.start_mark.line + 1
             if isinstance(event, ev.DocumentStartEvent):
                 self.anchors.clear()
+                self.documents += 1
+                if self.documents > MAX_DOCUMENTS:
+                    raise TooLarge(f"it has more than {MAX_DOCUMENTS} documents", line)
             if isinstance(event, (ev.MappingStartEvent, ev.SequenceStartEvent)):
                 self._tag(event, line)
                 if len(self.open) >= MAX_NESTING:
-                    raise TextError("it is nested too deeply", line)
+                    raise TooLarge(f"it is nested more than {MAX_NESTING} deep", line)
                 self.open.append(_Open(event))
             elif isinstance(event, (ev.MappingEndEvent, ev.SequenceEndEvent)):
                 self._close(self.open.pop(), event.end_mark.index)
+                self.size += 1
             elif isinstance(event, ev.ScalarEvent):
                 self._put(self._scalar(event, line), 1)
             elif isinstance(event, ev.AliasEvent):
@@ -226,22 +275,28 @@ class _Builder:
     def _put(self, node: Node, size: int) -> None:
         if node.anchor is not None and node.kind != "alias":
             self.anchors[node.anchor] = (node, size)
+        # A collection's entries are counted already when it is closed.
+        self.size += size if node.kind in ("scalar", "alias") else 0
+        if self.size > MAX_NODES:
+            raise TooLarge(f"it has more than {MAX_NODES:,} values, aliases unfolded", node.line)
         if not self.open:
             self.roots.append(node)
             return
         parent = self.open[-1]
         parent.size += size
-        if parent.size > MAX_NODES:
-            raise TextError("it unfolds into too many values: its aliases multiply", node.line)
         if not isinstance(parent.event, ev.MappingStartEvent):
             parent.items.append(node)
         elif parent.key is None:
             if node.kind != "scalar":
                 raise TextError("a key is a word, not a collection", node.line)
-            if any(key.value == node.value for key in parent.keys) and not is_merge(node):
-                raise TextError(f"the key {node.value!r} occurs twice", node.line)
             parent.key = node
         else:
+            key = parent.key
+            # At the top, a key that carries an anchor may occur again: its name means nothing.
+            carries = len(self.open) == 1 and node.anchor is not None and node.kind != "alias"
+            if key.value in parent.names and not is_merge(key) and not carries:
+                raise TextError(f"the key {key.value!r} occurs twice", key.line)
+            parent.names.add(key.value)
             parent.keys.append(parent.key)
             parent.items.append(self._below(parent.key, node))
             parent.key = None

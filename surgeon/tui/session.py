@@ -23,6 +23,7 @@ from ..recipe.history import History
 from ..recipe.letters import letters
 from ..recipe.saving import Seen
 from ..recipe.schema import End, Recipe, Slice
+from ..text import aligned
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ class Session:
         an earlier layer, or blank."""
         saved, now = self._cells(self.document.recipe), self._cells(self.recipe)
         keys_saved, keys_now = [repr(cell.sources) for cell in saved], [repr(cell.sources) for cell in now]
-        matcher = difflib.SequenceMatcher(None, keys_saved, keys_now, autojunk=False)
-        kept = {b + k: a + k for a, b, count in matcher.get_matching_blocks() for k in range(count)}
+        kept = aligned(keys_saved, keys_now)
         seen: set[str] = set()
         out = []
         for index, key in enumerate(keys_now):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import InputError
-from ...recipe.document import Document, as_data, parse
+from ...recipe.document import Document, as_data
 from ...recipe.schema import Recipe
 from ...text import one_line
 from ..donors import Donors
@@ -168,7 +168,9 @@ def _rewritten(document: Document, recipes: Sequence[Recipe]) -> Document:
     *stages, last = recipes
     result = _with_recipe(document, last)
     for number, recipe in enumerate(stages):
-        result = parse(_with_recipe(result.stages[number], recipe).text, document.path)
+        written = _with_recipe(result.stages[number], recipe)
+        # A stage that stays as it is comes back as itself, without the documents around it.
+        result = written if written.stages else result
     return result
 
 

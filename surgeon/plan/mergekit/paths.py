@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...checkpoint.adapter import is_adapter, open_adapter
+from ...checkpoint.locate import weight_files
 from ...errors import InputError
-from ...files import exists, expanded
+from ...files import exists, expanded, is_dir, is_file
 from ...recipe.document import Document
 from ...recipe.schema import Recipe, Slice, Source
 from ...text import one_line
-from ..members import BASE, UNION
 from .precision import said
 from .refusal import Refusal
 
@@ -23,23 +25,38 @@ def localised(document: Document, folder: Path) -> Document:
     Raises:
         InputError: mergekit cannot read the name of one.
     """
-    rename = {}
-    for ref in (*document.model_refs, *_tokenizers(document)):
-        name = _localised(ref, document.roots, folder)
-        if name != ref:
-            rename[ref] = name
+    rename: dict[str, str] = {}
+    for recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
+        for ref in (*recipe.model_refs(), *recipe.tokenizer_refs()):
+            if ref not in document.model_refs and ref not in document.tokenizer_refs:
+                continue
+            name = _on_base(ref, recipe.base_model, document.roots, folder)
+            if rename.setdefault(ref, name) != name:
+                raise InputError(
+                    f"the adapter {one_line(ref)} belongs on {one_line(rename[ref].partition('+')[0])} in one document "
+                    f"and on {one_line(name.partition('+')[0])} in another",
+                    remedy="write BASE+ADAPTER in each of them",
+                )
+    rename = {ref: name for ref, name in rename.items() if name != ref}
     return replace(document.with_models(rename), key_problems=document.key_problems) if rename else document
 
 
-def _tokenizers(document: Document) -> Iterator[str]:
-    """What the documents name for tokenizers and for rows of tokens."""
-    for recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
-        refs = [recipe.tokenizer_source]
-        if recipe.tokenizer is not None:
-            refs.append(recipe.tokenizer.source)
-            rows = (token.source for token in recipe.tokenizer.tokens.values())
-            refs += [row if isinstance(row, str) else row.model for row in rows]
-        yield from (ref for ref in refs if ref is not None and ref not in (UNION, BASE))
+def _on_base(ref: str, base_model: str | None, roots: Sequence[Path], folder: Path) -> str:
+    """A reference as mergekit takes it: an adapter that stands alone, which it would open as a model, on its base."""
+    found = _folder(ref, roots, folder)
+    if found is None or not is_dir(found) or not is_adapter(found):
+        return _localised(ref, roots, folder)
+    base = base_model if base_model and base_model != ref else open_adapter(found).base
+    if not base:
+        return _localised(ref, roots, folder)  # The plan says that it has no base.
+    name = _localised(base, roots, folder)
+    if "+" in name:
+        raise InputError(
+            f"{one_line(ref)} is an adapter on {one_line(base)}, which has one already",
+            why="mergekit takes one adapter for a model",
+            remedy="assemble the base first, and name the result",
+        )
+    return f"{name}+{_localised(ref, roots, folder)}"
 
 
 def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
@@ -53,10 +70,23 @@ def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
             why="it takes what follows + for an adapter and what follows @ for a revision",
             remedy="rename the folder, or make a link to it",
         )
+    if is_file(found):
+        return _localised(os.path.normpath(_folder_of(ref, found)), (), folder)
     here = folder / ref
     if exists(here) and here.samefile(found):
         return ref
     return os.path.normpath(found.absolute())
+
+
+def _folder_of(ref: str, file: Path) -> Path:
+    """The folder that stands for a lone file of weights; mergekit reads folders alone."""
+    with contextlib.suppress(InputError):
+        if weight_files(file.parent).weights == (file.parent / file.name,):
+            return file.parent.absolute()
+    raise InputError(
+        f"mergekit reads folders, and {one_line(ref)} is one file of several in its folder",
+        remedy="put it into a folder of its own, with its config.json",
+    )
 
 
 def _folder(ref: str, roots: Sequence[Path], folder: Path) -> Path | None:

@@ -98,13 +98,15 @@ def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
 
     session = app.session
     try:
-        ready(session.plan, out, force=force, resume=how == "resume", restart=how == "restart")
+        text = session.current.text
+        ready(session.plan, out, recipe=text, force=force, resume=how == "resume", restart=how == "restart")
     except SurgeonError as error:
         app.surgery.refuse(error.sentence())
         return
     arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
+    arguments += jobs.rooted(session.document.roots)
     about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
-    text, path = session.absolute().text, session.document.path
+    path = session.document.path
     try:
         job = jobs.start("assemble", arguments, text, out=out, recipe=path, about=about)
     except SurgeonError as error:
