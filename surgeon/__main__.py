@@ -14,6 +14,9 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 20)
     # NumPy is asked for no linear algebra: the threads it would start for that would only be in the way of a fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from .cli import streams
+
+    streams.prepare()
     from .cli.app import run
 
     code = run()

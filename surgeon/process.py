@@ -1,25 +1,99 @@
-"""Processes of this machine: which of them live, which is which, and how much memory this one holds."""
+"""Processes: which of them live, which is which, who wrote a record, and how much memory this one holds."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from .statefile import Record
+
 _PROC = Path("/proc")
 _LINUX = sys.platform.startswith("linux")
+_HIGHEST = 2**31 - 1
+"""The largest id that the system's calls take; 0 and negative ones mean groups of processes, or all."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A process as a file tells of it.
+
+    Attributes:
+        pid: its id.
+        birth: see `birth`; empty where it is not known.
+        host: the machine's name; empty where it is not known.
+        space: the set of processes that see each other (a container has its own); empty where it is not known.
+    """
+
+    pid: int
+    birth: str = ""
+    host: str = ""
+    space: str = ""
+
+    @classmethod
+    def read(cls, record: Record) -> Recorded | None:
+        """The process that a record names; None where it names none."""
+        pid = record.count("pid")
+        if pid is None or not 0 < pid <= _HIGHEST:
+            return None
+        return cls(pid, *(record.text(name) or "" for name in ("birth", "host", "space")))
+
+    def record(self) -> dict[str, object]:
+        """What `read` takes."""
+        return asdict(self)
+
+    def lives(self) -> bool | None:
+        """Whether it still runs; None where that cannot be seen from here, as on another host."""
+        if self.host and self.host != socket.gethostname():
+            return None
+        if self.ended_with_boot():
+            return False
+        if self.space and space() and self.space != space():
+            return None
+        return is_same(self.pid, self.birth)
+
+    def ended_with_boot(self) -> bool:
+        """Whether the machine was started anew since."""
+        then = self.birth.partition(":")[0]
+        return _LINUX and bool(then and boot()) and then != boot()
+
+    def signal(self, number: int) -> bool:
+        """Send it a signal, and gives whether it was sent: only where it surely is this process and no later one."""
+        if not self.birth or not self.lives():
+            return False
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, number)
+            return True
+        return False
+
+
+def recorded(pid: int) -> Recorded:
+    """A process of this machine, to be noted in a file."""
+    return Recorded(pid, birth(pid), socket.gethostname(), space())
+
+
+@cache
+def space() -> str:
+    """What tells this process's set of visible processes from others; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return str((_PROC / "self/ns/pid").stat().st_ino)
+    return ""
 
 
 def alive(pid: int) -> bool:
     """Whether a process of that id exists (whoever it belongs to) and has not ended."""
+    if not 0 < pid <= _HIGHEST:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
+    except OSError:
         return True
     # What has ended and was waited for by nobody keeps its number, in a container for ever.
     fields = _stat(pid)
@@ -44,10 +118,7 @@ def birth(pid: int) -> str:
 
 def is_same(pid: int, born: str) -> bool:
     """Whether the process that had this id and birth still lives."""
-    if not alive(pid):
-        return False
-    now = birth(pid)
-    return not born or not now or now == born
+    return alive(pid) and birth(pid) == born
 
 
 @cache

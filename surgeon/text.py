@@ -90,7 +90,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word a person probably meant, or None."""
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return found[0] if found else None
 
 

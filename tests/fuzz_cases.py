@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_inputs as inputs
+import fuzz_state
 from fuzz_watch import OUT
 from sparse import TINY, header_bytes, sparse_llama, write_tokenizer
 
@@ -75,6 +76,7 @@ class World:
             vocab = 70 if name == "./c" else 64
             sparse_llama(self.donors / name, **{**TINY, "layers": depth, "vocab": vocab}, tokenizer=words)
         write_adapter(self.donors / "lora")
+        fuzz_state.prepare(self)
 
     def fresh(self) -> Path:
         """An empty folder for the next case."""
@@ -363,6 +365,7 @@ KINDS: Mapping[str, Kind] = {
     "adapter": Kind(adapter, plan, 0.08, "adapters"),
     "recipe": Kind(recipe, plan, 0.25, "recipes", free=True),
     "edit": Kind(edit, _nothing, 0.05, "edits", always=True, free=True),
+    "state": Kind(fuzz_state.state, fuzz_state.read_back, 0.1, "surgeon's own files"),
 }
 
 
@@ -380,7 +383,8 @@ def preload(arithmetic: bool) -> None:
     import surgeon.cli.inspect_text
     import surgeon.plan.chat
     import surgeon.plan.mergekit
-    import surgeon.recipe.grammar  # noqa: F401
+    import surgeon.recipe.grammar
+    import surgeon.tui.screens.run  # noqa: F401
 
     if arithmetic:
         import numpy  # noqa: F401

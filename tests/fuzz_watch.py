@@ -79,6 +79,9 @@ class Watch:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._active:
             return
+        if event == "os.kill" and arguments[1] and arguments[0] != os.getpid():
+            self.violations.append(f"a signal to {arguments[0]}")
+            raise ProcessLookupError("no signals are sent here")
         if event.startswith(_NEVER):
             self.violations.append(f"{event} {arguments[:2]!r}"[:300])
         elif event in _WATCHED:
@@ -119,13 +122,19 @@ def _places(event: str, arguments: tuple[Any, ...]) -> list[Path]:
     for path, folder in pairs:
         if isinstance(path, (str, bytes, os.PathLike)):
             around = Path(f"/proc/self/fd/{folder}" if isinstance(folder, int) and folder >= 0 else "")
-            found.append(Path(os.path.realpath(around / os.fsdecode(path))))
+            whole = around / os.fsdecode(path)
+            # These change, or refuse, a link itself and not what it leads to.
+            stays = event in ("os.remove", "os.rename") or (event == "open" and _flags(arguments) & os.O_NOFOLLOW)
+            found.append(Path(os.path.realpath(whole.parent)) / whole.name if stays else Path(os.path.realpath(whole)))
     return found
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:
-    flags = arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else 0
-    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+    return bool(_flags(arguments) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+
+
+def _flags(arguments: tuple[Any, ...]) -> int:
+    return arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else 0
 
 
 Snapshot = dict[str, tuple[int, ...]]

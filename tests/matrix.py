@@ -55,7 +55,8 @@ class Case:
     Attributes:
         kind: model type.
         config: config keys over `COMMON`; None takes a common one away.
-        refused: splice -> words of the finding that refuses it; the splices not named come out right.
+        refused: splice (or `blend`, `join`: see `matrix_pairs`) -> words of the finding that refuses it; those not
+            named come out right.
     """
 
     kind: str
@@ -99,7 +100,7 @@ def _has(config: Any, key: str) -> bool:
         return False
 
 
-def make_donor(case: Case, folder: Path) -> Path:
+def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
     """Save a checkpoint of random weights, no two layers alike, norms, biases and kept buffers included."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -109,7 +110,7 @@ def make_donor(case: Case, folder: Path) -> Path:
         size = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
     assert size < 1_000_000, f"{case.kind} is not tiny: {size:,} parameters"
     model = AutoModelForCausalLM.from_config(config)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     kept = model.state_dict()
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -237,7 +238,8 @@ PLAIN = """
     llama4_text mamba mamba2 falcon_mamba bamba recurrent_gemma lfm2 qwen3_next ernie4_5 ernie4_5_moe hunyuan_v1_dense
     hunyuan_v1_moe arcee apertus seed_oss ministral ministral3 xglm biogpt modernbert-decoder vaultgemma bitnet cwm
     flex_olmo doge nanochat afmoe granite_swa granitemoe_swa minimax_m2 exaone_moe mimo_v2_flash qwen3_5_text
-    gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna
+    gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna lfm3 aria_text qwen3_5_moe_text
+    hy_v4 minimax_m3_vl_text cohere2_moe jais2 kolibri1 flint moshi iquestcoder hyperclovax gpt-sw3
 """
 """Model types whose tiny config needs nothing more, and whose splices all come out right."""
 
@@ -256,6 +258,8 @@ _GEMMA4 = {
     "layer_types": ["sliding_attention", "full_attention"] * 3, "global_head_dim": 16,
     "num_global_key_value_heads": 1, "attention_k_eq_v": True,
 }  # fmt: skip
+_INDEXERS = ("full", "full", "shared", "shared", "full", "shared")
+_DEEPSEEK4 = {"num_hash_layers": 0, "o_lora_rank": 8, "o_groups": 2, "head_dim": 16}
 _DBRX = {
     "hidden_size": DROP, "d_model": 32, "num_attention_heads": DROP, "n_heads": 4,
     "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}, "ffn_config": {"ffn_hidden_size": 48},
@@ -279,7 +283,7 @@ _NAMED = (
     ("deepseek_v3", "five dense first", {**_MLA, "first_k_dense_replace": 5}, {}),
     ("glm4_moe_lite", "", _MLA, {}),
     ("dots1", "", {"n_shared_experts": 1, "first_k_dense_replace": 1}, {}),
-    ("youtu", "", _MLA, {}),
+    ("youtu", "", {**_MLA, "pad_token_id": None}, {}),
     ("minicpm3", "scaled by depth", {**_MLA, "scale_depth": 1.4}, {}),
     ("falcon_h1", "", {"mamba_d_ssm": 64}, {}),
     ("jamba", "", {}, {"grow": _PREFIX, "reorder": _PREFIX}),
@@ -301,8 +305,21 @@ _NAMED = (
     ),
     ("minimax", "", {}, everywhere("its decay depends on a layer's index and the depth")),
     ("diffllama", "", {}, everywhere("each layer's lambda depends on its index")),
-    ("zamba", "", {"attn_layer_period": 3, "attn_layer_offset": 1, **_ZAMBA}, everywhere(_SHARED)),
-    ("zamba2", "", _ZAMBA, everywhere(_SHARED)),
+    ("zamba", "", {"attn_layer_period": 3, "attn_layer_offset": 1, **_ZAMBA}, everywhere(_SHARED) | {"join": _SHARED}),
+    ("zamba2", "", _ZAMBA, everywhere(_SHARED) | {"join": _SHARED}),
+    ("zaya", "", {"num_experts_per_tok": 1}, {}),
+    ("deepseek_v32", "", _MLA, {}),
+    ("deepseek_v4", "", _DEEPSEEK4, {}),
+    ("axk1", "", _MLA, {}),
+    ("axk2", "", _MLA, {}),
+    ("glm_moe_dsa", "", _MLA, {}),
+    ("glm_moe_dsa", "shared indexers", {**_MLA, "indexer_types": list(_INDEXERS)}, {}),
+    ("beam", "", {}, everywhere("what a layer adds to the residual stream depends on its index")),
+    ("gemma4_unified_text", "", {"num_kv_shared_layers": 0}, {}),
+    (
+        "gemma4_unified_text", "shared keys and values",
+        {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3}, everywhere(_SHARING),
+    ),
     (
         "gemma3n_text", "", {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3},
         everywhere(_SHARING),
@@ -329,20 +346,24 @@ donor of {depth} layers is
 
 - grown: {grow},
 - shrunk: {shrink},
-- reordered: {reorder}.
+- reordered: {reorder},
+- blended: `linear` with another donor of the same shape,
+- joined: its first half below the second half of another donor.
 
 *Right* means that the assembled files load with no tensor missing and none left over, and compute bit for bit what the
-donor's own layers compute in that order. *Refused* means that the plan says so, with the reason.
+donor's own layers compute in that order; that every floating-point tensor of the blend is the donors' mean, rounded
+once; and that a joined model has what runs before the layers from its first donor and what runs after them from its
+second. *Refused* means that the plan says so, with the reason.
 
 Other model types: where any key of the config may count layers, moving layers is refused.
 
-| Model type | Case | grow | shrink | reorder | Why refused |
-|---|---|---|---|---|---|
+| Model type | Case | grow | shrink | reorder | blend | join | Why refused |
+|---|---|---|---|---|---|---|---|
 """
 
 
 def _reason(words: str) -> str:
-    return f"config.json cannot express {words} there" if words.startswith(("the ", "a ")) else words
+    return f"config.json cannot express {words} there" if words.startswith(("the ", "a ", "what ")) else words
 
 
 def table() -> str:
@@ -350,7 +371,7 @@ def table() -> str:
     shown = {name: " + ".join(f"[{start}, {stop})" for start, stop in ranges) for name, ranges in SPLICES.items()}
     lines = []
     for name, case in sorted(CASES.items()):
-        states = ["refused" if splice in case.refused else "right" for splice in SPLICES]
+        states = ["refused" if splice in case.refused else "right" for splice in (*SPLICES, "blend", "join")]
         why = "; ".join(dict.fromkeys(map(_reason, case.refused.values())))
         lines.append(f"| {' | '.join([f'`{case.kind}`', name.partition(', ')[2], *states, why])} |")
     return INTRO.format(depth=DEPTH, **shown) + "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from surgeon.checkpoint import open_checkpoint
 from surgeon.checkpoint.dtypes import BITS, TORCH_NAMES
 
 Spec = Mapping[str, tuple[str, Sequence[int]]]
@@ -176,6 +177,14 @@ def sparse_llama(
     if tokenizer is not None:
         write_tokenizer(folder, tokenizer)
     return folder
+
+
+def mark(folder: Path, name: str, text: bytes = b"mark") -> None:
+    """Write some bytes into the middle of a tensor, which is zeros else."""
+    entry = open_checkpoint(str(folder)).tensors[name]
+    with entry.file.open("r+b") as file:
+        file.seek(entry.offset + entry.nbytes // 2)
+        file.write(text)
 
 
 def write_tokenizer(folder: Path, words: Sequence[str], *, added: Mapping[str, int] | None = None) -> None:

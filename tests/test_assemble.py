@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from assembling import contents, donor, passthrough, plan_of, snapshot, write_file
 
-from surgeon.assemble import Cancelled, assemble, sink
+from surgeon.assemble import Cancelled, assemble, companions, sink
 from surgeon.assemble import copy as copying
+from surgeon.assemble.digest import digest
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 
@@ -78,6 +79,12 @@ class TestWritten:
         for name in ("tokenizer.json", "generation_config.json"):
             assert (out / name).read_bytes() == (a / name).read_bytes()
         assert (out / "surgeon_recipe.yaml").read_text() == "# mine\nslices: []\n"
+
+    @pytest.mark.parametrize("data", [b"", b"short"])
+    def test_what_an_earlier_run_has_left_of_a_small_file_is_overwritten(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.json").write_bytes(b"longer than what comes")
+        assert companions.write_small(tmp_path / "a.json", data, flush=False) == digest(data)
+        assert (tmp_path / "a.json").read_bytes() == data
 
     def test_linked_companions_are_copied_as_files(self, a: Path, out: Path, tmp_path: Path) -> None:
         blob = tmp_path / "blob"

@@ -80,6 +80,38 @@ def test_workers_and_shards_change_no_byte(name: str, four: Path, tmp_path: Path
         assert bytes(raw(whole(tensor).flatten())) == expected[tensor.name][2]
 
 
+@pytest.mark.parametrize("method", ["dare_linear", "della_linear"])
+def test_every_donor_and_tensor_has_a_mask_of_its_own_in_what_is_written(method: str, tmp_path: Path) -> None:
+    """Task vectors of ones, twos and fours: each bit of what is written says whether that donor's element stays."""
+    import json
+
+    import torch
+    from assembling import CONFIG, shapes
+    from safetensors.torch import save_file
+
+    given = {"base": 0.0, "a": 1.0, "b": 2.0, "c": 4.0}
+    for name, value in given.items():
+        (tmp_path / name).mkdir()
+        tensors = {key: torch.full(shape, value) for key, shape in shapes(2).items()}
+        save_file(tensors, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 2}))
+    models = ", ".join(f"{{model: {name}}}" for name in "abc")
+    text = f"merge_method: {method}\nbase_model: base\nmodels: [{models}]\nseed: 5\n"
+    text += "parameters: {weight: 1, density: 0.5, rescale: none, normalize: false}\n"
+    assemble(plan_of(tmp_path, text), tmp_path / "out", fsync=False)
+    masks: dict[str, dict[int, torch.Tensor]] = {}
+    for name, tensor in stored(tmp_path, "out").items():
+        bits = tensor.flatten().int()
+        assert tensor.flatten().equal(bits.float())
+        masks[name] = {bit: (bits & bit).bool() for bit in (1, 2, 4)}
+    for bit, other in ((1, 2), (1, 4), (2, 4)):
+        one, two = (torch.cat([found[which] for found in masks.values()]) for which in (bit, other))
+        assert 0.4 < one.float().mean() < 0.6
+        assert 0.4 < (one == two).float().mean() < 0.6, f"donors {bit} and {other} share their masks"
+    first, second = (masks[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in (0, 1))
+    assert all(0.3 < (first[bit] == second[bit]).float().mean() < 0.7 for bit in (1, 2, 4))
+
+
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
 def test_values_that_are_no_numbers_are_refused_with_their_tensor(bad: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
@@ -131,6 +163,10 @@ def test_what_f16_cannot_hold_is_told(tmp_path: Path) -> None:
     result = assemble(plan_of(folder, text + "dtype: float16\n"), tmp_path / "out", fsync=False)
     (warning,) = result.warnings
     assert "model.norm.weight became infinite" in warning
+    count = int(stored(tmp_path, "out")["model.norm.weight"].isinf().sum())
+    assert 1 < count < 8 and f"{count} values of" in warning
+    fine = assemble(plan_of(folder, text), tmp_path / "fine", fsync=False)
+    assert not fine.warnings
 
 
 def test_donors_of_several_precisions_give_the_widest(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ def test_forms_have_names() -> None:
     assert shortest(drawn((0, 0.5, 0.3, 0.7, 1), 8)).value == [0, 0.5, 0.3, 0.7, 1]
     assert shortest(drawn((1 / 3, 2 / 3), 7)).value == [0.333333333333, 0.666666666667]
     assert shortest(drawn((0, 0.5, 1), 33)).text == "[0, 1]"
+    # Long decimals are worth it where they are half as many as the layers.
+    knots = (0.123456789, 0.987654321, 0.314159265, 0.707106781, 0.141421356)
+    assert [len(shortest(drawn(knots, count)).value) for count in (7, 8, 9)] == [7, 8, 5]
     assert shortest([1.0]).value == 1
     assert isinstance(shortest([1.0, 2.0]).value[0], int)  # type: ignore[index]
 

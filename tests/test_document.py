@@ -391,6 +391,33 @@ def test_all_plain_data_is_written_so_that_it_reads_back(value: Any) -> None:
     assert documents._data(documents.build(yamltext.dump({"a": value}))[0]) == {"a": value}
 
 
+def test_comments_go_with_their_entries_wherever_these_go() -> None:
+    entries = [f"# above {n}\n- sources: [{{model: a, layer_range: [{n}, {n + 1}]}}]  # behind {n}\n" for n in range(5)]
+    document = parse("merge_method: passthrough\nslices:\n" + "".join(entries))
+    for order in ((4, 3, 2, 1, 0), (2, 0, 4, 1, 3), (1, 4, 0)):
+        recipe = document.recipe.model_copy(update={"slices": tuple(document.recipe.slices[n] for n in order)})
+        found = document.with_recipe(recipe).text
+        kept = [entries[n] for n in order]
+        assert [line for line in found.splitlines() if "sources" in line] == [line.splitlines()[1] for line in kept]
+        for entry in kept:
+            assert entry in found
+
+
+def test_of_several_errors_the_first_is_told_and_how_many_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        parse("slices: 3\ndtype: []\nseed: -1\n")
+    assert "2 more" in caught.value.sentence()
+    with pytest.raises(InputError) as caught:
+        parse("seed: -1\n")
+    assert "more" not in caught.value.sentence()
+
+
+def test_numbers_that_are_none_are_written_so_that_they_read_back() -> None:
+    loaded = documents._data(documents.build(yamltext.dump({"a": [float("nan"), -float("inf"), 1e-5]}))[0])["a"]
+    assert [type(value) for value in loaded] == [float] * 3
+    assert loaded[0] != loaded[0] and loaded[1:] == [-float("inf"), 1e-5]
+
+
 # The property behind all of the above.
 
 

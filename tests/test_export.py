@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blending import donors, merged, plan_of
-from sparse import sparse_llama
+from sparse import mark, sparse_llama
 
 from surgeon.cli.app import run
 from surgeon.errors import InputError
@@ -154,6 +154,14 @@ EXPRESSIBLE = {
     "ends: values of their own": SLERP + "embeddings: {parameters: {t: 0.5}}\nlm_head: {parameters: {t: 0.7}}\n",
     "ends: a donor's norm on slerp's arc": SLERP + "final_norm: {model: b}\n",
     "ends: two donors on slerp's arc": SLERP + "final_norm: {model: b}\nlm_head: {model: a}\n",
+    "ends: the head of a donor that is not the base, which stands second": pair(
+        "slerp", "parameters: {t: 0.3}\n", base="b"
+    )
+    + "lm_head: {model: a}\n",
+    "ends: the norm of a donor that is not the base, which stands second": pair(
+        "slerp", "parameters: {t: 0.3}\n", base="b"
+    )
+    + "final_norm: {model: a}\n",
     "ends: the base's head with ties": TASK + "lm_head: {model: base}\n",
     "ends: lambda for one of two": TASK + "lm_head: {parameters: {lambda: 0.5}}\n",
     "ends: by linear, of three": pair("linear", each="weight: [0.3, 0.9]") + "final_norm: {model: c}\n",
@@ -218,6 +226,13 @@ def test_a_recipe_without_own_keys_stays_as_it_is(folder: Path) -> None:
     assert not made.changed
     assert made.document.text == f"# mine\n{SLERP}# the end\n"
     assert exported(folder, SLERP).document.text == SLERP
+
+
+def test_a_source_without_a_range_is_given_one(folder: Path) -> None:
+    text = "merge_method: linear\nslices:\n- sources: [{model: a}, {model: b, layer_range: [0, 4]}]\n"
+    made = exported(folder, text + "parameters: {weight: 1}\n")
+    check_mergekits(made.document.recipe)
+    assert [source["layer_range"] for source in slices_of(made)[0]["sources"]] == [[0, 4], [0, 4]]
 
 
 def test_comments_outlive_what_is_compiled(folder: Path) -> None:
@@ -338,6 +353,8 @@ def test_tied_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tied in (("a", True), ("b", True), ("c", False)):
         sparse_llama(tmp_path / name, tied=tied)
     monkeypatch.chdir(tmp_path)
+    assert exported(tmp_path, THREE).document.recipe.lm_head is None  # the two embeddings are one
+    mark(tmp_path / "b", "model.embed_tokens.weight")
     with pytest.raises(InputError, match="the head is to be B's embedding"):
         exported(tmp_path, THREE)
     same = exported(tmp_path, THREE + "lm_head: {tie: true}\n")

@@ -21,7 +21,7 @@ from surgeon.errors import InputError
 
 SEED = 20
 COUNTS = {
-    "header": 250, "index": 120, "config": 60, "tokenizer": 60, "adapter": 60, "recipe": 60, "edit": 40,
+    "header": 250, "index": 120, "config": 60, "tokenizer": 60, "adapter": 60, "recipe": 60, "edit": 40, "state": 150,
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the bounds are Linux's")

@@ -119,6 +119,14 @@ def test_the_cpus_own_code_gives_its_bytes_over_pinned_memory(name: str, four: P
         assert staged(tensor, 112, how=how) == on_cpu(tensor, how), tensor.name
 
 
+def test_every_donor_goes_to_the_gpu_and_the_result_comes_from_there(four: Path) -> None:
+    for tensor in blends(plan_for(four, "linear")):
+        assert isinstance(tensor.source, Blend)
+        gpu = StandIn()
+        assert staged(tensor, 4096, gpu) == on_cpu(tensor)
+        assert sum(stream.asked for stream in gpu.streams) > len(tensor.source.inputs)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_done_at_once_is_the_cpus_but_for_the_last_place(

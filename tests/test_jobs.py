@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -21,6 +22,8 @@ from surgeon import process
 from surgeon.assemble.resume import look
 from surgeon.assemble.workspace import hidden
 from surgeon.cli.app import run
+from surgeon.cli.progress import words
+from surgeon.errors import SurgeonError
 from surgeon.jobs import board
 from surgeon.jobs.job import Job
 
@@ -235,7 +238,7 @@ def fake(about: dict[str, Any], process_record: dict[str, Any] | None, events: l
     if process_record is not None:
         (folder / "process.json").write_text(json.dumps(process_record))
     lines = [event if isinstance(event, str) else json.dumps(event) for event in events]
-    (folder / "events.jsonl").write_text("".join(line + "\n" for line in lines))
+    (folder / "events.jsonl").write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass"))
     (folder / "log.txt").write_text(log)
     return Job(folder)
 
@@ -268,7 +271,7 @@ class TestState:
         ],
     )
     def test_what_it_told(self, event: dict[str, Any], kind: str) -> None:
-        progress = {"event": "progress", "bytes": 1, "total": 2, "rate": 3, "eta": None}
+        progress = {"event": "progress", "bytes": 1, "total": 2, "rate": 3, "eta": None, "layer": 1}
         state = fake({}, {"pid": 2**22, "birth": ""}, [{"event": "start"}, progress, "{half a li", event]).state()
         assert (state.kind, state.reason) == (kind, event.get("message", ""))
         assert state.progress == progress
@@ -394,6 +397,141 @@ def test_the_hidden_folder_tells_who_writes(said: Any, recipe: Path, out: Path, 
     left = look(out)
     assert left is not None and left.holder == f"process {job.pid}"
     assert (hidden(out) / "model").is_dir() and not out.exists()
+
+
+HOSTILE: tuple[Any, ...] = (
+    None, True, -1, 0, 2**31, 2**64, 10**400, 1.5, float("nan"), float("inf"), "7", "", "\0", "\ud800", "\x1b[2J", [],
+    [7], {"a": 1}, "x" * 5_000,
+)  # fmt: skip
+
+
+class TestUntrusted:
+    """A job's files are read back from a folder that others may write to."""
+
+    @pytest.mark.parametrize("pid", [-1, 0, 1, True, 2**31, 2**64, 1.0, "1", None])
+    @pytest.mark.parametrize("birth", ["", None, "x", 0])
+    def test_nobody_is_signalled(self, said: Any, monkeypatch, pid: Any, birth: Any) -> None:
+        sent: list[Any] = []
+        real = os.kill
+        monkeypatch.setattr(os, "kill", lambda who, number: sent.append(who) if number else real(who, 0))
+        job = fake({}, {"pid": pid, "birth": birth}, [])
+        job.cancel()
+        code, _, error = said("cancel", "1")
+        assert (code, sent) == (2, []), error
+        assert "Traceback" not in error and not job.running
+
+    def test_a_process_whose_birth_is_not_known_is_not_signalled(self, said: Any, monkeypatch) -> None:
+        # As on a system that does not tell.
+        monkeypatch.setattr(process, "birth", lambda _pid: "")
+        monkeypatch.setattr(process, "_LINUX", False)
+        child = subprocess.Popen(["sleep", "60"])
+        try:
+            job = fake({}, {"pid": child.pid, "birth": ""}, [])
+            assert job.running and not job.cancel()
+            code, _, error = said("cancel")
+            assert (code, "was not stopped" in error) == (1, True)
+            assert child.poll() is None
+        finally:
+            child.kill()
+            child.wait()
+
+    def test_its_very_process_is(self) -> None:
+        child = subprocess.Popen(["sleep", "60"])
+        job = fake({}, process.recorded(child.pid).record(), [])
+        assert job.cancel()
+        assert child.wait(60) == -signal.SIGTERM
+
+    @pytest.mark.parametrize("name", ["about.json", "process.json", "events.jsonl", "log.txt", "recipe.yaml"])
+    @pytest.mark.parametrize("how", ["pipe", "link", "folder", "deep", "latin", "large", "missing"])
+    def test_one_that_is_broken_hides_no_other(self, said: Any, name: str, how: str, tmp_path: Path) -> None:
+        whole = fake({}, None, [{"event": "done"}])
+        file = fake({}, None, [{"event": "done"}]).folder / name
+        file.unlink(missing_ok=True)
+        (tmp_path / "elsewhere").write_text('{"out": "/secret/x", "event": "done"}\n')
+        make: dict[str, Callable[[], Any]] = {
+            "pipe": lambda: os.mkfifo(file),
+            "link": lambda: file.symlink_to(tmp_path / "elsewhere"),
+            "folder": lambda: file.mkdir(),
+            "deep": lambda: file.write_text('{"pid":' + "[" * 100_000 + "\n"),
+            "latin": lambda: file.write_bytes(b'{"event": "\xff"}\n'),
+            "large": lambda: (file.touch(), os.truncate(file, 10**11)),
+            "missing": lambda: None,
+        }
+        make[how]()
+        code, text, _ = said("jobs")
+        assert code == 0 and f"   {whole.number}  done" in text and "/secret" not in text
+        assert said("jobs", "--json")[0] == 0
+        assert said("attach", whole.number)[0] == 0
+        said("attach", "2")
+        with pytest.raises(SurgeonError):
+            board.again(board.find("2"))
+
+    @pytest.mark.parametrize("value", HOSTILE, ids=repr)
+    def test_values_of_any_type(self, said: Any, value: Any) -> None:
+        keys = ("verb", "out", "recipe", "cwd", "started", "arguments", "layers", "letters", "bytes", "tensors")
+        start = {"event": "start", "bytes": 1, "shards": 1, "layers": 1}
+        progress = {"event": "progress", "bytes": 1, "total": 2, "rate": 3, "eta": 1.0, "layer": 1, "memory": 3}
+        progress |= {"files": {"a": [1, 2]}, "files_done": 0}
+        done = {"event": "done", "seconds": 1.0, "bytes": 1, "warnings": []}
+        for key in keys:
+            fake({key: value}, None, [start, done])
+        for event in (start, progress, done):
+            for key in event:
+                fake({}, TestState().me() if event is progress else None, [start, {**event, key: value}])
+        fake({}, {"pid": value, "birth": value, "host": value, "space": value}, [value, start])
+        count = len(board.every())
+        assert [job.number for job in board.every()] == list(range(1, count + 1))
+        board.of_recipe(None, Path.cwd())
+        code, text, _ = said("jobs")
+        assert code == 0 and "\x1b" not in text
+        code, text, _ = said("jobs", "--json")
+        assert code == 0
+        assert len(json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))) == count
+        for job in board.every():
+            for event in job.poll():
+                if event["event"] == "progress":
+                    assert words(event, 3, 2)
+            if not job.running:
+                assert said("attach", job.number)[0] in (0, 1, 130)
+
+    @pytest.mark.parametrize("name", ["²", "٣", "0", "07", "9" * 200, "x"])
+    def test_folders_that_are_no_jobs(self, said: Any, name: str) -> None:
+        (board.state_folder("jobs") / name).mkdir()
+        (board.state_folder("jobs") / "5").symlink_to("/")
+        job = fake({}, None, [{"event": "done"}])
+        assert [found.number for found in board.every()] == [job.number]
+        assert said("jobs")[0] == 0
+
+    def test_only_what_surgeon_starts_is_resumed(self) -> None:
+        for about in ({"verb": "demo"}, {"arguments": ["/elsewhere"]}, {"arguments": [3]}, {"out": "relative"}):
+            job = fake({"arguments": ["/nowhere/model"], **about}, None, [])
+            (job.folder / "recipe.yaml").write_text("slices: []\n")
+            with pytest.raises(SurgeonError, match="cannot be resumed"):
+                board.again(job)
+
+
+class TestElsewhere:
+    """A home that two hosts share: what runs on the other cannot be seen from here."""
+
+    def test_the_lock_of_its_output_tells(self, said: Any, out: Path) -> None:
+        there = {"pid": os.getpid(), "birth": "b:1", "host": "elsewhere"}
+        job = fake({"out": str(out)}, there, [])
+        assert job.state().kind == "crashed"
+        hidden(out).mkdir(parents=True)
+        (hidden(out) / "lock").write_text(json.dumps(there))
+        with (hidden(out) / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert job.state().kind == "running"
+            assert said("jobs", "--clean")[1] == "0 jobs forgotten\n"
+            code, _, error = said("cancel", "1")
+            assert (code, "on elsewhere" in error) == (1, True), error
+        assert not job.running
+
+    def test_a_lock_that_nobody_holds_stops_nobody(self, said: Any, recipe: Path, out: Path) -> None:
+        """As a killed container leaves it: the next has another name, and cannot ask for the process."""
+        hidden(out).mkdir(parents=True)
+        (hidden(out) / "lock").write_text(json.dumps({"pid": 7, "birth": "b:1", "host": "elsewhere"}))
+        assert said("assemble", recipe, out, "--no-check", "--quiet")[0] == 0
 
 
 def test_a_cancelled_job_whose_output_is_there_says_nothing_of_resuming(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_what_was_false_is_void_until_it_is_written_again(path: Path) -> None:
     one.add(line(0))
     one.close()
     assert reopened(path) == ({"layers.0": line(0)}, set())
+
+
+def test_a_mark_of_what_has_no_line_is_none(path: Path) -> None:
+    one = Journal(path, flush=True)
+    one.add(line(0))
+    one.void("layers.0")
+    one.mark(["layers.0", "layers.1"])
+    one.close()
+    assert reopened(path) == ({}, set())
 
 
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=60))
@@ -181,3 +191,17 @@ def test_a_file_mark_tells_headers_sizes_and_times(tmp_path: Path) -> None:
     assert FileMark.of(path).header != one.header
     path.write_bytes(b"\xff" * 20)
     assert FileMark.of(path).size == 20
+
+
+def test_a_line_with_a_right_sum_that_is_nested_deeply(tmp_path: Path) -> None:
+    body = b"+" + b"[" * 100_000 + b"]" * 100_000
+    (tmp_path / "journal").write_bytes(b"%08x " % zlib.crc32(body) + body + b"\n")
+    assert journal.read(tmp_path / "journal") == {}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    assert journal.read(tmp_path / "journal") == {}
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 10**12)
+    assert journal.read(tmp_path / "large") == {}

@@ -219,6 +219,9 @@ def test_an_unknown_model_type_is_not_checked(case: Callable[[str], Case]) -> No
     assert (outcome.checked, outcome.errors) == (False, ())
     (warning,) = outcome.warnings
     assert "'brand_new'" in warning and "never run" in warning
+    del one.config["auto_map"]
+    (warning,) = one.check().warnings
+    assert "'brand_new'" in warning and "never run" not in warning
 
 
 def test_a_checkpoint_by_itself(plans: Callable[[str], Any], tmp_path: Path) -> None:

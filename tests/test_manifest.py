@@ -73,6 +73,13 @@ def locate(folder: Path, name: str) -> tuple[Path, int]:
 
 
 class TestWritten:
+    def test_there_is_room_for_it_in_what_is_asked_of_the_disk(self, original: Path) -> None:
+        recipe = (original / "out" / "surgeon_recipe.yaml").read_text()
+        needed = manifest.size_of(contents(original / "out"), recipe)
+        assert (original / "out" / "surgeon.json").stat().st_size <= needed < 100_000
+        bare = json.dumps(document(original / "out") | {"tensors": {}}, indent=2)
+        assert len(bare) <= manifest.size_of([], recipe)
+
     def test_every_tensor_with_its_hash_and_where_it_is_from(self, original: Path) -> None:
         found, tensors = document(original / "out"), contents(original / "out")
         assert found["tensors"].keys() == tensors.keys()
@@ -298,16 +305,22 @@ class TestBroken:
     @pytest.mark.parametrize(
         ("edit", "why"),
         [
-            (lambda d: d.update(format=2), "of format 2"),
+            (lambda d: d.update(format=2), "of format '2'"),
             (lambda d: d.update(hash="md5"), "with 'md5'"),
             (lambda d: d.pop("tensors"), "no 'tensors'"),
             (lambda d: d.update(tensors=[]), "no attribute"),
             (lambda d: d["tensors"][NAME].update(hash="x"), "of tensor"),
             (lambda d: d["tensors"][NAME].update(shard=3), "of tensor"),
-            (lambda d: d["tensors"][NAME]["copy"].update(source=99), "no donor's file 99"),
-            (lambda d: d["tensors"][NAME]["copy"].update(source=-1), "no donor's file -1"),
+            (lambda d: d["tensors"][NAME]["copy"].update(source=99), "no donor's file '99'"),
+            (lambda d: d["tensors"][NAME]["copy"].update(source=-1), "no donor's file '-1'"),
             (lambda d: d["shards"][0].update(size="x"), "of file"),
             (lambda d: d.update(files={"x": 3}), "hashes that are none"),
+            (lambda d: d.update(files={"../x": "0" * 32}), "names or hashes"),
+            (lambda d: d.update(files={"/dev/zero": "0" * 32}), "names or hashes"),
+            (lambda d: d["shards"][0].update(file="/dev/zero"), "of file"),
+            (lambda d: d["shards"][0].update(size=True), "of file"),
+            (lambda d: d["tensors"][NAME]["copy"].update(source=True), "no donor's file 'True'"),
+            (lambda d: d.update(format="x" * 10**6), "of format 'x{100,1000}"),
         ],
     )
     def test_what_is_none_is_said(self, out: Path, edit: Any, why: str, capsys) -> None:
@@ -330,6 +343,14 @@ class TestBroken:
         (tmp_path / "surgeon.json").write_text("[" * 100_000)
         with pytest.raises(InputError, match="no manifest"):
             manifest.read(tmp_path)
+
+    def test_a_pipe_and_an_endless_file_are_not_waited_for(self, out: Path, capsys) -> None:
+        for name, make in (("pipe", os.mkfifo), ("zero", lambda path: path.symlink_to("/dev/zero"))):
+            make(out / name)
+            self.change(out, lambda d, name=name: d["files"].update({name: "0" * 32}))
+        assert run(["verify", str(out)]) == 1
+        said = capsys.readouterr().out
+        assert "pipe: it cannot be read" in said and "zero: it cannot be read" in said
 
     def test_none(self, tmp_path: Path) -> None:
         assert manifest.read(tmp_path) is None

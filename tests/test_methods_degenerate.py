@@ -9,6 +9,7 @@ import pytest
 import torch
 from memory_inputs import blended, made
 
+from surgeon.methods.formulas import fusion
 from surgeon.methods.registry import every, find
 
 A = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])
@@ -151,6 +152,34 @@ def test_sce_where_donors_do_not_differ() -> None:
     torch.testing.assert_close(merged("sce", A, B, B, base=0), B)
     assert torch.equal(merged("sce", A, B, A, base=0, select_topk=0.0), A)
     assert torch.equal(merged("sce", A, B, base=0, select_topk=0.5), A)
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "dare_linear", "breadcrumbs", "ties"])
+@pytest.mark.parametrize("weight", [-1.0, -0.5, 1.0])
+def test_a_donor_counts_whatever_its_weight_but_zero(method: str, weight: float) -> None:
+    one: dict[str, Any] = {
+        "normalize": False,
+        "weights": [weight, 0.0],
+        **({"gamma": 0.0} if method == "breadcrumbs" else {}),
+    }
+    torch.testing.assert_close(merged(method, A, B, ZERO, base=0, **one), A + weight * (B - A))
+
+
+def test_della_takes_a_density_of_none_or_all_with_any_epsilon() -> None:
+    for density in (0.0, 1.0):
+        found = blended("della", [A, B], 0, {"rescale": "none"}, [{"weight": 1.0, "density": density, "epsilon": 0.2}])
+        torch.testing.assert_close(found, B if density else A)
+    for density in (0.2, 0.8, 0.1, 0.9):
+        with pytest.raises(ValueError, match="give an epsilon below"):
+            blended("della", [A, B], 0, {}, [{"weight": 1.0, "density": density, "epsilon": 0.2}])
+
+
+def test_rows_longer_than_what_arcee_fusion_computes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = [torch.randn(6, 50, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    expected = merged("arcee_fusion", *tensors, base=0)
+    for count in (1, 49, 101):
+        monkeypatch.setattr(fusion, "TOGETHER", count)
+        assert torch.equal(merged("arcee_fusion", *tensors, base=0), expected)
 
 
 def test_arcee_fusion_takes_the_donor_where_nothing_stands_out() -> None:

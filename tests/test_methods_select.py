@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surgeon.methods import folds, select
 from surgeon.methods import search as searches
-from surgeon.methods import select
-from surgeon.methods.search import Search, Share
+from surgeon.methods.search import TOP, Search, Share
 from surgeon.methods.select import Cut
 
 KINDS = ("many values", "few values", "one value", "zeros", "mostly zeros", "rising", "low bits", "subnormal")
@@ -168,3 +168,13 @@ def test_searches_of_parts_add_up(kind: str, count: int, seed: int, k: int) -> N
     assert search.key == int(keys.sort(descending=True).values[k - 1])
     assert search.equal == int((keys == search.key).sum())
     assert search.need == k - int((keys > search.key).sum())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_interval_up_to_the_top_is_searched_in_one_pass(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if at_once:
+        monkeypatch.setattr(folds, "PIECEWISE", frozenset())
+    search = Search(3, 100, TOP)
+    search.add(torch.tensor([5, 700, 99, 300, 100, 300, TOP - 1], dtype=torch.int32))
+    assert search.narrow()
+    assert (search.key, search.need, search.equal) == (300, 1, 2)

@@ -280,11 +280,13 @@ def test_keys_of_unknown_families_that_may_count_layers(tmp_path: Path, key: Con
 
 
 def test_layers_that_predict_several_tokens_stay_behind(tmp_path: Path) -> None:
-    sparse_llama(tmp_path / "a", model_type="novel", extra_config={"num_nextn_predict_layers": 1})
+    sparse_llama(
+        tmp_path / "a", model_type="novel", extra_config={"num_nextn_predict_layers": 1, "mtp_layer_types": ["x"]}
+    )
     plan = plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4)))
     assert codes(plan) == ["note:mtp"]
     assert plan.config is not None
-    assert plan.config["num_nextn_predict_layers"] == 0
+    assert plan.config["num_nextn_predict_layers"] == 0 and "mtp_layer_types" not in plan.config
     unmoved = plan_of(tmp_path, stack_of(("a", 0, 4)))
     assert unmoved.config is not None
     assert (codes(unmoved), unmoved.config["num_nextn_predict_layers"]) == ([], 1)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from planning import codes, found, plan_of, stack_of
-from sparse import llama_tensors, sparse_checkpoint, sparse_llama
+from sparse import llama_tensors, mark, sparse_checkpoint, sparse_llama
 
+from surgeon.checkpoint import open_checkpoint
 from surgeon.plan import Convert, Plan
 
 AB = stack_of(("a", 0, 2), ("b", 2, 4), base_model="a")
@@ -16,7 +17,7 @@ AB = stack_of(("a", 0, 2), ("b", 2, 4), base_model="a")
 
 def folder_with(tmp_path: Path, *, a: bool, b: bool) -> Path:
     sparse_llama(tmp_path / "a", tied=a)
-    sparse_llama(tmp_path / "b", tied=b)
+    mark(sparse_llama(tmp_path / "b", tied=b), "model.embed_tokens.weight")
     return tmp_path
 
 
@@ -60,6 +61,47 @@ def test_heads(
         source = written[0].source.entry
         assert source.file.parent.name == str(head[0]).lower()
         assert source.name == ("model.embed_tokens.weight" if head[1] == "materialised" else "lm_head.weight")
+
+
+@pytest.mark.parametrize("where", ["start", "end"])
+def test_a_head_stays_tied_where_both_embeddings_are_one(tmp_path: Path, where: str) -> None:
+    """Untying would cost a second table of the same numbers. One other row is enough to need it."""
+    for name in "ab":
+        sparse_llama(tmp_path / name, tied=True, vocab=5000, hidden=64)
+    plan = plan_of(tmp_path, AB)
+    assert ends(plan)["lm_head"] == ("B", "tied")
+    assert plan.config is not None and plan.config["tie_word_embeddings"]
+    assert "lm_head.weight" not in {tensor.name for tensor in plan.tensors}
+    entry = open_checkpoint(str(tmp_path / "b")).tensors["model.embed_tokens.weight"]
+    with entry.file.open("r+b") as file:
+        # Between the pages that a look at some of them takes.
+        file.seek(entry.offset + (5100 if where == "start" else entry.nbytes - 5100))
+        file.write(b"x")
+    plan = plan_of(tmp_path, AB)
+    assert ends(plan)["lm_head"] == ("B", "materialised")
+    finding = found(plan, "head-materialised")
+    assert finding.severity == "warning"
+    assert "320.0k parameters, 640.0 kB more" in finding.what
+    tied = plan_of(tmp_path, AB + "lm_head: {tie: true}\n")
+    assert ends(tied)["lm_head"] == ("A", "tied")
+
+
+def test_a_scaled_head_is_not_tied_to_an_embedding_that_is_not(tmp_path: Path) -> None:
+    for name in "ab":
+        sparse_llama(tmp_path / name, tied=True)
+    plan = plan_of(tmp_path, AB + "parameters: {scale: [{filter: lm_head, value: 0.5}]}\n")
+    assert ends(plan)["lm_head"] == ("B", "materialised")
+
+
+@pytest.mark.parametrize("key", ["final_norm: {model: b}", "final_norm: {parameters: {scale: 2}}"])
+def test_a_key_for_an_end_that_its_donor_does_not_have(tmp_path: Path, key: str) -> None:
+    for name in "ab":
+        sparse_llama(tmp_path / name, extra_config={"model_type": "novel", "architectures": ["NovelForCausalLM"]})
+        path = tmp_path / name / "model.safetensors"
+        path.write_bytes(path.read_bytes().replace(b'"model.norm.weight"', b'"model.nrom.weight"'))
+    finding = found(plan_of(tmp_path, AB + key + "\n"), "end-missing")
+    assert finding.severity == "error"
+    assert "`final_norm` cannot be carried out: " in finding.sentence()
 
 
 def test_embeddings_and_norm_follow_the_outer_slices_or_the_recipe(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from models import FAMILIES, one_thread, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.errors import InputError
-from surgeon.probe.generate import Pieces, Run, pieces, tokens
+from surgeon.errors import InputError, SurgeonError
+from surgeon.probe.generate import _PATIENCE, Pieces, Run, pieces, tokens
 from surgeon.probe.measure import degenerate, finite_on_ids, perplexity
 from surgeon.probe.score import read_probes, score
 from surgeon.probe.session import Request, run
@@ -66,6 +66,13 @@ def test_a_list_of_end_tokens_in_the_generation_config_ends_the_text(tmp_path: P
     assert short == free[: free.index(free[5])] and made.stop == "eos"
 
 
+def test_a_request_that_says_nothing_of_chance_takes_the_likeliest_tokens(llama: Subject) -> None:
+    greedy = "".join(pieces(llama, llama.encode(PROMPT), 24, Run()))
+    for seed in (0, 5):
+        done = list(run(llama, Request(prompt=PROMPT, n=24, seed=seed)))[-1]
+        assert done["text"] == greedy
+
+
 def test_sampling_depends_on_the_seed_alone(llama: Subject) -> None:
     draws = [list(tokens(llama, [1, 40], 12, Run(), temperature=1.5, seed=seed)) for seed in (3, 3, 4)]
     assert draws[0] == draws[1] != draws[2]
@@ -98,6 +105,18 @@ def test_pieces_are_the_whole_text_and_never_half_a_character(llama: Subject) ->
     assert max(len(piece) for piece in found) == 1
 
 
+def test_pieces_decode_no_more_than_the_last_tokens_with_every_token() -> None:
+    asked = []
+
+    def decode(ids: list[int]) -> str:
+        asked.append(len(ids))
+        return "".join(map(chr, ids))
+
+    decoder = Pieces(decode, [65, 66, 67])
+    assert "".join(decoder.push(token) for token in range(97, 123)) == "abcdefghijklmnopqrstuvwxyz"
+    assert max(asked) == 4 and set(asked[4:]) <= {1, 2}
+
+
 def test_pieces_of_bytes_that_are_no_text_add_up_too(llama: Subject) -> None:
     dice = random.Random(0)
     for _ in range(50):
@@ -105,6 +124,14 @@ def test_pieces_of_bytes_that_are_no_text_add_up_too(llama: Subject) -> None:
         decoder = Pieces(llama.decode)
         found = "".join(decoder.push(token) for token in ids) + decoder.rest()
         assert found.replace("\ufffd", "") == llama.decode(ids).replace("\ufffd", "")
+
+
+def test_bytes_that_become_no_character_wait_for_no_longer_than_a_character_has() -> None:
+    decoder = Pieces(lambda ids: "\ufffd" * len(ids))
+    found = [decoder.push(token) for token in range(2 * _PATIENCE)]
+    waiting = [""] * (_PATIENCE - 1)
+    assert found == [*waiting, "\ufffd" * _PATIENCE, *waiting, "\ufffd" * _PATIENCE]
+    assert decoder.rest() == ""
 
 
 def test_pieces_keep_the_space_that_a_word_begins_with() -> None:
@@ -124,6 +151,8 @@ def test_pieces_keep_the_space_that_a_word_begins_with() -> None:
         ([], False),
         ([5] * 8, False),
         ([5] * 9, True),
+        ([4, 4, *range(20, 50), *[5] * 9, *range(50, 90)], True),
+        ([4, 4, *range(20, 50), *[5] * 8, *range(50, 90)], False),
         (list(range(40)) + [5] * 9 + list(range(50, 90)), True),
         (list(range(48)), False),
         ([1, 2] * 4, False),
@@ -257,10 +286,53 @@ def test_a_model_without_a_tokenizer_is_checked_on_ids_and_cannot_be_prompted(tm
         list(run(subject, Request(prompt="The")))
 
 
+def test_a_small_model_runs_on_one_thread_and_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    subject, seen, before = subject_of(tmp_path), set(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(run(subject, Request(prompt="The", perplexity="a text"), lambda: seen.add(torch.get_num_threads())))
+        assert seen == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_model_that_fails_says_so_in_a_sentence(llama: Subject) -> None:
+    from dataclasses import replace
+
+    class Broken:
+        device = torch.device("cpu")
+
+        def forward(self) -> None: ...
+
+        def __call__(self, **_: object) -> object:
+            raise IndexError("no such row.\nAnd much more.")
+
+    with pytest.raises(SurgeonError, match=r"the model failed, because IndexError: no such row\.$"):
+        next(tokens(replace(llama, model=Broken()), [1, 2], 3, Run()))
+
+
+def test_the_speed_is_that_after_the_first_token() -> None:
+    assert Run(ids=[5, 6, 7], first=1.0, seconds=3.0).tokens_per_second == 1.0
+    assert Run(ids=[5], first=1.0, seconds=4.0).tokens_per_second == 0.25
+    assert Run(ids=[5], first=4.0, seconds=4.0).tokens_per_second == 0.25
+    assert Run().tokens_per_second == 0.0
+
+
 def test_a_tokenizer_that_does_not_fit_the_embedding_is_named(tmp_path: Path) -> None:
     subject = subject_of(tmp_path, vocab_size=100)
     with pytest.raises(InputError, match="100 rows"):
         subject.encode("ÿÿÿ")
+
+
+def test_a_donor_without_a_generation_config_can_be_tried(tmp_path: Path) -> None:
+    from surgeon.plan import Donors, resolve
+    from surgeon.recipe.document import parse
+
+    tiny_tokenizer(tiny_model(tmp_path / "a"))
+    (tmp_path / "a" / "generation_config.json").unlink()
+    plan = resolve(parse(f"slices:\n  - sources: [{{model: {tmp_path / 'a'}, layer_range: [1, 4]}}]\n"), Donors())
+    subject = from_plan(plan, "cpu")
+    assert subject.stops == frozenset({2}) and len(list(tokens(subject, [1, 40], 3, Run()))) == 3
 
 
 def test_a_recipe_speaks_like_its_assembled_model(tmp_path: Path) -> None:

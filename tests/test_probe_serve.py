@@ -163,3 +163,30 @@ def test_a_plan_with_errors_says_why(client: Client, folder: Path) -> None:
     client.send(id=30, target=str(folder / "bad.yml"), kind="recipe", prompt="Hi")
     last = client.until("done", "error")[-1]
     assert last["event"] == "error" and "recipe cannot be carried out" in last["message"]
+
+
+def test_where_memory_does_not_suffice_the_models_kept_make_room() -> None:
+    import io
+
+    import torch
+
+    from surgeon.errors import SurgeonError
+    from surgeon.probe.serve import Child
+
+    child, asked = Child(io.StringIO(), io.StringIO()), []
+
+    def load(cause: Exception, lasting: bool) -> Any:
+        asked.append(len(child._models))
+        if child._models or lasting:
+            raise SurgeonError("transformers cannot load the model") from cause
+        return "loaded"
+
+    child._models = {"one": None}  # type: ignore[dict-item]
+    assert child._loaded(lambda: load(torch.OutOfMemoryError(), False)) == "loaded"
+    assert (asked, child._models) == ([1, 0], {})
+    for kept, cause in (({"one": None}, ValueError()), ({}, torch.OutOfMemoryError())):
+        asked.clear()
+        child._models = dict(kept)  # type: ignore[arg-type]
+        with pytest.raises(SurgeonError):
+            child._loaded(lambda cause=cause: load(cause, True))  # type: ignore[misc]
+        assert (len(asked), child._models) == (1, kept)

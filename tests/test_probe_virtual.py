@@ -20,6 +20,7 @@ from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.probe.load import load, to_device
 from surgeon.probe.virtual import build
+from surgeon.probe.weights import Weights
 from surgeon.recipe.document import parse
 
 ORDER = (0, 1, 2, 1, 2, 3)
@@ -135,6 +136,13 @@ def test_weights_of_a_plain_copy_are_the_donors_file(tmp_path: Path) -> None:
         assert any(low <= weight.data_ptr() < high for low, high in spans), name
 
 
+def test_a_dtype_that_torch_does_not_have_is_named(tmp_path: Path) -> None:
+    (tensor, *_) = plan_of(tiny_model(tmp_path / "a", "llama")).tensors
+    entry = next(iter(tensor.source.entries()))
+    with pytest.raises(InputError, match="torch cannot hold tensors of dtype F6_E2M3"):
+        Weights().entry(entry._replace(dtype="F6_E2M3"))
+
+
 def test_moving_to_a_device_keeps_sharing(tmp_path: Path) -> None:
     model = build(plan_of(tiny_model(tmp_path / "a", "gemma")))
     count = sum(weight.numel() for weight in model.parameters())
@@ -188,9 +196,24 @@ def test_remote_code_and_unknown_types_are_refused(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_a_type_that_generates_no_text_is_refused(tmp_path: Path) -> None:
+    donor = tiny_model(tmp_path / "a", "llama")
+    (donor / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(InputError, match="no causal language model of type 'vit'"):
+        load(str(donor))
+
+
 def test_an_unknown_device_is_bad_input() -> None:
     with pytest.raises(InputError, match="'tpu' is not a device"):
         pick_device("tpu")
     with pytest.raises(InputError):
         pick_device("cuda:x")
     assert pick_device("cpu") == "cpu"
+
+
+def test_a_gpu_is_asked_for_by_a_number_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name) for name in ("auto", "cuda", "cuda:0", "cuda:1")] == ["cuda", "cuda", "cuda:0", "cuda:1"]
+    with pytest.raises(InputError, match="no device cuda:2 here"):
+        pick_device("cuda:2")

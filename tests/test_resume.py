@@ -240,6 +240,29 @@ class TestWhatChanged:
             assert look(out) is None
         assemble(self.plan(a, b), out)
 
+    @pytest.mark.parametrize("value", [None, True, -1, 0, 1.5, 2**70, "x", [], {"x": 1}, float("nan")], ids=repr)
+    def test_one_with_values_of_other_types_is_none(
+        self, a: Path, b: Path, out: Path, begun: object, value: object
+    ) -> None:
+        file = hidden(out) / "begun.json"
+        found = json.loads(file.read_text())
+        name, mark = next(iter(found["sources"].items()))
+        wrong = [{**found, key: value} for key in ("shard_size", "programs", "sources")]
+        wrong += [{**found, "tensors": {"x": value}}] if value != "x" else []
+        wrong += [{**found, "sources": {name: {**mark, key: value}}} for key in ("size", "modified") if value != 0]
+        for values in wrong:
+            file.write_text(json.dumps(values))
+            left = look(out)
+            assert left is None, values
+        assemble(self.plan(a, b), out, restart=True)
+
+    @pytest.mark.parametrize("name", ["lock", "journal", "begun.json"])
+    def test_a_pipe_is_not_waited_for(self, a: Path, b: Path, out: Path, begun: object, name: str) -> None:
+        (hidden(out) / name).unlink(missing_ok=True)
+        os.mkfifo(hidden(out) / name)
+        look(out)
+        assemble(self.plan(a, b), out, restart=True)
+
     def test_the_clock_is_no_part_of_it(self, a: Path, b: Path, out: Path, tmp_path: Path, begun: object) -> None:
         """Files written in the future, or in 1970: nothing asks when."""
         for path in hidden(out).rglob("*"):
@@ -462,3 +485,20 @@ def test_the_disk_need_only_have_room_for_the_rest(plan: Plan, out: Path, monkey
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=0, free=0))
         assert there and needed() == pytest.approx(before - there, abs=200)
     assemble(plan, out, resume=True)
+
+
+@pytest.mark.parametrize("name", ["", "model", "old", "begun.json", "journal", "lock"])
+def test_a_planted_link_is_not_followed(a: Path, b: Path, out: Path, tmp_path: Path, name: str) -> None:
+    """Whoever may write beside an output does not say what else is written, or removed."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("theirs")
+    link = hidden(out) / name if name else hidden(out)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(secret if name in ("", "model", "old") else secret / "file")
+    look(out)
+    with contextlib.suppress(SurgeonError):
+        assemble(plan_of(passthrough((a, 0, 3))), out, restart=True)
+    assert [path.name for path in secret.iterdir()] == ["file"]
+    assert (secret / "file").read_text() == "theirs"
+    assert not out.is_symlink()

@@ -300,6 +300,17 @@ def test_auto_is_the_most_common_template(tmp_path: Path) -> None:
     assert choose(None, donors, None) == (None, [])
 
 
+def test_a_template_may_have_two_million_bytes(tmp_path: Path) -> None:
+    checkpoint = donor("A", write(tmp_path / "A", tokenizer_json({"a": 0}), {}), 1).checkpoint
+    (tmp_path / "A" / "chat_template.jinja").write_text("x" * 2_000_000)
+    found = donor("A", tmp_path / "A", 1).checkpoint.tokenizer
+    assert len(template_of(found) or "") == 2_000_000
+    (tmp_path / "A" / "chat_template.jinja").write_text("x" * 2_000_001)
+    with pytest.raises(InputError, match="too large to be a chat template"):
+        template_of(found)
+    assert template_of(checkpoint.tokenizer) is None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -243,3 +243,91 @@ async def test_try_generates_scores_and_compares(in_tmp: Path) -> None:
         process = screen.prober.process
         assert process is not None
         await until(pilot, lambda: process.returncode is not None)
+
+
+class TestKeysThatCannotDoWhatTheySay:
+    """They answer with a sentence."""
+
+    async def shown(self, pilot: Pilot[None], application: Any, folder: Path, *events: dict[str, Any]) -> Job:
+        start = {"event": "start", "bytes": 200, "shards": 1, "layers": 4}
+        job = TestLater.begun(folder, alive=not events or events[-1]["event"] == "check", events=[start, *events])
+        application.offer_swap()
+        await until(pilot, lambda: isinstance(application.screen, Ask))
+        await keys(pilot, "n")
+        application.job, application.job_out = job, job.out
+        application.show_run()
+        await pilot.pause()
+        return job
+
+    async def test_try_while_it_is_checked(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        async with application.run_test(size=(80, 24)) as pilot:
+            await self.shown(pilot, application, in_tmp, {"event": "check"})
+            assert "checking that it loads" in line(pilot, "header")
+            await keys(pilot, "T")
+            assert isinstance(application.screen, RunScreen)
+            assert "when it is complete" in line(pilot, "space")
+
+    async def test_try_and_cancel_when_it_is_over(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        async with application.run_test(size=(80, 24)) as pilot:
+            await self.shown(pilot, application, in_tmp, {"event": "cancelled", "message": "cancelled."})
+            await keys(pilot, "T")
+            assert "nothing to try: it was cancelled" in line(pilot, "space")
+            await keys(pilot, "c")
+            assert "nothing to cancel" in line(pilot, "space")
+
+    async def test_an_empty_stack(self, in_tmp: Path) -> None:
+        application = app([])
+        async with application.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            for key in ("y", "V"):
+                await keys(pilot, "escape")
+                assert line(pilot, "status") == ""
+                await keys(pilot, key)
+                assert line(pilot, "status") != "", key
+
+    async def test_stopping_a_model_that_is_silent(self, in_tmp: Path) -> None:
+        application = app(donors(in_tmp))
+        async with application.run_test(size=(80, 24)) as pilot:
+            await keys(pilot, "T")
+            await keys(pilot, "escape c")
+            assert "nothing is being generated" in line(pilot, "status")
+
+
+async def test_cancelled_before_it_could_answer(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is ended by the signal itself when it has not got as far as to take it."""
+    monkeypatch.setattr(jobs, "_MAIN", "import time; time.sleep(60)")
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        await command(pilot, "run out")
+        screen = application.screen
+        assert isinstance(screen, RunScreen)
+        await keys(pilot, "c y")
+        await until(pilot, lambda: screen.finished is not None)
+        await until(pilot, lambda: "cancelled" in line(pilot, "header"))
+        assert "crashed" not in line(pilot, "header") and "SIGTERM" not in screen.query_one("#body").text
+    (job,) = jobs.every()
+    assert job.state().kind == Job(job.folder).state().kind == "cancelled"
+
+
+async def test_what_was_asked_to_stop_says_so(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); print('{}', flush=True); time.sleep(60)"
+    )
+    monkeypatch.setattr(jobs, "_MAIN", code)
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        await command(pilot, "run out")
+        (job,) = jobs.every()
+        await until(pilot, lambda: (job.folder / "events.jsonl").stat().st_size > 0)
+        await keys(pilot, "c y")
+        await until(pilot, lambda: "cancelling" in line(pilot, "header"))
+        assert job.state().word == "cancelling"
+        await keys(pilot, "c")
+        assert "was asked to stop" in line(pilot, "space")
+        assert application.job is not None and application.job._process is not None
+        application.job._process.kill()
+        await until(pilot, lambda: "cancelled" in line(pilot, "header"))

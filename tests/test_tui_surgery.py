@@ -88,6 +88,27 @@ async def test_every_editing_key(in_tmp: Path) -> None:
         assert cells(application).count("B07") == 3
 
 
+async def test_paste_behind_and_before_the_cursor_the_selection_and_the_ends(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        await keys(pilot, "apostrophe b 5 G y apostrophe apostrophe")
+        for where, key, expected in (
+            ("escape 1 G", "p", "A00 A01 B05 A02 A03"),
+            ("escape 1 G", "P", "A00 B05 A01 A02 A03"),
+            ("escape 1 G v j", "p", "A00 A01 A02 B05 A03"),
+            ("escape 1 G v j", "P", "A00 B05 A01 A02 A03"),
+            ("escape g g", "p", "B05 A00 A01 A02 A03"),
+            ("escape g g", "P", "B05 A00 A01 A02 A03"),
+            ("escape G", "p", "A00 A01 A02 A03 B05"),
+            ("escape G", "P", "A00 A01 A02 A03 B05"),
+        ):
+            await keys(pilot, f"{where} {key}")
+            assert cells(application) == expected.split(), (where, key)
+            await keys(pilot, "escape u")
+            assert cells(application) == run("A", 0, 3), (where, key)
+
+
 async def test_ends_are_yanked_and_set(in_tmp: Path) -> None:
     application = app(donors(in_tmp))
     async with application.run_test(size=(120, 40)) as pilot:

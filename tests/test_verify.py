@@ -246,6 +246,13 @@ def test_a_changed_tokenizer(out: Path, verify: Said) -> None:
     assert problem["file"] == "tokenizer.json"
 
 
+def test_a_tokenizer_that_is_gone(out: Path, verify: Said) -> None:
+    (out / "tokenizer.json").unlink()
+    found = verify(out)
+    assert found["code"] == 1
+    assert [problem["file"] for problem in found["problems"] if "donors" in problem["what"]] == ["tokenizer.json"]
+
+
 def test_a_broken_config(out: Path, verify: Said) -> None:
     (out / "config.json").write_text("{")
     found = verify(out)

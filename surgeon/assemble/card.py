@@ -31,6 +31,7 @@ def card(plan: Plan, name: str, recipe: str) -> str:
         f"# {_cell(name)}",
         f"{len(plan.layers)} layers and {number(plan.estimates.parameters)} parameters, put together from the layers "
         "below with surgeon. Nothing was trained afterwards.",
+        *_code(plan),
         "## Donors",
         _table(("", "Model", "Layers", "License", "SHA-256 of config.json"), _donors(plan, licenses)),
         "## Layers",
@@ -39,6 +40,15 @@ def card(plan: Plan, name: str, recipe: str) -> str:
         _fenced(recipe),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _code(plan: Plan) -> Iterator[str]:
+    names = [_cell(name) for name in plan.files if name.endswith(".py")]
+    if names:
+        yield (
+            f"The model brings Python code of its donor: {', '.join(names)}. transformers runs it with "
+            "`trust_remote_code=True` only; read it first."
+        )
 
 
 def license_of(folder: Path) -> str | None:

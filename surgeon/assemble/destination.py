@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, SurgeonError
-from ..plan.types import Donor
+from ..files import home
+from ..plan.inputs import Input
 from ..text import size
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -29,44 +31,66 @@ def locate(out: Path) -> Path:
         raise InputError("this cannot be a folder", where=str(out), why=str(error)) from error
 
 
-def check(final: Path, donors: Iterable[Donor], *, force: bool, keep: Iterable[Path] = ()) -> None:
+def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, keep: Iterable[Path] = ()) -> None:
     """Whether the folder may be written.
 
     Args:
         final: the folder, as `locate` gives it.
-        donors: checkpoints that must not be touched.
+        beside: the hidden folder that it is written in first.
+        inputs: what must not be touched.
         force: whether a folder that holds something may be replaced.
         keep: further files and folders that must not be inside it.
 
     Raises:
-        InputError: it is a file, a donor's folder, around or inside one, or holds something and `force` is not set.
+        InputError: it is a file, or an input's folder, around or inside one, or holds something and `force` is not set.
         OSError: it cannot be looked at.
     """
     where = str(final)
     if final.exists() and not final.is_dir():
         raise InputError("there is a file of that name", where=where, remedy="name a folder")
-    for donor in donors:
-        _spare_donor(final, donor)
-    for path in (*keep, Path.cwd(), Path.home()):
-        if path.resolve().is_relative_to(final):
-            raise InputError(f"the folder holds {path}, which would be lost", where=where, remedy="name another folder")
+    for each in inputs:
+        _spare(each, final, beside)
+    for path in filter(None, (*keep, Path.cwd(), home())):
+        for one in (final, beside):
+            if any(_holds(one, place) for place in Input("", path).places()):
+                what = f"the folder holds {path}, which would be lost"
+                raise InputError(what, where=str(one), remedy="name another folder")
     if final.is_mount():
         raise InputError("a mount point cannot be replaced", where=where, remedy="name a folder inside it")
     if final.is_dir() and any(final.iterdir()) and not force:
         raise InputError("the folder is not empty", where=where, remedy="name another, or replace it with --force")
 
 
-def _spare_donor(final: Path, donor: Donor) -> None:
-    checkpoint = donor.checkpoint
-    folder = checkpoint.folder.resolve()
-    remedy = "name a folder elsewhere; a donor is never written to"
-    # A lone .safetensors file may lie in any folder: only the file itself is the donor then.
-    if checkpoint.path.is_dir() and final.is_relative_to(folder):
-        what = "is" if final == folder else "lies inside"
-        raise InputError(f"this {what} the folder of donor {donor.letter}", where=str(final), remedy=remedy)
-    held = [checkpoint.path, *checkpoint.files]
-    if any(path.absolute().is_relative_to(final) or path.resolve().is_relative_to(final) for path in held):
-        raise InputError(f"this folder holds donor {donor.letter}", where=str(final), remedy=remedy)
+def _spare(each: Input, final: Path, beside: Path) -> None:
+    remedy = "name a folder elsewhere; nothing that a recipe reads is ever written to"
+    inside = each.path.is_dir()
+    for place in each.places():
+        if inside and _holds(place, final):
+            same = _holds(final, place)
+            what = f"this {'is' if same else 'lies inside'} the folder of {each.name}"
+            raise InputError(what, where=str(final), remedy=remedy)
+        for one in (final, beside):
+            if _holds(one, place):
+                raise InputError(f"this folder holds {each.name}", where=str(one), remedy=remedy)
+
+
+def _holds(folder: Path, place: Path) -> bool:
+    """Whether `place` is `folder` or lies in it, whatever the two are called: a folder may be mounted twice."""
+    if place.is_relative_to(folder):
+        return True
+    try:
+        own = folder.stat()
+    except OSError:
+        return False
+    # The last part is not looked through: a link in the folder that leads out of it is in it.
+    return any(_is(own, parent) for parent in place.parents) or (not place.is_symlink() and _is(own, place))
+
+
+def _is(own: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(own, path.stat())
+    except OSError:
+        return False
 
 
 def _existing(path: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from xxhash import xxh3_128
 
 from ..checkpoint.header import MAX_HEADER
+from ..statefile import open_regular
 from .copy import Source, read_pieces
 
 HASH = "xxh3_128"
@@ -67,7 +68,7 @@ class FileMark:
     @classmethod
     def of(cls, path: Path) -> FileMark:
         """The mark of a file as it is now; OSError when it cannot be read."""
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             length = int.from_bytes(file.read(8), "little")
             file.seek(0)
             header = digest(file.read(8 + min(length, MAX_HEADER)))

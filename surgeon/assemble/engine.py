@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import InputError, SurgeonError
 from ..machine import cores
 from ..plan.estimate import DEFAULT_SHARD
+from ..plan.inputs import inputs
 from ..plan.types import Plan
 from ..recipe.document import fresh
 from . import companions, destination, manifest, verify
@@ -269,7 +270,7 @@ def _check_plan(plan: Plan) -> None:
 
 
 def _check(job: _Job, final: Path) -> None:
-    destination.check(final, job.plan.donors.values(), force=job.options.force, keep=job.options.keep)
+    destination.check(final, hidden(final), inputs(job.plan), force=job.options.force, keep=job.options.keep)
 
 
 def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[Layout, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from .. import __version__
 from ..errors import SurgeonError
 from ..plan.types import Plan
+from ..statefile import is_count, parse
 from ..text import one_line, plural, size
 from .compute import Arithmetic
 from .digest import FileMark, digest_of
@@ -50,12 +51,19 @@ class Fingerprint:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
-    def loads(cls, text: str) -> Fingerprint:
+    def loads(cls, text: str | bytes) -> Fingerprint:
         """The fingerprint from JSON; ValueError, TypeError, KeyError or AttributeError for anything else."""
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = parse(text)
         values["sources"] = {name: FileMark(**mark) for name, mark in values["sources"].items()}
         found = cls(**values)
-        if not all(isinstance(table, dict) for table in (found.programs, found.tensors)):
+        words = [*found.programs.values(), *found.tensors.values(), found.device, found.companions]
+        marks = found.sources.values()
+        if (
+            not all(isinstance(word, str) for word in (*words, *(mark.header for mark in marks)))
+            or not all(is_count(number) for mark in marks for number in (mark.size, mark.modified))
+            or not (is_count(found.shard_size) and found.shard_size > 0)
+            or not isinstance(found.allow_nonfinite, bool)
+        ):
             raise TypeError("this is no fingerprint")
         return found
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..statefile import parse, read_bytes, rest
 from .copy import write_all
 from .digest import LENGTH
 
 _WRITTEN, _MARK, _VOID = "+", "=", "-"
+LARGEST = 200_000_000
+"""Bytes that are read: a hundred thousand tensors take an eighth."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Journal(Notes):
         self._flush, self._lock = flush, threading.Lock()
         self.lines, self.marked = {}, set()
         with open(self._fd, "rb", closefd=False) as file:
-            self._end = self._replay(file.read())
+            self._end = self._replay(rest(file, LARGEST))
         os.ftruncate(self._fd, self._end)
 
     def _replay(self, data: bytes) -> int:
@@ -128,8 +131,8 @@ def read(path: Path) -> dict[str, Line]:
     """The finished tensors that a journal tells of, for who does not write it; none where it cannot be read."""
     lines: dict[str, Line] = {}
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bytes(path, LARGEST)
+    except (OSError, ValueError):
         return lines
     for kind, values, _ in _records(data):
         if kind == _WRITTEN:
@@ -155,7 +158,7 @@ def _record(line: bytes) -> tuple[str, list[str]] | None:
     if check != b"%08x" % zlib.crc32(body):
         return None
     try:
-        kind, values = body[:1].decode(), json.loads(body[1:])
+        kind, values = body[:1].decode(), parse(body[1:])
     except ValueError:
         return None
     return (kind, values) if _is_record(kind, values) else None

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from ..checkpoint import Checkpoint
 from ..plan.types import Plan
+from ..statefile import parse
 from ..text import one_line, ranges
 
 MODULE = "surgeon.probe.loadback"
@@ -122,7 +123,7 @@ class Outcome:
     @classmethod
     def loads(cls, text: str) -> Outcome:
         """The outcome from JSON; ValueError, TypeError or KeyError for anything else."""
-        values = json.loads(text)
+        values = parse(text)
         return cls(**{**values, "mismatches": tuple(Mismatch(**item) for item in values["mismatches"])})
 
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.header import quoted
 from ..errors import InputError
+from ..files import is_file
 from ..plan.types import Copy, Plan
+from ..statefile import is_count, parse, read_bytes
 from .digest import HASH, LENGTH, FileMark, digest
 from .fingerprint import Fingerprint
 from .journal import Line
@@ -24,7 +27,8 @@ FORMAT = 1
 PER_TENSOR = 240
 """Bytes that a tensor takes in it, about, beside its name."""
 
-_LARGEST = 1_000_000_000
+_LARGEST = 200_000_000
+"""Bytes that are read: a hundred thousand tensors take a quarter."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,11 @@ def is_complete(folder: Path, plan: Plan, recipe: str, begin: Callable[[int], Fi
     try:
         found = _loaded(folder)
         size = found["shard_size"]
-        if not isinstance(size, int) or size < 1:
+        if not is_count(size) or size < 1:
             return False
         for record in found["tensors"].values():
             del record["hash"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
     begun = begin(size)
     return {**found, "files": {}} == _outline(plan, recipe, lay_out(plan.tensors, size), begun)
@@ -168,28 +172,24 @@ def read(folder: Path) -> Manifest | None:
         InputError: there is one that cannot be read or is none.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         found = _loaded(folder)
         if found["format"] != FORMAT or found["hash"] != HASH:
-            raise ValueError(
-                f"it is of format {found['format']!r} with {found['hash']!r}, which this surgeon cannot read"
-            )
+            kind = f"format {quoted(found['format'])} with {quoted(found['hash'])}"
+            raise ValueError(f"it is of {kind}, which this surgeon cannot read")
         return _manifest(found)
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=MANIFEST) from error
     except KeyError as error:
         raise InputError("this is no manifest", where=MANIFEST, why=f"it has no {error}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError("this is no manifest", where=MANIFEST, why=str(error)) from error
 
 
 def _loaded(folder: Path) -> Any:
-    path = folder / MANIFEST
-    if path.stat().st_size > _LARGEST:
-        raise ValueError("it is too large")
-    return json.loads(path.read_bytes())
+    return parse(read_bytes(folder / MANIFEST, _LARGEST, follow=True))
 
 
 def _manifest(found: Mapping[str, Any]) -> Manifest:
@@ -199,13 +199,13 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
         copy = item.get("copy")
         source = copy["source"] if copy else None
         if not (isinstance(item["shard"], str) and _is_hash(item["hash"])):
-            raise ValueError(f"it says nothing of tensor {name!r} that makes sense")
-        if source is not None and not (isinstance(source, int) and 0 <= source < len(sources)):
-            raise ValueError(f"it has no donor's file {source!r}")
+            raise ValueError(f"it says nothing of tensor {quoted(name)} that makes sense")
+        if source is not None and not (is_count(source) and source < len(sources)):
+            raise ValueError(f"it has no donor's file {quoted(source)}")
         tensors[name] = Record(item["shard"], item["hash"], source)
     files = found["files"]
-    if not all(_is_hash(value) for value in files.values()):
-        raise ValueError("it holds hashes that are none")
+    if not all(_is_name(name) and _is_hash(value) for name, value in files.items()):
+        raise ValueError("it holds names or hashes that are none")
     return Manifest(
         tensors, tuple(_file(item) for item in found["shards"]), sources, files, bool(found["allow_nonfinite"])
     )
@@ -213,9 +213,14 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
 
 def _file(item: Mapping[str, Any]) -> SafetensorsFile:
     name, size, header = item["file"], item["size"], item["header"]
-    if not (isinstance(name, str) and isinstance(size, int) and _is_hash(header)):
-        raise ValueError(f"it says nothing of file {name!r} that makes sense")
+    if not (_is_name(name) and is_count(size) and _is_hash(header)):
+        raise ValueError(f"it says nothing of file {quoted(name)} that makes sense")
     return SafetensorsFile(name, size, header)
+
+
+def _is_name(value: object) -> bool:
+    """Whether something names a file beside the manifest, and leads nowhere else."""
+    return isinstance(value, str) and Path(value).name == value and "\0" not in value
 
 
 def _is_hash(value: object) -> bool:

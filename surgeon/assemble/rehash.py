@@ -13,6 +13,7 @@ from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
 from ..machine import cores
 from ..plan.types import Plan
+from ..statefile import read_bytes
 from ..text import one_line
 from .audit import Problem, layer_of
 from .companions import CARD, RECIPE
@@ -23,6 +24,9 @@ from .manifest import MANIFEST, Manifest, Record
 from .tracker import INTERVAL, OnEvent, Reporter, Tracker
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+_LARGEST = 1_000_000_000
+"""Bytes of a file that is no weights: those of the largest tokenizers are a twentieth."""
 
 _OTHERS_OWN = frozenset({CARD, RECIPE})
 """Files that people are meant to edit."""
@@ -53,9 +57,9 @@ def file_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Proble
 
 def _differs(path: Path, expected: str) -> str:
     try:
-        return "" if digest(path.read_bytes()) == expected else "it is not what was written"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
+        return "" if digest(read_bytes(path, _LARGEST, follow=True)) == expected else "it is not what was written"
+    except (OSError, ValueError) as error:
+        return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def name_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Problem]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import is_dir, write_atomic
+from ..statefile import read_bytes
 from ..text import size
 from . import journal
 from .fingerprint import Fingerprint, changes
@@ -44,8 +45,10 @@ class Unfinished:
 def look(final: Path) -> Unfinished | None:
     """What an earlier run has left of an output, or one that is at work; None where there is nothing."""
     folder = hidden(final)
+    if folder.is_symlink():
+        return None
     holder = holder_of(final)
-    lines = journal.read(folder / "journal") if (folder / "model").is_dir() else {}
+    lines = journal.read(folder / "journal") if is_dir(folder / "model") else {}
     begun = _begun(folder / "begun.json")
     if begun is None or not (lines or holder):
         return None
@@ -86,7 +89,7 @@ def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fin
     if old is not None:
         _may_go_on(workspace.final, old, new, terms.resume)
     if old != new:
-        write_atomic(workspace.begun, new.dumps())
+        write_atomic(workspace.begun, new.dumps(), own=True)
     lines = Journal(workspace.journal, flush)
     if flush:
         sync_folder(workspace.folder)
@@ -128,7 +131,7 @@ def _may_go_on(final: Path, old: Fingerprint, new: Fingerprint, resume: bool) ->
 
 def _begun(path: Path) -> Fingerprint | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        return Fingerprint.loads(path.read_text(encoding="utf-8"))
+        return Fingerprint.loads(read_bytes(path, journal.LARGEST))
     return None
 
 

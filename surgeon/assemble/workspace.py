@@ -22,7 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import SurgeonError
-from ..process import birth, is_same
+from ..process import Recorded, recorded
+from ..statefile import Record, open_regular, parse
+from ..text import one_line
 from . import journal
 from .system import sync_folder
 
@@ -76,6 +78,8 @@ class Workspace:
             raise SurgeonError("cannot create the folder", where=str(self.final), why=error.strerror or "") from error
         self._kept = True
         try:
+            for path in (self.model, self._old):
+                _refuse_link(path)
             self._recover()
             self._kept = bool(journal.read(self.journal))
             self.model.mkdir(exist_ok=True)
@@ -88,6 +92,7 @@ class Workspace:
         until = time.monotonic() + _PATIENCE
         while True:
             self.folder.mkdir(exist_ok=True)
+            _refuse_link(self.folder)
             path = self.folder / "lock"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
@@ -95,9 +100,10 @@ class Workspace:
             except OSError as error:
                 # Some network file systems have no locks; the number of who holds it must do there.
                 holder, locks = _holder(fd), isinstance(error, BlockingIOError)
-                here = holder.get("pid") == os.getpid()
-                if locks and not here and not _lives(holder) and time.monotonic() < until:
-                    # Who has just taken it is about to sign; workers of who was killed are about to end.
+                sure = holder is not None and holder.lives()
+                if locks and not sure and time.monotonic() < until:
+                    # Who has just taken it is about to sign; workers of who was killed are about to end; who only
+                    # looks whether it is held has it for a moment.
                     os.close(fd)
                     time.sleep(0.01)
                     continue
@@ -120,7 +126,7 @@ class Workspace:
         # On a full disk it says nothing of its holder, and is held all the same.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(_myself()).encode(), 0)
+            os.pwrite(fd, json.dumps(recorded(os.getpid()).record()).encode(), 0)
         return True
 
     def _recover(self) -> None:
@@ -190,6 +196,16 @@ class Workspace:
         self._kept = False
 
 
+def _refuse_link(path: Path) -> None:
+    """SurgeonError for a symbolic link where surgeon keeps a folder: whoever put it there says where to write."""
+    if path.is_symlink():
+        raise SurgeonError(
+            "this is a symbolic link, and surgeon made none here",
+            where=str(path),
+            remedy="remove it, or name another folder",
+        )
+
+
 def hidden(final: Path) -> Path:
     """The folder that an output is written in."""
     return final.with_name(f".{final.name}.surgeon")
@@ -199,41 +215,44 @@ def holder_of(final: Path) -> str:
     """Who is writing an output, such as `process 4711`, as far as can be seen without taking its lock; empty for
     nobody."""
     try:
-        fd = os.open(hidden(final) / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_regular(hidden(final) / "lock")
     except OSError:
         return ""
-    try:
-        holder = _holder(fd)
-    finally:
-        os.close(fd)
-    return _named(holder) if _lives(holder) else ""
+    with file:
+        holder = _holder(file.fileno())
+        if not _lives(holder):
+            return ""
+        # The lock itself is the judge of a process that cannot be seen from here.
+        unseen = holder is not None and holder.lives() is None
+        return "" if unseen and not _is_locked(file.fileno()) else _named(holder)
 
 
-def _myself() -> dict[str, object]:
-    return {"pid": os.getpid(), "birth": birth(os.getpid()), "host": socket.gethostname()}
-
-
-def _holder(fd: int) -> dict[str, object]:
+def _holder(fd: int) -> Recorded | None:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(os.pread(fd, 4096, 0))
-        if isinstance(found, dict) and isinstance(found.get("pid"), int):
-            return found
-    return {}
+        return Recorded.read(Record(parse(os.pread(fd, 4096, 0))))
+    return None
 
 
-def _lives(holder: dict[str, object]) -> bool:
+def _lives(holder: Recorded | None) -> bool:
     """Whether a holder is, as far as can be seen from here, still at work; one on another machine is."""
-    pid = holder.get("pid")
-    if not isinstance(pid, int) or pid == os.getpid():
-        return False
-    return holder.get("host") != socket.gethostname() or is_same(pid, str(holder.get("birth", "")))
+    return holder is not None and holder != recorded(os.getpid()) and holder.lives() is not False
 
 
-def _named(holder: dict[str, object]) -> str:
-    if not holder:
+def _is_locked(fd: int) -> bool:
+    """Whether a process, on whatever machine, holds the lock; true as well where the file system has no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _named(holder: Recorded | None) -> str:
+    if holder is None:
         return "another process"
-    here = holder.get("host") == socket.gethostname()
-    return f"process {holder['pid']}" + ("" if here else f" on {holder.get('host')}")
+    here = holder.host in ("", socket.gethostname())
+    return f"process {holder.pid}" + ("" if here else f" on {one_line(holder.host)}")
 
 
 def _missing(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,8 @@ from .adapter import Adapter, Factors
 from .dtypes import ARITHMETIC
 from .families import FAMILIES, LAYOUTS
 from .header import TensorEntry, quoted
-from .model import Checkpoint, alike
+from .model import Checkpoint
+from .tensor_equality import alike
 
 CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"})
 """Model types whose layers are made of transformers' Conv1D: matrices stored (in, out)."""

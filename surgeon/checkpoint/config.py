@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Where nemotron_h says its depth, by their length."""
 _MAX_WINDOW_LAYERS = 28
+_HEADLESS = re.compile(
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|RewardModel|TextEmbedding)"
+    r"|RewardModel|(?<!LMHead)(?<!DoubleHeads)Model$"
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,11 @@ class ModelConfig:
             if isinstance(level.get("tie_word_embeddings"), bool):
                 return bool(level["tie_word_embeddings"])
         return bool(self.family and self.family.tied)
+
+    @property
+    def headless(self) -> bool:
+        """Whether its class has no language-model head: a bare model, a classifier, a reward model."""
+        return bool(_HEADLESS.search(self.architecture))
 
     @property
     def says_tied(self) -> bool:

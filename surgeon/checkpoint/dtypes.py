@@ -25,6 +25,9 @@ FROM_TORCH = {name: code for code, name in TORCH_NAMES.items()}
 ARITHMETIC = frozenset({"F64", "F32", "F16", "BF16"})
 """Types that may be scaled, cast and blended. Everything else is only ever copied."""
 
+NARROW_FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4"})
+"""Types of weights that only quantised layers compute with."""
+
 
 def nbytes(dtype: str, count: int) -> int | None:
     """Bytes that `count` elements of `dtype` take, or None when they do not fill whole bytes."""

@@ -89,6 +89,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
     "gpt_neo": ("window_size", 256),
+    "modernbert": ("local_attention", 128),
     "recurrent_gemma": ("attention_window_size", 2048),
 }
 """Model types whose sliding window has another name: the key, and the window when it is absent."""

@@ -11,14 +11,13 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import expanded, is_dir, is_file
+from ..statefile import TooDeep, check_depth
 from .header import quoted
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
 _JSON_LIMIT = 200_000_000
-_DEEPEST = 100
-"""Lists and tables in one another; those of real checkpoints are seven deep."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -43,18 +42,12 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
         raise InputError("the file is not valid JSON", where=str(path), why=str(error)) from error
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST):
-        raise InputError("the file's JSON is nested too deeply", where=str(path), remedy="do not use this checkpoint")
+    try:
+        check_depth(value, raw)
+    except TooDeep as error:
+        what = "the file's JSON is nested too deeply"
+        raise InputError(what, where=str(path), remedy="do not use this checkpoint") from error
     return value
-
-
-def _deeper(value: Any, limit: int) -> bool:
-    """Whether lists and tables lie in one another more than `limit` deep: whatever follows them down would fail."""
-    level: list[Any] = [[value]]
-    for _ in range(limit + 1):
-        tables = (part.values() if isinstance(part, dict) else part for part in level)
-        level = [item for items in tables for item in items if isinstance(item, (dict, list))]
-    return bool(level)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

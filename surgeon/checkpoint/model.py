@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,10 @@ from . import families
 from .config import ModelConfig, layer_attributes
 from .header import TensorEntry, quoted, read_header
 from .locate import Files, find, read_json_object, weight_files
+from .tensor_equality import alike
 from .tokenizer import Tokenizer, read_tokenizer
 
 _MAX_DEPTH = 100_000
-_SAMPLES = 64
-_PAGE = 4096
 _QUANTISED = (
     (("qweight", "qzeros"), "GPTQ or AWQ"),
     (("weight_scale_inv",), "fp8"),
@@ -109,12 +108,19 @@ class Checkpoint:
         """The quantised format, by the config or else by the names its tensors have; None where nothing says so."""
         return _quantisation(self.config, self.tensors)
 
+    @property
+    def headless(self) -> bool:
+        """Whether it has no language-model head and needs none: its class has none, and none is stored."""
+        return self.config is not None and self.config.headless and not self.ends.get("lm_head")
+
     @cached_property
     def tied(self) -> bool:
         """Whether the head is the embedding: by config, or, where it and the family are silent, by the files.
 
         A stored head with other values is used even if the config ties it, as transformers 5 does.
         """
+        if self.headless:
+            return False
         if self.config is None or not self.config.says_tied:
             return bool(self.ends.get("embeddings")) and not self.ends.get("lm_head")
         return self.config.tied and not self.head_differs
@@ -193,7 +199,7 @@ def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: M
         layers=table,
         ends=MappingProxyType(ends),
         other=MappingProxyType(other),
-        problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors))),
+        problems=tuple(_problems(config, naming, layers, ends, _quantisation(config, tensors), tensors)),
         warnings=(lost,) if beyond else (),
     )
 
@@ -254,21 +260,6 @@ def _head_differs(ends: Mapping[str, Mapping[str, TensorEntry]]) -> bool:
     return head is not None and table is not None and not alike(head, table)
 
 
-def alike(first: TensorEntry, second: TensorEntry) -> bool:
-    """Whether two tensors have the same type, shape and values, the values told by some pages of both."""
-    if (first.dtype, first.shape) != (second.dtype, second.shape):
-        return False
-    step = max(1, first.nbytes // _SAMPLES)
-    with first.file.open("rb") as one, second.file.open("rb") as other:
-        for start in [*range(0, first.nbytes, step), max(0, first.nbytes - _PAGE)]:
-            count = min(_PAGE, first.nbytes - start)
-            one.seek(first.offset + start)
-            other.seek(second.offset + start)
-            if one.read(count) != other.read(count):
-                return False
-    return True
-
-
 def _token_embedding(ends: Mapping[str, Mapping[str, TensorEntry]]) -> TensorEntry | None:
     tables = (entry for name, entry in ends["embeddings"].items() if name.startswith(families.TOKEN_EMBEDDINGS))
     return next((entry for entry in tables if len(entry.shape) == 2), None)
@@ -280,12 +271,14 @@ def _problems(
     layers: Mapping[int, Any],
     ends: Mapping[str, Mapping[str, TensorEntry]],
     quantised: str | None,
+    names: Iterable[str],
 ) -> list[str]:
     found = []
     if config is None:
         found.append("there is no config.json beside the weights")
     if naming is None:
-        found.append("no tensor name begins with a known layer prefix")
+        wrapped = _wrapper(list(names))
+        found.append(wrapped or "no tensor name begins with a known layer prefix")
         return found
     if config is not None:
         if config.depth is None:
@@ -301,6 +294,29 @@ def _problems(
     if not ends["embeddings"]:
         found.append("no embedding tensor was found")
     return found
+
+
+_WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "module.": "a data-parallel trainer",
+    "base_model.model.": "peft",
+    "_fsdp_wrapped_module.": "FSDP",
+}
+"""What wrappers of modules put before every name, and what puts it there."""
+
+
+def _wrapper(names: Sequence[str]) -> str:
+    """A clause about a prefix that all names have and that hides a known layout; empty where there is none."""
+    prefix, makers = "", []
+    while found := next((one for one in _WRAPPERS if all(name.startswith(prefix + one) for name in names)), ""):
+        prefix += found
+        makers.append(_WRAPPERS[found])
+    if not prefix or families.find_naming(name.removeprefix(prefix) for name in names) is None:
+        return ""
+    return (
+        f"every tensor name begins with `{prefix}`, as {' and '.join(makers)} leaves it: save the model again without "
+        "that prefix (unwrap it before save_pretrained, or rename the tensors)"
+    )
 
 
 def _quantisation(config: ModelConfig | None, tensors: Mapping[str, TensorEntry]) -> str | None:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .locate import read_json_object
-from .tokenizer_digest import last_token, merged_vocabulary, vocabulary_digest
+from .tokenizer_digest import last_token, merged_vocabulary, merges_digest, vocabulary_digest
 
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-    "vocab.json", "merges.txt", "vocab.txt", "tekken.json", "spiece.model", "chat_template.jinja",
-    "chat_template.json",
+    "vocab.json", "merges.txt", "vocab.txt", "tekken.json", "spiece.model", "qwen.tiktoken", "tiktoken.model",
+    "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 """Every file a tokenizer may be made of; what a new checkpoint takes from its tokenizer's donor."""
 
@@ -27,6 +27,8 @@ _CORE = (
     "vocab.json",
     "merges.txt",
     "vocab.txt",
+    "qwen.tiktoken",
+    "tiktoken.model",
 )
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
@@ -92,7 +94,7 @@ def vocabulary_of(path: Path) -> dict[str, int]:
     return merged_vocabulary(read_json_object(path))
 
 
-def first_difference(one: Tokenizer, other: Tokenizer) -> tuple[int, str | None, str | None] | None:
+def first_difference(one: Tokenizer, other: Tokenizer) -> Difference | None:
     """The lowest id that two tokenizers mean differently and both texts (None: no such id); None where there is none,
     or where one has no tokenizer.json.
 
@@ -101,17 +103,58 @@ def first_difference(one: Tokenizer, other: Tokenizer) -> tuple[int, str | None,
     """
     if one.json is None or other.json is None:
         return None
-    return _first_difference(_stamp(one.json), _stamp(other.json))
+    return next(iter(_differences(_stamp(one.json), _stamp(other.json))), None)
+
+
+class Difference(NamedTuple):
+    """An id, and what it stands for in two tokenizers; None where it is no token."""
+
+    token_id: int
+    mine: str | None
+    theirs: str | None
+
+
+class Relation(NamedTuple):
+    """How two vocabularies compare in the ids that have a row.
+
+    Attributes:
+        conflict: the lowest id that is another token in each; None where there is none.
+        named: ids that are a token in one alone, and padding in the other, in order.
+        splits_alike: whether both cut a text into the same pieces, as far as their merges tell.
+    """
+
+    conflict: Difference | None
+    named: tuple[Difference, ...]
+    splits_alike: bool
+
+
+def relation(one: Tokenizer, other: Tokenizer, rows: int) -> Relation | None:
+    """How two tokenizers compare in ids below `rows`; None where that cannot be told.
+
+    Raises:
+        InputError: a file cannot be read or is not JSON.
+    """
+    if one.json is not None and other.json is not None:
+        return _relation(_stamp(one.json), _stamp(other.json), rows)
+    mine, theirs = (next((p for p in t.files if p.name == "tokenizer.model"), None) for t in (one, other))
+    if mine is None or theirs is None or _identity((_stamp(mine),))[0] != _identity((_stamp(theirs),))[0]:
+        return None
+    return Relation(None, (), True)
+
+
+@lru_cache(maxsize=64)
+def _relation(one: _Stamp, other: _Stamp, rows: int) -> Relation:
+    found = [d for d in _differences(one, other) if d.token_id < rows]
+    conflict = next((d for d in found if d.mine is not None and d.theirs is not None), None)
+    named = tuple(d for d in found if d.mine is None or d.theirs is None)
+    return Relation(conflict, named, merges_digest(one[0]) == merges_digest(other[0]))
 
 
 @lru_cache(maxsize=32)
-def _first_difference(one: _Stamp, other: _Stamp) -> tuple[int, str | None, str | None] | None:
+def _differences(one: _Stamp, other: _Stamp) -> tuple[Difference, ...]:
     mine, theirs = vocabulary_of(one[0]).items(), vocabulary_of(other[0]).items()
-    index = min((index for _, index in mine ^ theirs), default=None)
-    if index is None:
-        return None
-    here, there = (next((text for text, at in items if at == index), None) for items in (mine - theirs, theirs - mine))
-    return index, here, there
+    here, there = ({index: text for text, index in items} for items in (mine - theirs, theirs - mine))
+    return tuple(Difference(index, here.get(index), there.get(index)) for index in sorted(here.keys() | there.keys()))
 
 
 @lru_cache(maxsize=32)

@@ -26,7 +26,10 @@ _ID = re.compile(rb'": (\d{1,9})(?:,$|$)', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\(\\*)[u/]")
 
 
-_known: dict[bytes, tuple[str, int, tuple[str, int] | None]] = {}
+_Facts = tuple[str, int, "tuple[str, int] | None", str]
+"""Digest, number of tokens, last token, and the digest of the merges alone."""
+
+_known: dict[bytes, _Facts] = {}
 
 
 def vocabulary_digest(path: Path) -> tuple[str, int]:
@@ -47,7 +50,16 @@ def last_token(path: Path) -> tuple[str, int] | None:
     return _facts(path)[2]
 
 
-def _facts(path: Path) -> tuple[str, int, tuple[str, int] | None]:
+def merges_digest(path: Path) -> str:
+    """Hex digits over the merges of a tokenizer.json alone.
+
+    Raises:
+        InputError: the file cannot be read or is not JSON.
+    """
+    return _facts(path)[3]
+
+
+def _facts(path: Path) -> _Facts:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -56,7 +68,7 @@ def _facts(path: Path) -> tuple[str, int, tuple[str, int] | None]:
     if content not in _known:  # Donors of one family bring the same file again and again.
         entries, merges, count = by_lines(raw) or by_parsing(read_json_object(path))
         digest = hashlib.sha256(entries + b"\n\n" + merges).hexdigest()[:12]
-        _known[content] = digest, count, _last(entries)
+        _known[content] = digest, count, _last(entries), hashlib.sha256(merges).hexdigest()[:12]
     return _known[content]
 
 

@@ -28,6 +28,7 @@ from . import (
     methods,
     open_tui,
     plan,
+    streams,
     verify,
 )
 from .common import fail
@@ -92,6 +93,18 @@ app.command("doctor", help="What the terminal, tmux, SSH, torch and the disk can
 
 def run(args: list[str] | None = None) -> int:
     """Run the command line and give its exit code."""
+    code, raised = 0, None
+    try:
+        code = _run(args)
+    except OSError as error:
+        raised = error
+    failed = streams.finish(raised)
+    if failed is not None:
+        fail(failed)
+    return code or (failed.exit_code if failed else 0)
+
+
+def _run(args: list[str] | None) -> int:
     try:
         code = app(args, standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -100,12 +113,15 @@ def run(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("surgeon: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone: what it wanted it has. Keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except typer.Abort:
         return 130
+    except SystemExit:
+        # What typer makes of a reader that has gone (head, less): what it wanted it has.
+        if isinstance(streams.lost(sys.stdout), BrokenPipeError):
+            return 0
+        raise
+    except OSError:
+        raise
     except Exception as error:
         if (sentence := _lacks_memory(error)) is not None:
             return fail(sentence)

@@ -18,6 +18,7 @@ from ..errors import InputError, SurgeonError
 from ..text import duration, number, one_line, plural, size
 from .common import JsonOption, SetOption, bytes_option, load_plan, print_findings, refuse
 from .progress import Event, Show, shown
+from .streams import lost
 
 if TYPE_CHECKING:
     from ..assemble import Result
@@ -199,6 +200,10 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(which, old)
 
 
+_NOBODY = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""Errors of a stream that nobody reads any more."""
+
+
 def _stopping(show: Show, stop: threading.Event) -> Show:
     """`show`, or a cancel when nobody is there any more to be shown anything; a log whose disk is full is no reason."""
 
@@ -206,8 +211,10 @@ def _stopping(show: Show, stop: threading.Event) -> Show:
         try:
             show(event)
         except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EIO, errno.EBADF):
+            if error.errno in _NOBODY:
                 stop.set()
+        if (failed := lost(sys.stderr)) is not None and failed.errno in _NOBODY:
+            stop.set()
 
     return told
 

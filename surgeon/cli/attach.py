@@ -46,8 +46,8 @@ def attach(
 
 
 def _layers(job: Job) -> int:
-    layers = job.about.get("layers")
-    return layers if isinstance(layers, int) else 0
+    layers: int = job.about.get("layers", 0)
+    return layers
 
 
 def _follow(job: Job, show: Show) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError, SurgeonError
+from ..text import one_line
 from .attach import JobArgument
 
 PATIENCE = 30.0
@@ -17,7 +18,13 @@ def cancel(job: JobArgument = None) -> None:
     found = board.find(job)
     if not found.running:
         raise InputError(f"job {found.number} is not running", why=f"it is {found.state().kind}")
-    found.cancel()
+    if not found.cancel():
+        process = found.process
+        raise SurgeonError(
+            f"job {found.number} was not stopped",
+            why="it cannot be seen from here that its process is the one that was started",
+            remedy=f"end process {process.pid} on {one_line(process.host)}" if process and process.host else "",
+        )
     if not found.wait(PATIENCE):
         raise SurgeonError(
             f"job {found.number} has not stopped within {PATIENCE:.0f} seconds",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError, SurgeonError
-from ..files import exists
+from ..files import exists, user_folder
 from ..text import number, plural, size
 
 EXAMPLE = "demo-splice.yml"
@@ -25,16 +25,17 @@ def demo(
     no_tui: Annotated[
         bool, typer.Option("--no-tui", help="Assemble the example, generate from it, print the scores, and end.")
     ] = False,
-) -> None:
+) -> int:
     """Copy the demo checkpoints somewhere and open them, or run them without the interface."""
     if folder is None:
-        from platformdirs import user_data_path
-
-        folder = user_data_path("surgeon", appauthor=False) / "demo"
+        data = user_folder("data")
+        if data is None:
+            raise InputError("there is no folder for the demo", why="the user has no home", remedy="name one")
+        folder = data / "demo"
     place(folder)
     if no_tui:
         _run(folder)
-        return
+        return 0
     from ..recipe import document as documents
     from ..tui.session import Session
     from .open_tui import launch
@@ -42,7 +43,7 @@ def demo(
     document = documents.load(folder / EXAMPLE)
     named = {ref.removeprefix("./") for ref in document.recipe.model_refs()}
     others = [f"./{path.name}" for path in checkpoints(folder) if path.name not in named]
-    launch(Session(others, document), probes=probe_files(folder))
+    return launch(Session(others, document), probes=probe_files(folder))
 
 
 def place(target: Path) -> None:

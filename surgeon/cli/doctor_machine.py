@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..files import user_folder
 from ..machine import cores, memory
 from ..text import one_line, plural, size
 from .doctor_checks import Check
@@ -107,13 +108,15 @@ def _torch(devices: Devices) -> Iterator[Check]:
 
 
 def _folders(env: Mapping[str, str], folder: Path) -> Iterator[Check]:
-    from platformdirs import user_data_path
-
     from ..checkpoint.locate import hub_cache
 
     yield _folder("working folder", folder, enough=LOW_DISK)
     yield _folder("hub cache", hub_cache(), enough=LOW_DISK)
-    yield _folder("data folder", user_data_path("surgeon"), enough=100_000_000)
+    data = user_folder("data")
+    if data is None:
+        yield Check("data folder", "warn", "the user has no home", "set XDG_DATA_HOME and XDG_STATE_HOME")
+    else:
+        yield _folder("data folder", data, enough=100_000_000)
 
 
 def _folder(name: str, path: Path, *, enough: int) -> Check:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from ..files import exists, write_atomic
+from ..files import exists
 from ..text import plural
 from .common import SetOption, load_document
 from .table import say, wrap
@@ -20,6 +20,7 @@ from .table import say, wrap
 if TYPE_CHECKING:
     from ..plan import Donors
     from ..recipe.document import Document
+    from ..recipe.saving import Seen
     from ..recipe.schema import Recipe
 
 _STDOUT = Path("-")
@@ -52,10 +53,13 @@ def edit(
         raise InputError("no recipe is named", remedy="write `surgeon edit RECIPE --op EDIT`, or --list for the edits")
     if not ops and not sets:
         raise InputError("no edit is given", remedy="give some with --op; --list shows them")
+    from ..recipe.saving import Seen
+
+    seen = Seen.at(recipe)
     document = _open(recipe, sets)
     before = _depth(document.recipe, document)
     changed = document.with_recipe(_edited(document, ops or (), donors or ()))
-    _write(changed, recipe, out)
+    _write(changed, seen, recipe if out is None else out)
     after = _depth(changed.recipe, changed)
     was = f" (was {before})" if before is not None and before != after else ""
     count = "" if after is None else f"{plural(after, 'layer')}{was}, "
@@ -126,11 +130,11 @@ def _depth(recipe: Recipe, document: Document) -> int | None:
         return None
 
 
-def _write(document: Document, recipe: Path, out: Path | None) -> None:
+def _write(document: Document, seen: Seen, target: Path) -> None:
     from ..plan.donors import rebased
 
-    if out == _STDOUT:
+    if target == _STDOUT:
         sys.stdout.write(document.text)
         return
-    target = recipe if out is None else out
-    write_atomic(target, rebased(document, document.roots, target).text)
+    # Another file that is named on the command line is meant to be replaced.
+    seen.write(target, rebased(document, document.roots, target).text, over=not seen.is_own(target))

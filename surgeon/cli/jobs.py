@@ -49,6 +49,7 @@ def _values(job: Job, state: State) -> dict[str, Any]:
     return {
         "job": job.number,
         "state": state.kind,
+        "cancelling": state.cancelling,
         "reason": state.reason,
         "resumable": left is not None,
         "pid": job.pid if state.kind == "running" else None,
@@ -61,11 +62,11 @@ def lines(job: Job, state: State) -> list[str]:
     """A job for people: its number, state and output, and below what else there is to say."""
     from ..jobs import board
 
-    started = job.about.get("started")
+    started = job.about["started"]
     # The clock may have been set since: what it cannot say is left out.
-    age = time.time() - started if isinstance(started, float) else -1
+    age = time.time() - started if started is not None else -1
     since = f", started {duration(age)} ago" if age >= 0 else ""
-    found = [f"{job.number:>4}  {state.kind:<9}  {one_line(job.out or '')}{since}"]
+    found = [f"{job.number:>4}  {state.word:<9}  {one_line(job.out or '')}{since}"]
     if state.kind == "running":
         found.append(f"{'':17}{progress(state)}")
         return found

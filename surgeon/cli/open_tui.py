@@ -32,7 +32,7 @@ def open_tui(
         bool | None,
         typer.Option("--mouse/--no-mouse", help="Take the mouse (default: not over SSH).", show_default=False),
     ] = None,
-) -> None:
+) -> int:
     """Open checkpoints and a recipe."""
     from ..plan.donors import located
     from ..recipe import document as documents
@@ -52,16 +52,17 @@ def open_tui(
     session = Session(refs, document)
     for ref in refs:
         session.donors.checkpoint(ref)
-    launch(session, mouse=mouse)
+    return launch(session, mouse=mouse)
 
 
-def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> None:
-    """Run the interface on a terminal, with what the connection can bear.
+def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
+    """Run the interface on a terminal, with what the connection can bear; gives the exit code.
 
     Raises:
-        InputError: stdin or stdout is not a terminal.
+        InputError: stdin, stdout or stderr is not a terminal.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # The interface is drawn on stderr.
+    if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__)):
         raise InputError(
             "the interface needs a terminal", remedy="use inspect, plan, edit, assemble and generate in scripts"
         )
@@ -71,4 +72,4 @@ def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None 
         os.environ.setdefault("TEXTUAL_FPS", "15")
     from ..tui import app
 
-    app.run(session, probes=probes, mouse=mouse)
+    return app.run(session, probes=probes, mouse=mouse)

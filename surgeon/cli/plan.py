@@ -27,6 +27,7 @@ _HOW = {
     "tied": "tied: the embedding",
     "materialised": "a copy of its embedding",
     "missing": "none",
+    "absent": "none",
 }
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..text import duration, plural, size
+from ..text import duration, one_line, plural, size
 
 Event = dict[str, Any]
 Show = Callable[[Event], None]
@@ -106,7 +106,7 @@ def _files(event: Event) -> str:
     found = []
     for name, (done, total) in sorted(event.get("files", {}).items()):
         number = name.removeprefix("model-").partition("-")[0].lstrip("0")
-        found.append(f"{number if number.isdigit() else name} {100 * done // max(1, total)}%")
+        found.append(f"{number if number.isdigit() else one_line(name)} {100 * done // max(1, total)}%")
     return ", ".join(found) or str(event.get("files_done", 0))
 
 
@@ -130,4 +130,4 @@ def where(place: int | str | None, layers: int) -> str:
     """The layer, or other part of the model, that is being written."""
     if isinstance(place, int):
         return f"layer {place} of 0-{layers - 1}"
-    return (place or "starting").replace("_", " ")
+    return one_line(place or "starting").replace("_", " ")

@@ -10,17 +10,20 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import InputError
+from ..errors import InputError, SurgeonError
 from ..files import expanded, write_atomic
-from ..process import birth
-from .job import Job, state_folder
+from ..process import recorded
+from ..statefile import read_bytes
+from .job import Job
+from .state import state_folder, state_folder_there
 
 if TYPE_CHECKING:
     from ..assemble.resume import Unfinished
 
 _ROOT = Path(__file__).resolve().parents[2]
+_DIGITS = 10
 _MAIN = "import sys; from surgeon.__main__ import main; sys.exit(main())"
 
 
@@ -44,9 +47,35 @@ def start(
         out: the folder that it writes.
         recipe: the file that the recipe came from.
         about: more that is to be known of it.
+
+    Raises:
+        SurgeonError: it cannot be started; nothing is left of it.
     """
-    folder = _number(state_folder("jobs"))
-    (folder / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
+    jobs = state_folder("jobs")
+    try:
+        folder = _number(jobs)
+    except OSError as error:
+        raise SurgeonError(f"cannot keep a job: {error.strerror or error}", where=str(jobs)) from error
+    try:
+        return _started(folder, verb, arguments, recipe_text, out, recipe, about or {})
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise SurgeonError(f"cannot start the job: {error.strerror or error}", where=str(folder)) from error
+        raise
+
+
+def _started(
+    folder: Path,
+    verb: str,
+    arguments: Sequence[str],
+    recipe_text: str,
+    out: Path | None,
+    recipe: Path | None,
+    about: Mapping[str, Any],
+) -> Job:
+    """Write a job's files, and start its process."""
+    write_atomic(folder / "recipe.yaml", recipe_text, own=True)
     record = {
         "verb": verb,
         "out": str(out) if out else None,
@@ -54,11 +83,11 @@ def start(
         "cwd": str(Path.cwd()),
         "started": time.time(),
         "arguments": list(arguments),
-        **(about or {}),
+        **about,
     }
-    write_atomic(folder / "about.json", json.dumps(record))
+    write_atomic(folder / "about.json", json.dumps(record), own=True)
     command = [sys.executable, "-c", _MAIN, verb, str(folder / "recipe.yaml"), *arguments, "--events"]
-    with (folder / "events.jsonl").open("wb") as events, (folder / "log.txt").open("wb") as log:
+    with _created(folder / "events.jsonl") as events, _created(folder / "log.txt") as log:
         process = subprocess.Popen(
             # The shell becomes the command, which inherits that hang-ups are ignored.
             ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command],
@@ -70,8 +99,18 @@ def start(
             cwd=folder,
             env=_environment(),
         )
-    write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "birth": birth(process.pid)}))
+    try:
+        write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()), own=True)
+    except SurgeonError:
+        # Nobody could watch it, or stop it.
+        process.kill()
+        process.wait()
+        raise
     return Job(folder, _process=process)
+
+
+def _created(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def rooted(roots: Iterable[Path]) -> list[str]:
@@ -81,12 +120,12 @@ def rooted(roots: Iterable[Path]) -> list[str]:
 
 def _number(jobs: Path) -> Path:
     """A new folder with the next number."""
-    number = max((int(path.name) for path in jobs.iterdir() if path.name.isdigit()), default=0)
+    number = max(map(int, filter(_is_number, (path.name for path in jobs.iterdir()))), default=0)
     while True:
         number += 1
         folder = jobs / str(number)
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         except FileExistsError:
             continue
         return folder
@@ -100,8 +139,20 @@ def _environment() -> dict[str, str]:
 
 def every() -> list[Job]:
     """All jobs, the oldest first."""
-    folders = (path for path in state_folder("jobs").iterdir() if path.name.isdigit() and path.is_dir())
-    return [Job(path) for path in sorted(folders, key=lambda path: int(path.name))]
+    folder = state_folder_there("jobs")
+    if folder is None:
+        return []
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_number(entry.name) and entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise SurgeonError(f"cannot read the jobs: {error.strerror or error}", where=str(folder)) from error
+    return [Job(folder / name) for name in sorted(names, key=int)]
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is one that `_number` gives."""
+    return name.isascii() and name.isdigit() and len(name) < _DIGITS and not name.startswith("0")
 
 
 def find(which: str | None) -> Job:
@@ -144,23 +195,36 @@ def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
         if job.out is not None:
             last.pop(job.out, None)
             last[job.out] = job
-    return [
-        job for job in last.values() if job.about.get("recipe") == name and (name or job.about["cwd"] == str(folder))
-    ]
+    return [job for job in last.values() if job.about["recipe"] == name and (name or job.about["cwd"] == str(folder))]
 
 
 def again(job: Job) -> Job:
-    """A new job that goes on with what another has left."""
-    arguments = [word for word in job.about.get("arguments", ()) if word not in ("--restart", "--resume")]
-    about = {str(name): job.about[name] for name in ("layers", "letters", "bytes", "tensors") if name in job.about}
-    text, recipe = (job.folder / "recipe.yaml").read_text(encoding="utf-8"), job.about.get("recipe")
-    verb = str(job.about.get("verb"))
-    recipe = Path(recipe) if recipe else None
-    return start(verb, [*arguments, "--resume"], text, out=job.out, recipe=recipe, about=about)
+    """A new job that resumes what another has left.
+
+    Raises:
+        SurgeonError: the job's files do not say any more what that was.
+    """
+    try:
+        text = read_bytes(job.folder / "recipe.yaml").decode("utf-8")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SurgeonError("cannot read the job's recipe", where=str(job.folder / "recipe.yaml"), why=why) from error
+    about = job.about
+    if about["verb"] != "assemble" or job.out is None or about["arguments"][:1] != [str(job.out)]:
+        raise SurgeonError(
+            f"job {job.number} cannot be resumed",
+            where=str(job.folder / "about.json"),
+            why="the file does not say what was written",
+            remedy="resume it with `surgeon assemble RECIPE OUT --resume`",
+        )
+    arguments = [word for word in about["arguments"] if word not in ("--restart", "--resume")]
+    more: dict[str, Any] = {name: about[name] for name in ("layers", "letters", "bytes", "tensors") if name in about}
+    recipe = Path(about["recipe"]) if about["recipe"] else None
+    return start("assemble", [*arguments, "--resume"], text, out=job.out, recipe=recipe, about=more)
 
 
 def unfinished(job: Job) -> Unfinished | None:
-    """What a job that is over has left to be gone on with."""
+    """What a job that is over has left to be resumed."""
     from ..assemble.resume import look
 
     left = look(job.out) if job.out else None

@@ -8,7 +8,6 @@ neither knows nor needs its watcher, and goes on when terminal and connection ha
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,25 +15,22 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from platformdirs import user_state_path
+from ..process import Recorded
+from ..statefile import open_regular, read, rest
+from . import events as events_of
+from .events import Event
 
-from ..process import boot, is_same
-
-Event = dict[str, Any]
 Kind = Literal["running", "done", "failed", "cancelled", "crashed"]
 
 _FINAL: dict[str, Kind] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 _TAIL = 65536
+_MOST = 64_000_000
+"""Bytes of events that are read at a time: a day of writing gives a tenth."""
 _WHY = 300
-
-
-def state_folder(name: str) -> Path:
-    """A folder of surgeon's in the user's state directory (`jobs`, `swap`), made if it is missing."""
-    folder = user_state_path("surgeon", appauthor=False) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+_CANCEL = "cancel"
+"""An empty file: the job was asked to stop. It says so before its process can, and when that ended before it could."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,12 @@ class State:
     kind: Kind
     reason: str = ""
     progress: Event = field(default_factory=dict)
+    cancelling: bool = False
+
+    @property
+    def word(self) -> str:
+        """How it is, in a word."""
+        return "cancelling" if self.cancelling else self.kind
 
 
 @dataclass
@@ -62,41 +64,67 @@ class Job:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What it is: `verb`, `out`, `recipe` (the file it came from, or null), `cwd`, `started`, `arguments`."""
-        return _read(self.folder / "about.json")
+        """What it is: `verb`, `out`, `recipe` (the file it came from, or null), `cwd`, `started`, `arguments`, and of
+        `layers`, `letters`, `bytes` and `tensors` what is known. What is not as surgeon writes it is left out."""
+        record = read(self.folder / "about.json")
+        paths = {name: record.path(name) for name in ("out", "recipe", "cwd")}
+        found: dict[str, Any] = {
+            "verb": record.text("verb"),
+            "out": str(paths["out"]) if paths["out"] and paths["out"].name else None,
+            "recipe": str(paths["recipe"]) if paths["recipe"] else None,
+            "cwd": str(paths["cwd"]) if paths["cwd"] else None,
+            "started": record.number("started"),
+            "arguments": list(record.texts("arguments") or ()),
+        }
+        more = {name: record.count(name) for name in ("layers", "bytes", "tensors")}
+        letters = record.texts("letters")
+        more_found = {name: value for name, value in more.items() if value is not None}
+        return {**found, **more_found, **({} if letters is None else {"letters": list(letters)})}
 
     @property
     def out(self) -> Path | None:
         """The folder that it writes."""
-        out = self.about.get("out")
-        return Path(out) if isinstance(out, str) else None
+        out = self.about["out"]
+        return Path(out) if out is not None else None
+
+    @property
+    def process(self) -> Recorded | None:
+        """Its process; None where that was never started, or is not known."""
+        return Recorded.read(read(self.folder / "process.json"))
 
     @property
     def pid(self) -> int | None:
         """The number of its process, which may be another's by now."""
-        pid = _read(self.folder / "process.json").get("pid")
-        return pid if isinstance(pid, int) else None
+        process = self.process
+        return process.pid if process else None
 
     @property
     def running(self) -> bool:
         """Whether its process still lives, and not merely another of the same number."""
         if self._process is not None:
             return self._process.poll() is None
-        found = _read(self.folder / "process.json")
-        pid = found.get("pid")
-        return isinstance(pid, int) and is_same(pid, str(found.get("birth", "")))
+        process = self.process
+        lives = process.lives() if process else False
+        return self._holds_output() if lives is None else lives
+
+    def _holds_output(self) -> bool:
+        """Whether its process, which cannot be seen from here, is writing: the output's lock tells."""
+        from ..assemble.workspace import holder_of
+
+        return self.out is not None and bool(holder_of(self.out))
 
     def poll(self) -> list[Event]:
         """Events written since the last call, whole lines only."""
         try:
-            with (self.folder / "events.jsonl").open("rb") as file:
+            with self._open("events.jsonl") as file:
+                self._offset = max(self._offset, file.seek(0, os.SEEK_END) - _MOST)
                 file.seek(self._offset)
-                data = file.read()
+                data = rest(file, _MOST)
         except OSError:
             return []
         end = data.rfind(b"\n") + 1
         self._offset += end
-        fresh = _events(data[:end])
+        fresh = events_of.parsed(data[:end])
         self.events += fresh
         return fresh
 
@@ -105,27 +133,37 @@ class Job:
         # In this order: what has ended between the two has told of it.
         running = self.running
         told = self._last_events()
-        progress = next((event for event in told if event.get("event") == "progress"), {})
-        final = next((event for event in told if event.get("event") in _FINAL), None)
+        progress = next((event for event in told if event["event"] == "progress"), {})
+        final = next((event for event in told if event["event"] in _FINAL), None)
         if final is not None:
-            return State(_FINAL[final["event"]], str(final.get("message", "")), progress)
-        return State("running", "", progress) if running else State("crashed", self._why(), progress)
+            return State(_FINAL[final["event"]], final.get("message", ""), progress)
+        if running:
+            return State("running", "", progress, self.cancelled)
+        if self.cancelled:
+            # It had not got as far as to answer.
+            return State("cancelled", "cancelled.", progress)
+        return State("crashed", self._why(), progress)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop, by this process or another."""
+        return os.path.lexists(self.folder / _CANCEL)
 
     def _last_events(self) -> list[Event]:
         """The last events, the latest first."""
         try:
-            with (self.folder / "events.jsonl").open("rb") as file:
+            with self._open("events.jsonl") as file:
                 start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
                 file.seek(start)
-                data = file.read()
+                data = file.read(_TAIL)
         except OSError:
             return []
-        return _events(data[data.find(b"\n") + 1 if start else 0 :])[::-1]
+        return events_of.parsed(data[data.find(b"\n") + 1 if start else 0 :])[::-1]
 
     def _why(self) -> str:
         """Why a job ended that has not told of its end."""
-        process = _read(self.folder / "process.json")
-        if not process:
+        process = self.process
+        if process is None:
             return "its process was never started"
         code = self._process.poll() if self._process else None
         if code is not None and code < 0:
@@ -135,17 +173,25 @@ class Job:
             last = next((line for line in said if line.startswith("Fatal Python error")), said[-1])
             if not last.startswith(("note:", "warning:")):
                 return last[:_WHY]
-        then = str(process.get("birth", "")).partition(":")[0]
-        if then and boot() and then != boot():
+        if process.ended_with_boot():
             return "the machine was started anew meanwhile"
         return "its process was killed without a word: by a person, or because memory ran out"
 
-    def cancel(self) -> None:
-        """Ask the process to stop so that it can be gone on with; only that very process."""
-        pid = self.pid
-        if pid is not None and self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+    def cancel(self) -> bool:
+        """Ask the process to stop so that it can be resumed; gives whether it was asked. Only that very process is."""
+        asked = self._signalled()
+        if asked:
+            # Without it, only the reason is less true.
+            with contextlib.suppress(OSError):
+                (self.folder / _CANCEL).touch(0o600)
+        return asked
+
+    def _signalled(self) -> bool:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            return True
+        process = self.process
+        return process is not None and process.signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the process to end, that long at most; gives whether it has."""
@@ -159,26 +205,11 @@ class Job:
     def log(self) -> str:
         """The end of what the process wrote on stderr."""
         try:
-            with (self.folder / "log.txt").open("rb") as file:
+            with self._open("log.txt") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-                return file.read().decode("utf-8", "replace")
+                return file.read(_TAIL).decode("utf-8", "replace")
         except OSError:
             return ""
 
-
-def _events(data: bytes) -> list[Event]:
-    found = []
-    for line in data.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                found.append(event)
-    return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    return {}
+    def _open(self, name: str) -> BinaryIO:
+        return open_regular(self.folder / name)

@@ -181,7 +181,7 @@ class Search:
     def inside(self, found: torch.Tensor, values: Sequence[torch.Tensor]) -> tuple[Any, list[Any]]:
         """(m,) int64 places of those of the keys just added that are inside the interval, and the values there."""
         if not piecewise(found.device):
-            at = ((found >= self.low) & (found < self.high)).nonzero().view(-1)
+            at = ((found >= self.low) & (found <= self.high - 1)).nonzero().view(-1)
             return at.cpu().numpy(), [value[at].cpu().numpy() for value in values]
         places = self._search(found) if self._places is None else self._places
         return places, [value.numpy()[places] for value in values]
@@ -204,7 +204,8 @@ class Search:
             above = int(torch.count_nonzero(found >= high)) if high < TOP else 0
             if high - low == 1:
                 return above, np.zeros(int(torch.count_nonzero(found == low)), np.uint32)
-            return above, (found[(found >= low) & (found < high)] - low).cpu().numpy().view(np.uint32)
+            # Not `< high`: torch takes TOP for the lowest int32.
+            return above, (found[(found >= low) & (found <= high - 1)] - low).cpu().numpy().view(np.uint32)
         patterns = found.numpy().view(np.uint32)
         offsets, flags = self._scratch(len(patterns))
         above = int(np.count_nonzero(np.greater_equal(patterns, np.uint32(high), out=flags))) if high < TOP else 0

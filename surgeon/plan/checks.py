@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
+from ..methods.registry import every
 from ..recipe import stack
-from ..recipe.document import Document
+from ..recipe.document import Document, KeyProblem
 from ..recipe.schema import ENDS, Slice, Source
 from ..text import one_line, plural
 from .types import Donor, Finding
@@ -18,15 +19,39 @@ _UNSUPPORTED = {
 
 def keys(document: Document) -> Iterator[Finding]:
     """Keys that no recipe has."""
+    if document.key_problems and mixture(document):
+        yield Finding(
+            "error",
+            "mergekit-moe",
+            "This is a file of mergekit-moe, which makes a mixture of experts out of whole models",
+            "it has `experts`, and no slices or models to take layers from",
+            "write a recipe with `slices` or `models`; see recipes/",
+            line=document.line("experts"),
+        )
+        return
     for problem in document.key_problems:
         yield Finding(
             "error",
             "unknown-key",
             f"The key `{one_line(problem.key)}` is not known",
             "it would have no effect",
-            f"did you mean `{problem.suggestion}`?" if problem.suggestion else "take it out",
+            _key_remedy(problem),
             line=problem.line,
         )
+
+
+def mixture(document: Document) -> bool:
+    """Whether a file asks for a mixture of experts, as mergekit-moe reads it."""
+    recipe = document.recipe
+    return not recipe.slices and not recipe.models and any(p.key == "experts" for p in document.key_problems)
+
+
+def _key_remedy(problem: KeyProblem) -> str:
+    if problem.suggestion:
+        return f"did you mean `{problem.suggestion}`?"
+    if any(problem.key in method.parameters for method in every().values()):
+        return f"put it under `parameters:`, as `parameters: {{{one_line(problem.key)}: ...}}`"
+    return "take it out"
 
 
 def comments(document: Document) -> Iterator[Finding]:
@@ -61,7 +86,7 @@ def unsupported(document: Document) -> Iterator[Finding]:
             "surgeon computes in float32 and rounds at the end, where mergekit would round to dtype first",
             line=document.line("dtype"),
         )
-    if not recipe.slices and not recipe.models:
+    if not recipe.slices and not recipe.models and not mixture(document):
         yield Finding(
             "error",
             "empty",
@@ -106,6 +131,12 @@ def slices(
     document: Document, parts: Sequence[Slice], by_ref: Mapping[str, Donor], names: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Ranges of every slice, and the ends."""
+    refs = {source.model for part in parts for source in part.sources}
+    unread = any(ref not in by_ref or by_ref[ref].checkpoint.problems for ref in refs)
+    if unread and document.recipe.models is not None:
+        # The ranges are those of the whole models, which nobody wrote and which are not known.
+        yield from _ends(document)
+        return
     first = 0
     spans = [(source.model, *stack.span(source)) for part in parts for source in part.sources]
     if spans and all(model in by_ref and start == stop for model, start, stop in spans):

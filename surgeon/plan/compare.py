@@ -149,9 +149,12 @@ def _type(donor: Donor) -> str:
 def _tensor_sets(
     donors: Sequence[Donor], template: Donor, layers: Sequence[PlannedLayer], lines: Mapping[str, int | None]
 ) -> Iterator[Finding]:
-    """Layers of one kind must have the same tensors, wherever they come from: biases, norms, shapes."""
+    """Layers must have the tensors that the config's donor has in the same place, or in some layer of the same kind.
+
+    In some families a first or last layer is unlike the others, so that one kind has several sets of tensors.
+    """
     by_letter = {donor.letter: donor for donor in donors}
-    reference: dict[tuple[Any, ...], tuple[str, dict[str, tuple[int, ...]]]] = {}
+    reference: dict[tuple[Any, ...], list[tuple[str, dict[str, tuple[int, ...]]]]] = {}
 
     def kind(donor: Donor, index: int) -> tuple[Any, ...]:
         attributes = donor.checkpoint.layers[index].attributes
@@ -163,29 +166,30 @@ def _tensor_sets(
         alike = attention in _SAME_TENSORS and not _type(donor).startswith("gemma4")
         return attributes.get("mlp"), "full" if alike else attention, form
 
-    for layer in template.checkpoint.layers:
-        place = kind(template, layer.index)
-        if place not in reference:
-            reference[place] = (template.letter, _signature(template, layer.index))
-    done: set[tuple[str, int]] = set()
+    own = [_signature(template, layer.index) for layer in template.checkpoint.layers]
+    for layer, signature in zip(template.checkpoint.layers, own, strict=True):
+        known = reference.setdefault(kind(template, layer.index), [])
+        if all(signature != other for _, other in known):
+            known.append((template.letter, signature))
+    done: set[tuple[str, int, bool]] = set()
     reported: set[str] = set()
     for planned in layers:
         for letter, index in planned.sources:
-            donor = by_letter.get(letter)
-            if (
-                donor is None
-                or letter in reported
-                or not 0 <= index < donor.checkpoint.depth
-                or (letter, index) in done
-            ):
+            donor, here = by_letter.get(letter), index == planned.index
+            if donor is None or letter in reported or (letter, index, here) in done:
                 continue
-            done.add((letter, index))
+            if not 0 <= index < donor.checkpoint.depth:
+                continue
+            done.add((letter, index, here))
             mine = _signature(donor, index)
-            other, theirs = reference.setdefault(kind(donor, index), (letter, mine))
-            if other != letter and mine != theirs:
-                reported.add(letter)
-                where = tuple(layer.index for layer in layers if _uses(layer, letter))
-                yield _tensor_difference(letter, mine, other, theirs, where, lines.get(letter))
+            known = reference.setdefault(kind(donor, index), [(letter, mine)])
+            if letter in {other for other, _ in known} or any(mine == theirs for _, theirs in known):
+                continue
+            if here and index < len(own) and mine == own[index]:
+                continue
+            reported.add(letter)
+            where = tuple(layer.index for layer in layers if _uses(layer, letter))
+            yield _tensor_difference(letter, mine, *known[0], where, lines.get(letter))
 
 
 def _tensor_difference(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..checkpoint import TensorEntry
 from ..checkpoint.families import Place
+from ..checkpoint.tensor_equality import alike, equal
 from ..recipe.schema import ENDS, End, Recipe
-from ..text import one_line
+from ..text import number, one_line, size
 from .parts import Part, single
-from .types import Donor, Finding, PlannedEnd, PlannedTensor
+from .types import Convert, Copy, Donor, Finding, PlannedEnd, PlannedTensor
+
+_COMPARED = 512 << 20
+"""Bytes up to which two tables are compared in full while a recipe is planned."""
 
 MakeTensor = Callable[[Place, Sequence[TensorEntry], "Owner", End], "PlannedTensor | None"]
 """Plans one tensor of an end: its place, each donor's entry, the donors, and the end whose parameters apply."""
@@ -75,8 +80,14 @@ def owners(recipe: Recipe, first: Owner, last: Owner, by_ref: Mapping[str, Donor
     return Owners(chosen)
 
 
-def plan_ends(recipe: Recipe, who: Owners, make: MakeTensor) -> tuple[dict[str, PlannedEnd], list[Finding]]:
-    """The three ends with their tensors, and what the user should know about the head."""
+def plan_ends(
+    recipe: Recipe, who: Owners, make: MakeTensor, template: Donor
+) -> tuple[dict[str, PlannedEnd], list[Finding]]:
+    """The three ends with their tensors, and what the user should know about the head.
+
+    Args:
+        template: the donor of the config, whose class decides whether there is a language-model head.
+    """
     ends: dict[str, PlannedEnd] = {}
     findings: list[Finding] = []
     copied: tuple[End, ...] = ("embeddings", "final_norm")
@@ -86,9 +97,26 @@ def plan_ends(recipe: Recipe, who: Owners, make: MakeTensor) -> tuple[dict[str, 
         found = [donor.checkpoint.ends[end] for donor in owner.donors]
         tensors = _made(places, found, owner, end, make, findings)
         ends[end] = PlannedEnd(end, owner.first.letter, _how(owner) if places else "missing", tensors, owner.letters)
-    ends["lm_head"] = _head(recipe, who, make, findings)
-    findings += _head_findings(recipe, who, ends["lm_head"])
-    return ends, findings
+    if template.checkpoint.headless:
+        ends["lm_head"] = PlannedEnd("lm_head", None, "absent")
+    else:
+        ends["lm_head"] = _head(recipe, who, make, findings, ends["embeddings"])
+        findings += _head_findings(recipe, who, ends["lm_head"])
+    return ends, [*findings, *_missing(recipe, who, ends)]
+
+
+def _missing(recipe: Recipe, who: Owners, ends: Mapping[str, PlannedEnd]) -> Iterator[Finding]:
+    """Keys of the recipe for an end that its donor does not have: they would have no effect."""
+    for end in ("embeddings", "final_norm"):
+        donor = who.of(end).first
+        if recipe.end(end) is not None and not ends[end].tensors and not donor.checkpoint.ends[end]:
+            yield Finding(
+                "error",
+                "end-missing",
+                f"`{end}` cannot be carried out",
+                f"{donor.letter} ({one_line(donor.ref)}) has no tensor that is known as its {end.replace('_', ' ')}",
+                "take the key out, or see the names with `surgeon inspect --tensors`",
+            )
 
 
 def _how(owner: Owner) -> str:
@@ -125,20 +153,24 @@ def _lacks(end: End, suffix: str, one: Donor, other: Donor) -> Finding:
     )
 
 
-def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]) -> PlannedEnd:
+def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding], embeddings: PlannedEnd) -> PlannedEnd:
     owner, explicit = who.of("lm_head"), recipe.lm_head
     letter, heads = owner.first.letter, [donor.checkpoint.ends["lm_head"] for donor in owner.donors]
     if explicit and explicit.tie:
         return PlannedEnd("lm_head", who.embeddings.letter, "tied")
     if all(donor.checkpoint.tied for donor in owner.donors):
+        # The table is the embedding, but a bias of the head is its own.
+        places = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
+        beside = _made(places, heads, owner, "lm_head", make, findings)
         if owner.letters == who.of("embeddings").letters:
-            # The table is the embedding, but a bias of the head is its own.
-            beside = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
-            tensors = _made(beside, heads, owner, "lm_head", make, findings)
-            return PlannedEnd("lm_head", letter, "tied", tensors, owner.letters)
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
         places, tables = _tables(owner)
         copies = _made(places, tables, owner, "lm_head", make, findings)
-        return PlannedEnd("lm_head", letter, "materialised" if places else "missing", copies, owner.letters)
+        treated_alike = len(copies) == 1 and any(_same_values(copies[0], tensor) for tensor in embeddings.tensors)
+        if treated_alike and _one_table(owner, who.of("embeddings")):
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+        how = "materialised" if places else "missing"
+        return PlannedEnd("lm_head", letter, how, (*copies, *beside), owner.letters)
     if any(donor.checkpoint.tied for donor in owner.donors):
         # Beside a donor with a head of its own, a tied one's is its embedding.
         _, tables = _tables(owner)
@@ -151,6 +183,26 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
     places = {suffix: Place("lm_head", -1, suffix) for head in heads for suffix in head}
     tensors = _made(places, heads, owner, "lm_head", make, findings)
     return PlannedEnd("lm_head", letter, _how(owner) if places else "missing", tensors, owner.letters)
+
+
+def _same_values(one: PlannedTensor, other: PlannedTensor) -> bool:
+    """Whether nothing but the donors tells two tensors apart: the same is done to both, and not a blend."""
+    mine, theirs = one.source, other.source
+    if isinstance(mine, Convert) and isinstance(theirs, Convert):
+        return (one.dtype, mine.factor) == (other.dtype, theirs.factor)
+    return isinstance(mine, Copy) and isinstance(theirs, Copy)
+
+
+def _one_table(one: Owner, other: Owner, *, sampled: bool = False) -> bool:
+    """Whether two donors' token embeddings hold the same bytes; `sampled`: as far as some pages tell."""
+    first, second = (owner.first.checkpoint.token_embedding for owner in (one, other))
+    if first is None or second is None or len(one.donors) > 1 or len(other.donors) > 1:
+        return False
+    if first.name in one.first.overlay or second.name in other.first.overlay:
+        return False
+    with suppress(OSError):
+        return alike(first, second) if sampled else first.nbytes <= _COMPARED and equal(first, second)
+    return False
 
 
 def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]]]:
@@ -167,11 +219,15 @@ def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]
 def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Finding]:
     donor = who.lm_head
     if head.how == "materialised":
+        cost = f"{number(sum(t.numel for t in head.tensors))} parameters, {size(sum(t.nbytes for t in head.tensors))}"
+        same = _one_table(who.of("lm_head"), who.of("embeddings"), sampled=True)
         yield Finding(
-            "note",
+            "warning",
             "head-materialised",
-            f"The head is written out as a copy of {donor.letter}'s embedding, and tie_word_embeddings becomes false",
-            f"{donor.letter} ties its head to its own embedding, but the embedding comes from {who.embeddings.letter}",
+            f"The head is written out as a copy of {donor.letter}'s embedding ({cost} more), and tie_word_embeddings "
+            "becomes false",
+            f"{donor.letter} ties its head to its own embedding, but the embedding comes from {who.embeddings.letter}"
+            + (", and the two are too large to compare in full; some pages of both are the same" if same else ""),
             "set `lm_head: {tie: true}` to use the embedding as the head instead",
         )
     elif head.how == "missing":

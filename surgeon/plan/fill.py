@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..checkpoint import TensorEntry, dtypes
 from ..checkpoint.families import Naming, Place
+from ..checkpoint.tensor_equality import alike
 from ..recipe.document import Document
 from ..recipe.schema import End
 from ..text import one_line
 from . import leftovers, scaling
 from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
 from .ends import Owner
-from .parts import Part, Row, Scope, end_scope
+from .parts import Part, Row, Scope, end_scope, outer_scope
 from .tokens import Built
 from .types import (
     Blend,
@@ -24,6 +26,7 @@ from .types import (
     Operand,
     PlannedLayer,
     PlannedTensor,
+    Severity,
     Stored,
     TensorSource,
 )
@@ -49,7 +52,7 @@ class Filler:
     vocabulary: Built | None = None
     _frozen: dict[str, list[int]] = field(default_factory=dict)
     _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    _buffers: dict[str, list[int]] = field(default_factory=dict)
+    _buffers: dict[tuple[Severity, str], dict[str, list[int]]] = field(default_factory=dict)
     _moving: dict[str, set[str]] = field(default_factory=dict)
 
     @property
@@ -93,6 +96,16 @@ class Filler:
                 if is_moving(value, scope, made.name if value.donor is None else seen[value.donor]):
                     self._moving.setdefault(end, set()).add(value.name)
         return made
+
+    def unplaced(
+        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, *, head: bool
+    ) -> PlannedTensor | None:
+        """A tensor outside layers and ends; a head has the parameters of `lm_head`. None where they cannot be told."""
+        if head:
+            scope = end_scope(self.document.recipe, owner.part, "lm_head")
+        else:
+            scope = outer_scope(self.document.recipe, owner.part)
+        return self._tensor(place, entries, owner, scope, owner.part)
 
     def plain(self, place: Place, entry: TensorEntry, donor: Donor) -> PlannedTensor:
         """A tensor that nothing but the dtype can change."""
@@ -143,9 +156,16 @@ class Filler:
         """What cannot be computed with is copied from the base, or from the first donor."""
         number = part.base or 0
         operand = operands[number]
-        self._buffers.setdefault(one_line(place.suffix), []).append(place.index)
         assert isinstance(operand, Stored), "only tensors on disk are of other types"
         donor = owner.donors[number]
+        severity: Severity = "note"
+        if any(o.dtype in dtypes.NARROW_FLOATS for o in operands):
+            severity = "error"
+        elif not all(isinstance(o, Stored) and _same_bytes(operand.entry, o.entry) for o in operands):
+            severity = "warning"
+        self._buffers.setdefault((severity, donor.letter), {}).setdefault(one_line(place.suffix), []).append(
+            place.index
+        )
         return PlannedTensor(
             _naming(self.template).name(place), operand.dtype, operand.shape, Copy(operand.entry), place, donor.letter
         )
@@ -174,15 +194,21 @@ class Filler:
             )
             yield Finding("error", "blend-shapes", what, why, remedy, layers)
         yield from self._at_start()
-        if self._buffers:
-            names = list(self._buffers)
+        for (severity, letter), by_name in self._buffers.items():
+            names = ", ".join(list(by_name)[:3]) + (" and more" if len(by_name) > 3 else "")
+            layers = tuple(dict.fromkeys(i for indices in by_name.values() for i in indices if i >= 0))
+            if severity == "error":
+                what, why = f"{names} cannot be blended", "they are floating-point numbers of 8 bits or fewer"
+                remedy = "convert the donors to bfloat16 first"
+                yield Finding("error", "blend-dtype", what, why, remedy, layers)
+                continue
+            differ = ", and the donors' values differ" if severity == "warning" else ""
             yield Finding(
-                "note",
+                severity,
                 "buffers-copied",
-                f"{', '.join(names[:3])}{' and more' if len(names) > 3 else ''} of blended layers are copied",
-                "their numbers are no floating-point numbers of 16 bits or more; they come from the base, else from "
-                "the first donor",
-                layers=tuple(dict.fromkeys(i for indices in self._buffers.values() for i in indices if i >= 0)),
+                f"{names} are not blended: they are copied from {letter}",
+                f"their numbers are not floating-point numbers of 16 bits or more{differ}",
+                layers=layers,
             )
 
     def _at_start(self) -> Iterator[Finding]:
@@ -197,6 +223,13 @@ class Filler:
                 f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
                 line=self.document.line("slices") or self.document.line("models"),
             )
+
+
+def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
+    """Whether two small tensors are the same; no where they cannot be read."""
+    with suppress(OSError):
+        return alike(one, other)
+    return False
 
 
 def _seen(place: Place, entries: Sequence[TensorEntry], owner: Owner) -> list[str]:

@@ -35,21 +35,18 @@ def others(template: Checkpoint, moved: bool) -> dict[str, TensorEntry]:
     return {name: entry for name, entry in template.other.items() if not (moved and _is_layer(template, name))}
 
 
+def is_rotary(name: str) -> bool:
+    """Whether a tensor is a table of rotary frequencies, which is computed anew when a model is loaded."""
+    return bool(_ROTARY.fullmatch(name))
+
+
 def _is_layer(donor: Checkpoint, name: str) -> bool:
     return donor.naming is not None and donor.naming.place(name).role == "layer"
 
 
 def findings(template: Donor, used: list[Donor], moved: bool) -> Iterator[Finding]:
-    """What is left out, and what comes along."""
+    """What is left out."""
     kept = others(template.checkpoint, moved)
-    if kept:
-        yield Finding(
-            "note",
-            "other-tensors",
-            f"{plural(len(kept), 'tensor')} outside the layers {'comes' if len(kept) == 1 else 'come'} unchanged "
-            f"from {template.letter}",
-            f"for instance {one_line(next(iter(kept)))}",
-        )
     uncounted = [name for name in template.checkpoint.other if name not in kept]
     if uncounted:
         yield Finding(

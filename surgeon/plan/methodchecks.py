@@ -68,6 +68,15 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
     count = len(part.sources) - (method.subtracts and part.base is not None)
     low, high = method.donors
     base = names.get(part.base_ref or "", "?")
+    if part.only_base:
+        yield Finding(
+            "note",
+            "only-base",
+            f"{part.only_base} has the base {base} and no other donor",
+            "nothing is added to it, so that it is copied",
+            layers=here,
+            line=line,
+        )
     if method.base == "required" and part.base is None:
         if part.base_ref is None:
             what, why = f"{part.name} has no base_model", "it works on what donors differ from a base by"
@@ -88,7 +97,9 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
             line,
         )
     elif count < low or (high is not None and count > high):
-        beside = " besides the base" if method.subtracts and part.base is not None else ""
+        beside = ""
+        if method.base != "none" and part.base is not None:
+            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
         yield Finding(
             "error",
             "donors",
@@ -134,7 +145,7 @@ def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding
     known_anywhere = {name for method in every().values() for name in method.parameters}
     for table, place, where in places:
         # A table of one donor (no part) is read by passthrough.
-        found = [part.method for part in where] if where else [every()["passthrough"]]
+        found = [every().get(part.only_base, part.method) for part in where] if where else [every()["passthrough"]]
         if any(method is None for method in found):
             continue
         known = {name for method in found if method for name in method.parameters}

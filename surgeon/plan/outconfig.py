@@ -14,12 +14,16 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.familyrules import LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
-from ..text import one_line, ranges
+from ..checkpoint.familyrules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ..text import one_line, plural, ranges
 from . import quantised
-from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, suspects
+from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
 from .types import Finding
 
+_NOT_OF_LAYERS = frozenset({
+    "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",
+    "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
+})  # fmt: skip
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
 _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
 
@@ -53,7 +57,7 @@ def output_config(
     findings = list(_unknown_keys(template, layers))
     findings += quantised.reindex(config, template, layers, in_place(layers))
     _gather_lists(config.text, layers)
-    findings += _gather_values(config.text, layers)
+    findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
     if not in_place(layers):
         findings += _gather_table(config.text, layers)
     wanted, notes = _wanted(config, template, layers)
@@ -67,7 +71,7 @@ def output_config(
     if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
         for key in _PERIODS:
             config.text.pop(key, None)
-    findings += _differences(config, wanted)
+    findings += _differences(config, wanted, known=not (in_place(layers) and _same_configs(layers)))
     return config.raw, findings
 
 
@@ -102,13 +106,16 @@ def _set_globals(
             raw["vocab_size"] = vocab_size
 
 
-def _cannot(what: str, why: str, layers: tuple[int, ...] = ()) -> Finding:
+_KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
+
+
+def _cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = _KEEP) -> Finding:
     return Finding(
         "error",
         "config",
         f"The output's config.json cannot express {what}",
         why,
-        "keep the layers of this family in their own order and number, or leave this donor out",
+        remedy,
         layers,
     )
 
@@ -125,6 +132,8 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
     why = depth_bound(base) or end_bound(base, template.depth, [index for _, index in layers])
     if not still and why:
         yield _cannot(f"layers of {one_line(base.model_type)} in other places", why)
+    if len({id(donor) for donor, _ in layers}) > 1 and shares_weights(base):
+        yield _cannot("layers of several donors", f"{depth_bound(base)}, and stored once")
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     reported: set[str] = set()
     for donor in donors.values():
@@ -134,7 +143,22 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
             # A key that every donor has alike goes on saying the right thing while no layer moves.
             if key not in reported and not (still and own.get(key) == theirs.get(key)):
                 reported.add(key)
-                yield _cannot(f"what `{one_line(key)}` says of each layer", why)
+                remedy = _KEEP
+                if donor.config.text.get(key) is None and key in FILLED:
+                    remedy = (
+                        f"write the list `{one_line(key)}`, {plural(donor.depth, 'layer')} long, into a copy of the "
+                        "donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
+                        ".save_pretrained('COPY'); or " + _KEEP
+                    )
+                yield _cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
+
+
+def _borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
+    """A layer that takes the indices of the one before it cannot come first."""
+    kinds = text.get("indexer_types")
+    if isinstance(kinds, list) and kinds[:1] == ["shared"]:
+        why = "it takes the tokens that the indexer of the layer before it has chosen, and there is none"
+        yield _cannot("a first layer whose indexer is shared", why, (0,))
 
 
 def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
@@ -301,7 +325,15 @@ def _write_mlp(config: ModelConfig, wanted: Sequence[Row]) -> None:
         config.text["first_k_dense_replace"] = len(dense)
 
 
-def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _same_configs(layers: Sequence[SourceLayer]) -> bool:
+    """Whether the donors say the same of their layers, whatever it means."""
+    configs = {id(donor): donor.config for donor, _ in layers}.values()
+    said = [{k: v for k, v in c.text.items() if k not in _NOT_OF_LAYERS} for c in configs if c is not None]
+    return all(other == said[0] for other in said)
+
+
+def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, known: bool) -> Iterator[Finding]:
+    """What the config gives otherwise than wanted; `known`: what is wanted must be known of every layer."""
     got = layer_attributes(config, len(wanted))
     present = {row["attention"] for row in wanted}
     if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
@@ -314,7 +346,7 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]]) -> It
         wrong = [
             index
             for index, (have, want) in enumerate(zip(got, wanted, strict=True))
-            if have.get(attribute) != want.get(attribute) or (attribute in want and want[attribute] is None)
+            if have.get(attribute) != want.get(attribute) or (known and attribute in want and want[attribute] is None)
         ]
         if wrong:
             first = wrong[0]

@@ -61,6 +61,7 @@ class Part:
         method: None where there is none of that name.
         base: which source is the base to the method; None without one.
         base_ref: the donor that the recipe names as base.
+        only_base: the method that the recipe names, where the base is the only source, which is copied then.
     """
 
     slice: Slice
@@ -69,6 +70,7 @@ class Part:
     method: Method | None
     base: int | None
     base_ref: str | None
+    only_base: str = ""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -116,6 +118,9 @@ def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], in
     listed = next((index for index, source in enumerate(part.sources) if source.model == ref), None)
     if method is None or ref is None or (method.base == "none" and not _counts(recipe, method)):
         return Part(part, number, name, method, None, ref)
+    if method.subtracts and [source.model for source in part.sources] == [ref]:
+        # Nothing is added to the base: the result is the base, an adapter on it included.
+        return Part(part, number, "passthrough", find("passthrough"), None, ref, only_base=name)
     whole = recipe.models is not None
     if listed is None and (whole or method.base in ("start", "required")):
         span = (0, depth_of(ref)) if whole else _common_range(part)
@@ -187,10 +192,13 @@ def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
     """
     own = recipe.end(end)
     table = Table(end, own.parameters, 0.0) if own and own.parameters else None
-    if part.number < 0:
-        return Scope((Table("source", {}, 0.0),), (), table)
-    scope = part.scope(recipe, 0.0)
+    scope = outer_scope(recipe, part)
     return Scope(scope.sources, scope.shared, table)
+
+
+def outer_scope(recipe: Recipe, part: Part) -> Scope:
+    """Where the parameters of a tensor outside the layers are looked up: its slice's, at the start of gradients."""
+    return Scope((Table("source", {}, 0.0),), ()) if part.number < 0 else part.scope(recipe, 0.0)
 
 
 def single(ref: str) -> Part:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import dtypes
-from ..checkpoint.families import Place
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice
 from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel, workload
@@ -17,6 +16,7 @@ from .donors import Donors
 from .ends import Owner, Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
 from .fill import Filler
+from .model_code import AUTO_MAP, model_code
 from .outconfig import in_place, output_config
 from .outtokenizer import new_tokenizer, with_tokenizer
 from .parts import Part, Row, parts, rows, single
@@ -32,6 +32,7 @@ from .types import (
     PlannedLayer,
     PlannedTensor,
 )
+from .unplaced_tensors import Unplaced, blends_whole_models
 from .vocabulary import beyond, compare_tokenizers, fit_rows
 
 _COMPANIONS = (
@@ -81,13 +82,13 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     if endless := tuple(workload.too_much(recipe, planned, spent)):
         return _finished(document, by_letter, (), None, [*findings, *endless])
     stack = rows(recipe, planned, depth_of)
-    findings += checks.slices(document, [part.slice for part in planned], by_ref, names)
+    problems = list(checks.spliceable(document, by_ref.values()))
+    findings += [*problems, *checks.slices(document, [part.slice for part in planned], by_ref, names)]
     findings += methodchecks.methods(document, planned, stack, names)
     layers = _bare_layers(stack, names)
     template = _template(recipe, [part.slice for part in planned], by_ref)
-    problems = list(checks.spliceable(document, by_ref.values()))
     if template is None or not layers or problems:
-        return _finished(document, by_letter, tuple(layers), None, [*findings, *problems])
+        return _finished(document, by_letter, tuple(layers), None, findings)
     known = [by_ref[ref] for ref in refs if ref in by_ref]
     base = by_ref.get(recipe.base_model or "")
     vocabulary = build(recipe, known, base, line=document.line, roots=donors.roots)
@@ -157,7 +158,7 @@ def _assembled(
     document, template = filler.document, filler.template
     recipe, slices = document.recipe, [part.slice for part in planned]
     who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
-    ends, problems = plan_ends(recipe, who, filler.end)
+    ends, problems = plan_ends(recipe, who, filler.end, template)
     if endless := tuple(workload.too_deep(_every_tensor(layers, ends, ()))):
         bare = tuple(replace(layer, tensors=()) for layer in layers)
         return _finished(document, by_letter, bare, template, [*findings, *endless])
@@ -171,10 +172,9 @@ def _assembled(
     lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
     moved = len(pairs) < len(layers) or not in_place(pairs)
-    extra = tuple(
-        filler.plain(Place("other", -1, name), entry, template)
-        for name, entry in leftovers.others(template.checkpoint, moved).items()
-    )
+    whole = _outer_owners(planned, filler.by_ref, template)[0] if blends_whole_models(planned, filler.by_ref) else None
+    unplaced = Unplaced(filler, who, whole, moved, used)
+    extra = unplaced.tensors()
     findings = [
         *findings,
         *filler.findings(),
@@ -186,27 +186,39 @@ def _assembled(
         *problems,
         *checks.base(document, template, used),
         *checks.warnings(used),
+        *unplaced.findings(),
         *leftovers.findings(template, used, moved),
     ]
     config = None
+    code = model_code(template)
+    findings += code.findings
     if len(pairs) == len(layers):
         embeddings = who.embeddings.checkpoint.config
         config, problems = output_config(
             template.checkpoint,
             pairs,
-            tied=ends["lm_head"].how == "tied",
+            tied=_tied(ends["lm_head"], template),
             dtype=_dtype(filler, layers),
             vocab_size=rows or (embeddings.vocab_size if embeddings else None),
         )
+        if code.dropped:
+            config.pop(AUTO_MAP, None)
         findings += [*problems, *wholemodel.findings(_every_tensor(layers, ends, extra))]
-        findings += scaling.filters(document, planned, layers, ends)
+        findings += scaling.filters(document, planned, layers, ends, extra)
         findings += lints.lints(document, slices, template, used, layers)
     new, notes = new_tokenizer(document, filler, template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)
+    plan = replace(plan, files={**code.files, **plan.files})
     if new is not None:
         plan = with_tokenizer(plan, new, built, template)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
+
+
+def _tied(head: PlannedEnd, template: Donor) -> bool:
+    """What the config says of a tied head; without a head, what it said before."""
+    config = template.checkpoint.config
+    return config is not None and config.tied if head.how == "absent" else head.how == "tied"
 
 
 def _every_tensor(

@@ -13,12 +13,16 @@ from .types import Finding, PlannedEnd, PlannedLayer, PlannedTensor
 
 
 def filters(
-    document: Document, planned: Sequence[Part], layers: Sequence[PlannedLayer], ends: Mapping[str, PlannedEnd]
+    document: Document,
+    planned: Sequence[Part],
+    layers: Sequence[PlannedLayer],
+    ends: Mapping[str, PlannedEnd],
+    extra: Sequence[PlannedTensor],
 ) -> Iterator[Finding]:
     """Filters that match no tensor they could apply to."""
     by_slice: dict[int, list[PlannedTensor]] = {part.number: [] for part in planned}
     for number in {0, len(planned) - 1}:
-        by_slice[number] += [tensor for end in ends.values() for tensor in end.tensors]
+        by_slice[number] += [*(tensor for end in ends.values() for tensor in end.tensors), *extra]
     for layer in layers:
         by_slice[layer.slice_index] += layer.tensors
     for table, place, parts in used_tables(document.recipe, planned):

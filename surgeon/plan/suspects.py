@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
 from ..checkpoint.familyrules import FILLED, VALUE_LISTS, rule_keys
 
-LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types")
+LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
 
 TABLE = "per_layer_config"
@@ -25,7 +25,7 @@ MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", 
 _REWRITTEN = frozenset({
     *MTP_COUNTS, *MTP_LISTS, *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern",
     "no_rope_layer_interval", "max_window_layers", "use_sliding_window", "mlp_only_layers", "decoder_sparse_step",
-    "first_k_dense_replace",
+    "first_k_dense_replace", "prefix_dense_sliding_window_pattern",
 })  # fmt: skip
 """Keys that the output's config is made to say the right thing by."""
 
@@ -34,7 +34,9 @@ _COMPENSATED = {("scale_depth", "minicpm3")}
 _COUNTS = re.compile(
     r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage"
 )
-_HARMLESS = re.compile(r"layer_?norm|layer_?drop|layer_scale|encoder_|initializer|block_(size|length|multiple)")
+_HARMLESS = re.compile(
+    r"layer_?norm|layer_?drop|layer_scale|encoder_|initializer|block_(size|length|multiple)|index_(local|topk)_blocks"
+)
 _NEUTRAL = {"moe_layer_freq": 1, "decoder_sparse_step": 1, "interleave_moe_layer_step": 1, "expert_layer_period": 1}
 _NOT_BY_LAYER = frozenset({
     "architectures", "eos_token_id", "bos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens",
@@ -61,6 +63,9 @@ _DEPTH_BOUND = {
 """Model types whose computation depends on where a layer stands, whatever their config says."""
 
 
+_SHARED_WEIGHTS = frozenset({"albert", "zamba", "zamba2"})
+"""Model types whose layers hold the same weights, which are stored once."""
+
 _FIRST_BOUND = {"modernbert-decoder": "its first layer lacks a norm that the others have"}
 _LAST_BOUND = {"gpt_neox_japanese": "only its last layer has a bias"}
 """Model types whose first or last layer is unlike the others."""
@@ -81,11 +86,18 @@ def depth_bound(config: ModelConfig) -> str | None:
     return _DEPTH_BOUND.get(config.model_type)
 
 
+def shares_weights(config: ModelConfig) -> bool:
+    """Whether layers of this model type hold the same weights, so that all must come from one donor."""
+    return config.model_type in _SHARED_WEIGHTS
+
+
 def _shares_nothing(config: ModelConfig) -> bool:
     """Whether a gemma4 has neither shared keys and values nor embeddings per layer."""
     text = config.text
     unshared = config.model_type.startswith("gemma4") and not text.get("num_kv_shared_layers")
-    return unshared and text.get("hidden_size_per_layer_input") == 0
+    # gemma4_unified has no embeddings per layer, and no key that says how wide they are.
+    width = text.get("hidden_size_per_layer_input", 0 if "unified" in config.model_type else None)
+    return unshared and width == 0
 
 
 def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:

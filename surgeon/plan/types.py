@@ -343,7 +343,8 @@ class PlannedEnd:
     """An end of the network: where it comes from (a letter; None when nothing is written), how, and its tensors.
 
     `how` is `copied`, `blended`, `tied` (the head is the embedding, nothing is written), `materialised` (the head is a
-    copy, or blend, of tied donors' embeddings) or `missing`. `donors` are the letters of all that are blended.
+    copy, or blend, of tied donors' embeddings), `absent` (the class has no language-model head) or `missing`. `donors`
+    are the letters of all that are blended.
     """
 
     role: str

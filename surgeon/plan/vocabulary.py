@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checkpoint import TensorEntry, dtypes
 from ..checkpoint.locate import read_json_object
-from ..checkpoint.tokenizer import Tokenizer, first_difference, tokens_beyond
+from ..checkpoint.tokenizer import Difference, Relation, Tokenizer, first_difference, relation, tokens_beyond
 from ..errors import InputError
 from ..text import one_line, plural
 from .ends import Owners
@@ -38,6 +38,11 @@ def compare_tokenizers(who: Owners, others: Sequence[Donor], template: Donor) ->
         rows = (_rows(embeddings), _rows(donor))
         if donor.letter == embeddings.letter or (base.digest and mine.digest == base.digest):
             continue
+        related = _related(base, mine, rows)
+        if related is not None and related.conflict is None and related.splits_alike:
+            if related.named:
+                yield _named(embeddings, donor, related.named, matters)
+            continue
         if rows[0] == rows[1] and not (mine.digest and base.digest):
             if matters and bool(mine.digest) != bool(base.digest):
                 yield _unknown(embeddings, donor)
@@ -51,10 +56,43 @@ def compare_tokenizers(who: Owners, others: Sequence[Donor], template: Donor) ->
             "the embeddings, the head and the tokenizer must mean the same by every token id"
             if matters
             else f"{donor.letter}'s layers were trained on other tokens than {embeddings.letter}'s embeddings give",
-            "take embeddings, head and base_model from donors with one tokenizer"
-            if matters
-            else "expect worse text than from donors with one tokenizer",
+            _remedy([embeddings, *others]) if matters else "expect worse text than from donors with one tokenizer",
         )
+
+
+def _related(one: Tokenizer, other: Tokenizer, rows: tuple[int | None, int | None]) -> Relation | None:
+    """How two tokenizers compare over tables of one height; None where heights differ or it cannot be told."""
+    if rows[0] is None or rows[0] != rows[1]:
+        return None
+    with suppress(InputError):
+        return relation(one, other, rows[0])
+    return None
+
+
+def _named(one: Donor, other: Donor, found: Sequence[Difference], matters: bool) -> Finding:
+    """Rows that are padding in one donor and a token in the other: they cannot contradict each other."""
+    first = found[0]
+    owner, lacking = (one, other) if first.theirs is None else (other, one)
+    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    token = first.mine if first.theirs is None else first.theirs
+    return Finding(
+        "warning" if matters else "note",
+        "tokenizer-padding",
+        f"{_quoted(token)} (id {first.token_id:,}){more} {'is' if not more else 'are'} "
+        f"{'a token' if not more else 'tokens'} in {owner.letter}, and padding in {lacking.letter}",
+        f"{lacking.letter}'s rows for {'it' if not more else 'them'} were never trained",
+        "set `tokenizer_source: base` or `union` so that every token has the row of a donor that knows it",
+    )
+
+
+def _remedy(donors: Sequence[Donor]) -> str:
+    """What helps where tokens conflict: rows that follow their tokens, where every vocabulary can be read."""
+    if all(donor.checkpoint.tokenizer.json is not None for donor in donors):
+        return (
+            "set `tokenizer_source: union`, or `base`, or one of the models, so that rows follow their tokens; or take "
+            "embeddings, head and base_model from donors with one tokenizer"
+        )
+    return "take embeddings, head and base_model from donors with one tokenizer"
 
 
 def _first(one: Donor, other: Donor) -> str:

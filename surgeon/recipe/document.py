@@ -18,7 +18,7 @@ from ..text import nearest, one_line
 from . import yamltext
 from .patch import comments, patch, without_aliases
 from .schema import ENDS, Recipe
-from .tree import Node, Place, TextError, TooLarge, build, lines, plain, scalars
+from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
 
 MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
@@ -140,11 +140,13 @@ class Document:
     def _patched_without_aliases(self, recipe: Recipe) -> str:
         if self.tree is None:
             raise TextError("there is nothing to patch")
-        text = without_aliases(self._unix, self.tree)
+        # Without aliases there is nothing that keys are there for to carry.
+        text = without_aliases(self._unix, self.tree, _carriers(self.tree, ""))
         return parse(text)._patched(recipe)
 
     def _written_afresh(self, recipe: Recipe) -> str:
-        strange = {key: value for key, value in _data(self.tree).items() if key not in Recipe.model_fields}
+        known = Recipe.model_fields.keys() | _carriers(self.tree, "")
+        strange = {key: value for key, value in _data(self.tree).items() if key not in known}
         text = yamltext.dump({**as_data(recipe), **strange})
         if not self.stages or self.tree is None:
             return text
@@ -231,6 +233,8 @@ def _too_large(where: str, why: str) -> InputError:
 
 def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, where: str) -> Document:
     places = dict(lines(tree)) if tree else {}
+    carriers = _carriers(tree, where)
+    data = {key: value for key, value in data.items() if key not in carriers}
     problems = tuple(_key_problems(data, places))
     try:
         recipe = Recipe.model_validate(data)
@@ -239,6 +243,24 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
     return Document(recipe, text, path, problems, places, tree)
+
+
+def _carriers(tree: Node | None, where: str) -> frozenset[str]:
+    """Keys that no recipe has and that are there for an anchor; InputError where a recipe's own key occurs twice."""
+    if tree is None:
+        return frozenset()
+    seen: set[str] = set()
+    for key in tree.keys:
+        name = str(key.value)
+        if name in seen and name in Recipe.model_fields:
+            raise InputError(
+                "this is not valid YAML", where=f"{where}, line {key.line}", why=f"the key {name!r} occurs twice"
+            )
+        seen.add(name)
+    known = Recipe.model_fields.keys()
+    found = {key: used for key, used in anchor_carriers(tree).items() if key not in known}
+    # One that nothing repeats (any more) may be a slip of the pen.
+    return frozenset(key for key, used in found.items() if used or nearest(key, known) is None)
 
 
 def _last(found: list[Document], where: str) -> int:
@@ -276,7 +298,7 @@ def _invalid(
     place: Place = tuple(first["loc"])
     line = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), None)
     name = ".".join(str(part) for part in place) or "the recipe"
-    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    reason = _reason(first)
     what, remedy = f"{name} is wrong: {reason[:1].lower()}{reason[1:]}", "see the examples in recipes/"
     if first["type"] == "missing":
         what = f"{name} is missing"
@@ -284,11 +306,49 @@ def _invalid(
         meant = next(
             (problem for problem in here if problem.suggestion == place[-1]), here[0] if len(here) == 1 else None
         )
-        if meant is not None:
+        if place[-1] == "sources" and any(problem.key == "model" for problem in here):
+            remedy = "put model and layer_range there: `sources: [{model: ..., layer_range: [..., ...]}]`"
+        elif meant is not None:
             line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
     if (more := error.error_count() - 1) > 0:
         what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
     return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)
+
+
+_EXPECTED = {
+    "layer_range": "a layer range is two whole numbers, [first layer, last layer + 1]",
+    "sources": "sources are a list of entries such as `- model: ...`",
+    "slices": "slices are a list of entries such as `- sources: ...`",
+    "models": "models are a list of entries such as `- model: ...`",
+    "parameters": "parameters are a table, such as `weight: 0.5`",
+}
+"""What stands under a key of a recipe, in words."""
+
+_KINDS = {
+    "string": "it should be text",
+    "int": "it should be a whole number",
+    "float": "it should be a number",
+    "bool": "it should be true or false",
+    "tuple": "it should be a list",
+    "list": "it should be a list",
+    "dict": "it should be a table of keys",
+    "model": "it should be a table of keys",
+    "literal": "it is none of the words that are known there",
+}
+
+
+def _reason(error: Any) -> str:
+    """Why a value is wrong, in a recipe's words and not in the validator's."""
+    kind = str(error["type"])
+    if kind in ("value_error", "assertion_error"):
+        return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+    key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    direct = bool(error["loc"]) and error["loc"][-1] == key
+    if key in _EXPECTED and (direct or key == "layer_range"):
+        return _EXPECTED[key]
+    if key in ("slices", "models", "sources"):
+        return f"each entry of {key} is a table of keys, such as `{'sources' if key == 'slices' else 'model'}: ...`"
+    return _KINDS.get(kind.partition("_")[0], "it cannot be used there")
 
 
 def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:

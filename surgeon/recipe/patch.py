@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,25 @@ def comments(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.lstrip().startswith("#")]
 
 
-def without_aliases(text: str, tree: Node) -> str:
-    """The same text with every alias and merge key written out and no anchor left."""
+def without_aliases(text: str, tree: Node, dropped: Collection[str] = ()) -> str:
+    """The same text with every alias and merge key written out and no anchor left.
+
+    Args:
+        dropped: keys at the top of the document that go with their values.
+
+    Raises:
+        Unpatchable: such a key does not stand in lines of its own.
+    """
     edits: list[tuple[int, int, str]] = []
+    gone: set[int] = set()
+    for key, item in tree.entries():
+        if key is not None and str(key.value) in dropped:
+            start = text.rfind("\n", 0, key.start) + 1
+            stop = text.find("\n", item.stop) + 1 or len(text)
+            if tree.flow or text[start : key.start].strip():
+                raise Unpatchable("a key that does not stand in lines of its own")
+            edits.append((start, stop, ""))
+            gone.add(id(item))
 
     def walk(node: Node) -> None:
         if node.kind == "alias":
@@ -73,6 +89,8 @@ def without_aliases(text: str, tree: Node) -> str:
             edits.append((position - (not spaced and text[position - 1 : position] == " "), stop + spaced, ""))
         own = {str(key.value) for key in node.keys}
         for key, item in node.entries():
+            if id(item) in gone:
+                continue
             if key is not None and key.anchor is not None:
                 walk(key)
             if key is not None and is_merge(key):

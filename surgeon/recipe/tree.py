@@ -140,6 +140,29 @@ def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
         yield from lines(item, here)
 
 
+def anchor_carriers(root: Node) -> dict[str, bool]:
+    """Keys at the top of a document whose values, or parts of them, have an anchor; and whether an alias repeats it."""
+    if root.kind != "map":
+        return {}
+    used = {node.anchor for node in _walk(root) if node.kind == "alias"}
+    found: dict[str, bool] = {}
+    for key, item in zip(root.keys, root.items, strict=True):
+        anchors = {node.anchor for node in _walk(item, own=True)} - {None}
+        if anchors:
+            found[str(key.value)] = found.get(str(key.value), False) or bool(used & anchors)
+    return found
+
+
+def _walk(node: Node, own: bool = False) -> Iterator[Node]:
+    """A node and all within it; `own`: without aliases."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if not (own and here.kind == "alias"):
+            yield here
+        waiting += here.items
+
+
 def scalars(node: Node) -> Iterator[Node]:
     """Every scalar within a node, keys too, in their order; what an alias stands for is left out."""
     waiting = [node]
@@ -266,11 +289,14 @@ class _Builder:
         elif parent.key is None:
             if node.kind != "scalar":
                 raise TextError("a key is a word, not a collection", node.line)
-            if node.value in parent.names and not is_merge(node):
-                raise TextError(f"the key {node.value!r} occurs twice", node.line)
-            parent.names.add(node.value)
             parent.key = node
         else:
+            key = parent.key
+            # At the top, a key that carries an anchor may occur again: its name means nothing.
+            carries = len(self.open) == 1 and node.anchor is not None and node.kind != "alias"
+            if key.value in parent.names and not is_merge(key) and not carries:
+                raise TextError(f"the key {key.value!r} occurs twice", key.line)
+            parent.names.add(key.value)
             parent.keys.append(parent.key)
             parent.items.append(self._below(parent.key, node))
             parent.key = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
+from textual.driver import Driver
 from textual.screen import Screen
 
 from ..errors import InputError
@@ -15,6 +16,7 @@ from ..jobs.job import Job
 from ..recipe import document as documents
 from . import swap, theme
 from .actions import of_screen
+from .ending import Ending
 from .screens.base import ActionScreen
 from .screens.dialogs import Ask
 from .screens.surgery import Surgery
@@ -44,9 +46,35 @@ class SurgeonApp(App[None]):
         self.probes = list(probes)
         self.job: Job | None = None
         self.job_out: Path | None = None
+        self.ending: Ending | None = None
+        self.not_kept = ""
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
-        self._disk_stamp = self._stamp()
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver for this system; on Linux and the like one that bears the end of the terminal."""
+        found = super().get_driver_class()
+        if found.__name__ == "LinuxDriver":
+            from .terminal import Terminal
+
+            return Terminal
+        return found
+
+    @property
+    def driver(self) -> Driver | None:
+        """What draws on the terminal; None before the first frame."""
+        return self._driver
+
+    def on_mount(self) -> None:
+        """Look out for the end of the terminal, where there is one."""
+        if not self.is_headless:
+            self.ending = Ending(self)
+
+    def end_children(self) -> None:
+        """End the processes that work for this one; what is being written in the background goes on."""
+        for screen in self.screen_stack:
+            if (end := getattr(screen, "end_children", None)) is not None:
+                end()
 
     def get_default_screen(self) -> Screen[Any]:
         """The main screen from the first frame on."""
@@ -65,32 +93,31 @@ class SurgeonApp(App[None]):
 
     # -- unsaved work
 
-    def recipe_changed(self) -> None:
-        """Keep unsaved work on disk."""
+    def recipe_changed(self) -> bool:
+        """Keep unsaved work on disk; gives whether it is kept."""
         session = self.session
+        why = ""
         if session.dirty:
-            swap.write(session.current.text, session.models, session.document.path)
+            why = swap.write(session.current.text, session.models, session.document.path)
         else:
             swap.clear()
+        if bool(why) != bool(self.not_kept):
+            said = f"unsaved work is not kept: {why}" if why else "unsaved work is kept again"
+            # After what the edit itself has to say.
+            self.call_after_refresh(self.surgery.say, said, "warning" if why else "")
+        self.not_kept = why
+        return not why
 
     def saved(self) -> None:
         """The recipe is on disk now."""
-        self._disk_stamp = self._stamp()
         swap.clear()
-
-    def _stamp(self) -> tuple[int, int] | None:
-        path = self.session.document.path
-        if path is None or not path.exists():
-            return None
-        state = path.stat()
-        return state.st_mtime_ns, state.st_size
-
-    def changed_on_disk(self) -> bool:
-        """Whether another program wrote the recipe's file since it was read or saved here."""
-        return self._stamp() != self._disk_stamp
 
     def offer_swap(self) -> None:
         """Offer what an earlier session left unsaved, and then what its jobs do or have left."""
+        self.not_kept = swap.problem()
+        if self.not_kept:
+            self.surgery.say(f"neither unsaved work nor jobs are kept: {self.not_kept}", "warning")
+            self.surgery.show_header()
         left = swap.left_behind(self.session.document.path)
         if left is None or left.text == self.session.document.text:
             self._offer_jobs()
@@ -98,7 +125,10 @@ class SurgeonApp(App[None]):
         from ..text import duration
 
         name = left.recipe_path.name if left.recipe_path else "an unnamed recipe"
-        question = f"A session {duration(left.age)} ago ended without saving {name}. Take its work up again?"
+        ended = f"on {left.host} has not saved" if left.host else "ended without saving"
+        question = f"A session {duration(left.age)} ago {ended} {name}. Take its work up again?"
+        if left.host:
+            question += " It may still be open there, so its copy stays until you delete it."
         answers = [("r", "recover it (undo leads back)"), ("d", "delete it"), ("l", "later: ask again next time")]
 
         def answered(answer: str | None) -> None:
@@ -122,8 +152,9 @@ class SurgeonApp(App[None]):
             self.surgery.say(error.sentence(), "error")
             return
         self.session.recover(document.recipe, left.refs)
-        swap.discard(left)
-        self.recipe_changed()
+        # The old copy goes when there is a new one: at no time is there none.
+        if self.recipe_changed() and not left.host:
+            swap.discard(left)
         self.surgery.run_worker(self._recovered())
 
     async def _recovered(self) -> None:
@@ -150,9 +181,7 @@ class SurgeonApp(App[None]):
             if answer == "d":
                 self._leave()
             elif answer == "w" and name:
-                self.surgery.save_to(name)
-                if not self.session.dirty:
-                    self._leave()
+                self.surgery.write("", self._leave)
             elif answer == "w":
                 while not isinstance(self.screen, Surgery):
                     self.pop_screen()
@@ -219,8 +248,8 @@ class SurgeonApp(App[None]):
                 )
 
 
-def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> None:
-    """Run the interface until it is left.
+def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
+    """Run the interface until it is left; gives the exit code, which is 0 only when a person left it.
 
     Args:
         session: donors and recipe to begin with.
@@ -229,4 +258,10 @@ def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = N
     """
     if mouse is None:
         mouse = "SSH_CONNECTION" not in os.environ
-    SurgeonApp(session, probes).run(mouse=mouse)
+    app = SurgeonApp(session, probes)
+    try:
+        app.run(mouse=mouse)
+    finally:
+        if app.ending is not None:
+            app.ending.close()
+    return app.return_code or 0

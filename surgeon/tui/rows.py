@@ -97,6 +97,7 @@ _HOW = {
     "tied": "tied to embed",
     "materialised": "copy of its embedding",
     "missing": "none",
+    "absent": "none",
 }
 
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from ..checkpoint import Checkpoint
 from ..errors import InputError
-from ..files import write_atomic
 from ..plan import Donors, Plan, resolve
 from ..plan.donors import absolute, located, rebased
 from ..plan.expansion import completed
@@ -22,6 +21,7 @@ from ..recipe.document import Document, fresh
 from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace
 from ..recipe.history import History
 from ..recipe.letters import letters
+from ..recipe.saving import Seen
 from ..recipe.schema import End, Recipe, Slice
 from ..text import aligned
 
@@ -86,6 +86,7 @@ class Session:
 
     def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
         self.document = document or fresh(Recipe())
+        self.seen = Seen.of(self.document)
         self.history = History(self.document.recipe)
         self.refs = list(dict.fromkeys([*self.document.recipe.model_refs(), *refs]))
         self.donors = Donors(self.document.roots, self.refs)
@@ -239,10 +240,18 @@ class Session:
             raise InputError("nothing is yanked", remedy="select layers with v and yank them with y first")
         return self.register.runs
 
-    def save(self, path: Path) -> None:
-        """Write the recipe; relative donor paths go on meaning the same donors in another folder."""
+    def save(self, path: Path, *, over: bool = False) -> None:
+        """Write the recipe; relative donor paths go on meaning the same donors in another folder.
+
+        Args:
+            over: replace the file whatever it holds.
+
+        Raises:
+            Occupied: it holds what was not read from it here, or written to it.
+            SurgeonError: it cannot be written.
+        """
         document = self.moved(path)
-        write_atomic(path, document.text)
+        self.seen = self.seen.write(path, document.text, over=over)
         if document.recipe != self.recipe:
             # Donors have other names from the new folder, and the steps so far speak of the old ones.
             renamed = dict(zip(self.recipe.model_refs(), document.recipe.model_refs(), strict=True))

@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import SurgeonError
 from ..files import write_atomic
-from ..jobs.job import state_folder
-from ..process import alive
+from ..jobs.state import state_folder, state_folder_there
+from ..process import Recorded, recorded
+from ..statefile import read
 
 
 @dataclass(frozen=True)
 class Swap:
-    """What a session that ended without saving left behind."""
+    """What a session that ended without saving left behind.
+
+    Attributes:
+        host: where its session may still run, which cannot be seen from here; empty where that has surely ended.
+    """
 
     file: Path
-    pid: int
+    host: str
     recipe_path: Path | None
-    folder: Path
+    folder: Path | None
     refs: tuple[str, ...]
     text: str
     written: float
@@ -31,31 +38,57 @@ class Swap:
     @property
     def age(self) -> float:
         """Seconds since it was written."""
-        return time.time() - self.written
+        return max(0.0, time.time() - self.written)
 
 
-def _own() -> Path:
-    return state_folder("swap") / f"{os.getpid()}.json"
+@cache
+def _name(pid: int) -> str:
+    """The file of a process. Ids of processes repeat, on other hosts and after a reboot: the name does not."""
+    return f"{pid}-{secrets.token_hex(8)}.json"
 
 
-def write(text: str, refs: Sequence[str], recipe_path: Path | None) -> None:
-    """Keep this session's recipe; a disk that refuses is not worth an interruption."""
-    record = {
-        "pid": os.getpid(),
-        "recipe_path": str(recipe_path.resolve()) if recipe_path else None,
-        "folder": str(Path.cwd()),
-        "refs": list(refs),
-        "text": text,
-        "written": time.time(),
-    }
-    with contextlib.suppress(SurgeonError, OSError):
-        write_atomic(_own(), json.dumps(record))
+def own() -> Path:
+    """This session's file."""
+    return state_folder("swap") / _name(os.getpid())
+
+
+def write(text: str, refs: Sequence[str], recipe_path: Path | None) -> str:
+    """Keep this session's recipe; gives why it could not be kept, or nothing."""
+    try:
+        record = {
+            **recorded(os.getpid()).record(),
+            "recipe_path": os.path.realpath(recipe_path) if recipe_path else None,
+            "folder": str(Path.cwd()),
+            "refs": list(refs),
+            "text": text,
+            "written": time.time(),
+        }
+        write_atomic(own(), json.dumps(record), own=True)
+    except (SurgeonError, OSError) as error:
+        return _why(error)
+    return ""
+
+
+def _why(error: SurgeonError | OSError) -> str:
+    """The reason first: a narrow line has no room for more."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{error.why or error.what} ({error.where})" if error.where else error.why or error.what
+
+
+def problem() -> str:
+    """Why nothing can be kept; empty where it can."""
+    try:
+        state_folder("swap")
+    except SurgeonError as error:
+        return _why(error)
+    return ""
 
 
 def clear() -> None:
     """Forget this session's swap: saved, or thrown away on purpose."""
-    with contextlib.suppress(OSError):
-        _own().unlink()
+    with contextlib.suppress(OSError, SurgeonError):
+        own().unlink()
 
 
 def discard(swap: Swap) -> None:
@@ -65,27 +98,31 @@ def discard(swap: Swap) -> None:
 
 
 def left_behind(recipe_path: Path | None) -> Swap | None:
-    """The newest swap of a dead session for this recipe (or, without one, of an unnamed recipe in this folder)."""
+    """The newest swap for this recipe (or, without one, of an unnamed recipe in this folder) of a session that has
+    ended, or that may have ended on another host."""
+    wanted = Path(os.path.realpath(recipe_path)) if recipe_path else None
     found = []
-    wanted = recipe_path.resolve() if recipe_path else None
-    for file in state_folder("swap").glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    folder = state_folder_there("swap")
+    if folder is None:
+        return None
+    try:
+        for file in folder.glob("*.json"):
             swap = _read(file)
-            same = swap.recipe_path == wanted and (wanted is not None or swap.folder == Path.cwd())
-            if same and not alive(swap.pid):
+            if swap is not None and swap.recipe_path == wanted and (wanted is not None or swap.folder == Path.cwd()):
                 found.append(swap)
+    except OSError:
+        return None
     return max(found, key=lambda swap: swap.written, default=None)
 
 
-def _read(file: Path) -> Swap:
-    record = json.loads(file.read_text(encoding="utf-8"))
-    path = record["recipe_path"]
-    return Swap(
-        file,
-        int(record["pid"]),
-        Path(path) if path else None,
-        Path(record["folder"]),
-        tuple(str(ref) for ref in record["refs"]),
-        str(record["text"]),
-        float(record["written"]),
-    )
+def _read(file: Path) -> Swap | None:
+    """The swap in a file; None where there is none, or its session still runs."""
+    record = read(file)
+    process, text, refs = Recorded.read(record), record.text("text"), record.texts("refs")
+    if process is None or text is None or refs is None or (lives := process.lives()):
+        return None
+    path = record.path("recipe_path")
+    if path is None and record.values.get("recipe_path") is not None:
+        return None
+    host = process.host or "another host" if lives is None else ""
+    return Swap(file, host, path, record.path("folder"), refs, text, record.number("written") or 0.0)

@@ -163,8 +163,10 @@ def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
     for _ in range(max_iter):
         cosine = (gram @ mean).clamp(-1, 1)
         angle = torch.arccos(cosine)
-        pull = share * angle / torch.sin(angle)
-        pull = pull.where((angle >= tol) & (math.pi - angle > 1e-7), 0.0)
+        # angle / sin(angle) is 1 where the angle is 0. Left out there, a donor that rounding puts at the mean would
+        # lose its weight to the others.
+        ratio = (angle / torch.sin(angle)).where(angle > 0, 1.0)
+        pull = (share * ratio).where(math.pi - angle > 1e-7, 0.0)
         step = pull - (pull @ cosine) * mean
         if (length := norm(step)) < tol:
             break

@@ -33,6 +33,8 @@ def is_plain(document: Document, depth_of: DepthOf) -> bool:
         return False
     if recipe.dtype not in (None, "float32", recipe.out_dtype or recipe.dtype):
         return False
+    if any(source.layer_range is None for part in recipe.slices or () for source in part.sources):
+        return False
     slices = recipe.explicit(depth_of)
     planned = parts(recipe, slices, depth_of)
     if len(planned[0].sources) < len(planned[-1].sources):
@@ -46,8 +48,6 @@ def _is_plain_slice(recipe: Recipe, part: Part, given: Slice) -> bool:
         return False
     base = given.base_model or recipe.base_model
     whole = recipe.models is not None
-    if not whole and any(source.layer_range is None for source in given.sources):
-        return False
     if part.name in BASELESS:
         # mergekit adds the base to `models:`, whatever the method.
         if whole and base is not None and base not in refs and part.name != "karcher":

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from ...text import one_line, safe
 from .. import theme
 from ..actions import ScreenName, of_screen
 from ..widgets.line import Line
@@ -28,7 +29,7 @@ class Ask(ModalScreen[str]):
 
     def __init__(self, question: str, answers: Sequence[tuple[str, str]]) -> None:
         super().__init__()
-        self.question, self.answers = question, list(answers)
+        self.question, self.answers = safe(question), [(key, one_line(meaning)) for key, meaning in answers]
 
     def compose(self) -> ComposeResult:
         """Question and answers."""

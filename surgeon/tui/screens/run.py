@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 INTERVAL = 0.5
 """Seconds between looks at the job; what the screen writes to the terminal stays under 1.5 kB/s."""
 
+_MOST_CELLS = 10_000
+"""Layers that are drawn, where a job's file says that there are more than any model has."""
+
+_BECAME = {"cancelled": "was cancelled", "crashed": "crashed", "error": "failed", "failed": "failed"}
+
 _CHOICES = 9
 """Jobs that one key chooses from."""
 
@@ -101,7 +106,13 @@ def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
     arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
     arguments += jobs.rooted(session.document.roots)
     about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
-    show(app, jobs.start("assemble", arguments, text, out=out, recipe=session.document.path, about=about))
+    path = session.document.path
+    try:
+        job = jobs.start("assemble", arguments, text, out=out, recipe=path, about=about)
+    except SurgeonError as error:
+        app.surgery.say(error.sentence(), "error")
+        return
+    show(app, job)
 
 
 def show(app: SurgeonApp, job: Job) -> None:
@@ -139,7 +150,10 @@ def _offer_unfinished(app: SurgeonApp, job: Job, tensors: tuple[int, int], reaso
 
     def answered(answer: str | None) -> None:
         if answer == "g":
-            show(app, jobs.again(job))
+            try:
+                show(app, jobs.again(job))
+            except SurgeonError as error:
+                app.surgery.refuse(error.sentence())
 
     app.ask(
         f"Job {job.number} stopped when {done:,} of {total:,} tensors of {job.out} were written"
@@ -161,7 +175,7 @@ def choose(app: SurgeonApp) -> None:
         if answer:
             show(app, keys[answer])
 
-    answers = [(key, f"{job.number}: {job.state().kind}, {one_line(job.out or '')}") for key, job in keys.items()]
+    answers = [(key, f"{job.number}: {job.state().word}, {one_line(job.out or '')}") for key, job in keys.items()]
     app.ask("Which job?", answers, answered)
 
 
@@ -200,7 +214,7 @@ class RunScreen(ActionScreen):
         if job is not None:
             for event in job.events:
                 self._take(event)
-            self.letters = list(job.about.get("letters", ())) or ["#"] * int(job.about.get("layers", 0))
+            self.letters = job.about.get("letters") or ["#"] * min(job.about.get("layers", 0), _MOST_CELLS)
         self.call_after_refresh(self.look)
         self.timer = self.set_interval(INTERVAL, self.look)
 
@@ -213,7 +227,8 @@ class RunScreen(ActionScreen):
         for event in job.poll():
             self._take(event)
         if not running and not self.finished:
-            self.finished = {"event": "crashed", "message": job.state().reason}
+            state = job.state()
+            self.finished = {"event": state.kind, "message": state.reason}
         self._draw()
         if self.finished:
             self.timer.stop()
@@ -221,22 +236,21 @@ class RunScreen(ActionScreen):
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
         if kind == "layer":
-            self.written.add(int(event.get("index", -1)))
+            self.written.add(event["index"])
         elif kind == "progress":
             self.progress = event
         elif kind == "check":
             self.checking = True
         elif kind == "start":
-            self.total = int(event.get("bytes", 0))
-            self.shards = int(event.get("shards", 0))
+            self.total, self.shards = event["bytes"], event["shards"]
         elif kind in {"done", "error", "cancelled"}:
             self.finished = event
 
     def _draw(self) -> None:
         out = self.surgeon.job_out
         state, style = self._state()
-        self.query_one("#header", Line).show((" RUN ", theme.TITLE), (state, style), (f"  {out}", theme.DIM))
-        done = self.total if self._is("done") else int(self.progress.get("bytes", 0))
+        self.query_one("#header", Line).show((" RUN ", theme.TITLE), (state, style), (f"  {one_line(out)}", theme.DIM))
+        done = self.total if self._is("done") else min(self.total, self.progress.get("bytes", 0))
         width = max(10, self.size.width - 10)
         filled = round(width * done / self.total) if self.total else 0
         share = f" {100 * done / self.total:3.0f}% " if self.total else "   0% "
@@ -251,6 +265,8 @@ class RunScreen(ActionScreen):
 
     def _state(self) -> tuple[str, Any]:
         if self.finished is None:
+            if self.surgeon.job is not None and self.surgeon.job.cancelled:
+                return "cancelling", theme.SEVERITY["warning"]
             return "checking that it loads" if self.checking else "writing", theme.BOLD
         if self._is("done"):
             return "done", theme.ADDED
@@ -260,7 +276,7 @@ class RunScreen(ActionScreen):
 
     def _numbers(self, done: int) -> str:
         if self._is("done") and self.finished:
-            seconds = float(self.finished.get("seconds", 0))
+            seconds = self.finished.get("seconds", 0.0)
             # The check is no copying: a rate over both would be of neither.
             rest = ", the load-back check included" if self.checking else f", {size(done / max(seconds, 0.001))}/s"
             return f"{size(done)} in {duration(seconds)}{rest}"
@@ -270,19 +286,19 @@ class RunScreen(ActionScreen):
             return f"{size(self.total)} written; transformers is asked whether config and tensors fit"
         parts = [f"{size(done)} of {size(self.total)}"]
         if self.progress.get("rate"):
-            parts.append(f"{size(float(self.progress['rate']))}/s")
+            parts.append(f"{size(self.progress['rate'])}/s")
         if self.progress.get("eta") is not None:
-            parts.append(f"{duration(float(self.progress['eta']))} left")
+            parts.append(f"{duration(self.progress['eta'])} left")
         if self.progress.get("layer") is not None:
             parts.append(f"now {one_line(self.progress['layer'])}")
         if self.progress.get("memory"):
-            parts.append(f"{size(float(self.progress['memory']))} memory")
+            parts.append(f"{size(self.progress['memory'])} memory")
         return ", ".join(parts)
 
     def _files(self) -> list[list[Piece]]:
         """The files that are being written, and how far each is."""
         files = self.progress.get("files")
-        if self.finished or self.checking or self.shards < 2 or not isinstance(files, dict):
+        if self.finished or self.checking or self.shards < 2 or files is None:
             return []
         done = f" {self.progress.get('files_done', 0)} of {plural(self.shards, 'file')} written"
         lines: list[list[Piece]] = [[(done, theme.DIM)]]
@@ -300,7 +316,7 @@ class RunScreen(ActionScreen):
             for index in range(start, min(start + width, len(self.letters))):
                 here = everything or index in self.written
                 letter = self.letters[index]
-                row.append((letter[:1], theme.hue(letter)) if here else (".", theme.DIM))
+                row.append((one_line(letter[:1])[:1] or "#", theme.hue(letter)) if here else (".", theme.DIM))
             lines.append(row)
         return lines
 
@@ -325,11 +341,18 @@ class RunScreen(ActionScreen):
         """Ask, then stop the job."""
         job = self.surgeon.job
         if job is None or self.finished:
+            self.say("it is over: there is nothing to cancel")
+            return
+        if job.cancelled:
+            self.say("it was asked to stop, and stops at its next piece")
             return
 
         def answered(answer: str | None) -> None:
-            if answer == "y" and job.running:
-                job.cancel()
+            if answer != "y" or self.finished:
+                return
+            if job.running and not job.cancel():
+                self.say("it was not stopped: it cannot be seen from here that its process is the one started", "error")
+            self.look()
 
         self.surgeon.ask("Stop writing? R goes on with it later.", [("y", "stop"), ("n", "go on")], answered)
 
@@ -339,3 +362,11 @@ class RunScreen(ActionScreen):
             out = self.surgeon.job_out
             self.app.pop_screen()
             self.surgeon.show_try(out)
+        elif self.finished:
+            self.say(f"there is nothing to try: it {_BECAME.get(self.finished['event'], 'failed')}")
+        else:
+            self.say("it can be tried when it is complete; until then T in the stack tries the recipe")
+
+    def say(self, text: str, severity: str = "warning") -> None:
+        """A sentence above the log."""
+        self.query_one("#space", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from textual.widgets import Input
 
 from ...errors import InputError, SurgeonError
-from ...files import exists, expanded, is_dir
+from ...files import expanded, is_dir
 from ...recipe import grammar
 from ...recipe.edits import EDITS
+from ...recipe.saving import Occupied
 from ...text import nearest
 from ..widgets.line import Line
 from .dialogs import COMMANDS
@@ -110,46 +110,52 @@ class Surgery(Blending):
         path = self.session.document.path
         self.open_line(":", f"write {path or 'recipe.yaml'}")
 
-    def write(self, name: str) -> None:
-        """Save to a name (the file's own without one); another existing file is asked about first."""
-        own = self.session.document.path
-        path = expanded(name) if name else own
+    def write(self, name: str, then: Callable[[], None] | None = None) -> None:
+        """Save to a name (the file's own without one); what was not read from that file is asked about first.
+
+        Args:
+            then: called when it is saved.
+        """
+        path = expanded(name) if name else self.session.document.path
         if path is None:
             self.do_save(None)
             return
-        if name and not path.suffix:
+        if path.name and not path.suffix and name and not is_dir(path):
             path = path.with_suffix(".yaml")
-        if is_dir(path):
+        if is_dir(path) or not path.name:
             self.refuse(f"{path} is a folder: give a file name")
-        elif exists(path) and (own is None or not _same(path, own)):
-            self.surgeon.ask(
-                f"{path} exists. Overwrite it?", [("y", "overwrite"), ("n", "leave it")], self._overwrite(path)
-            )
-        elif own is not None and _same(path, own) and self.surgeon.changed_on_disk():
-            question = f"{path} was changed by another program since it was opened. Overwrite it?"
-            self.surgeon.ask(question, [("y", "overwrite"), ("n", "leave it")], self._overwrite(path))
         else:
-            self.save_to(path)
+            self._save(path, then)
 
-    def _overwrite(self, path: Path) -> Callable[[str | None], None]:
-        def answered(answer: str | None) -> None:
-            if answer == "y":
-                self.save_to(path)
-            else:
-                self.say("not saved")
-
-        return answered
-
-    def save_to(self, path: Path) -> None:
+    def _save(self, path: Path, then: Callable[[], None] | None, *, over: bool = False) -> None:
         """Write the recipe and say so."""
         try:
-            self.session.save(path)
+            self.session.save(path, over=over)
+        except Occupied as error:
+            self._ask_over(path, error.why, then)
+            return
         except SurgeonError as error:
             self.say(error.sentence(), "error")
             return
         self.surgeon.saved()
         self.run_worker(self.place_panes())
         self.say(f"saved {path.absolute()}")
+        if then is not None:
+            then()
+
+    def _ask_over(self, path: Path, why: str, then: Callable[[], None] | None) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "y":
+                self._save(path, then, over=True)
+                return
+            self.say("not saved")
+            if answer == "s":
+                while self.app.screen is not self:
+                    self.app.pop_screen()
+                self.do_save_as(None)
+
+        answers = [("y", "overwrite it"), ("s", "save under another name"), ("n", "leave it")]
+        self.surgeon.ask(f"{path}: {why}. Overwrite it?", answers, answered)
 
     # -- other screens
 
@@ -182,7 +188,3 @@ class Surgery(Blending):
     def do_quit(self, count: int | None) -> None:
         """Leave; unsaved work asks."""
         self.surgeon.ask_quit()
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -43,6 +43,7 @@ class Editing(Moving):
         pane = self.pane
         row = pane.current
         if row is None:
+            self.refuse("there is no layer to yank")
             return
         if row.kind == "end" and pane.selection is None:
             self._yank_end(row.role)

@@ -69,6 +69,7 @@ class Moving(SurgeryView):
     def _to_slice(self, step: int) -> None:
         stack = self.stack
         if stack.current is None:
+            self.refuse("the stack has no slice")
             return
         starts = [i for i, r in enumerate(stack.rows) if r.kind != "end" and r.bracket in "┌─"]
         ahead = [i for i in starts if (i > stack.cursor if step > 0 else i < stack.cursor)]
@@ -159,6 +160,8 @@ class Moving(SurgeryView):
 
         if self.pane.current is not None:
             self.app.push_screen(Reader(*self.detail_of(self.pane)))
+        else:
+            self.refuse("there is no layer to show")
 
     def do_escape(self, count: int | None) -> None:
         """Clear selection, count and message."""
@@ -184,6 +187,7 @@ class Moving(SurgeryView):
         pane = self.pane
         layers = [i for i, row in enumerate(pane.rows) if row.kind != "end"]
         if not layers or pane.current is None:
+            self.refuse("there is no layer to select")
             return
         if isinstance(pane, StackPane) and pane.current.kind == "layer":
             own = self.session.plan.layers[pane.current.start].slice_index

@@ -182,6 +182,8 @@ class SurgeryView(ActionScreen):
         name = session.document.path.name if session.document.path else "unnamed"
         sizes = plan.estimates
         parts: list[Piece] = [(f" {one_line(name)}{'*' if session.dirty else ''}", theme.BOLD)]
+        if self.surgeon.not_kept:
+            parts.append((" not kept", theme.SEVERITY["warning"]))
         facts = [session.recipe.dtype or "", f"{len(plan.layers)}L"]
         if sizes.parameters:
             facts += [number(sizes.parameters), size(sizes.nbytes)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Input
 
+from ...errors import SurgeonError
 from ...files import expanded, is_file, write_atomic
-from ...jobs.job import state_folder
+from ...jobs.state import state_folder
+from ...statefile import Record, open_regular, parse
 from ...text import one_line, safe, size
 from .. import theme
 from ..actions import ScreenName
@@ -24,6 +26,8 @@ from ..widgets.text import TextPane, wrapped
 from .base import ActionScreen
 
 TOKENS = 64
+_LONGEST = 100_000
+"""Bytes of a probe set's first line that are read."""
 REDRAW = 0.25
 """Seconds between redraws while text streams: four a second read well, and cost little over SSH."""
 
@@ -93,10 +97,15 @@ class TryScreen(ActionScreen):
         """Offer a first prompt, and load the model while it is read."""
         self.query_one("#sign", Line).show((" prompt> ", theme.BOLD))
         self.show_footer(self.query_one("#footer", Line))
+        failed = ""
         if self.output is not None:
             self.left = Column(self.output.name, str(self.output), "path")
         else:
-            self.left = Column("the recipe, unwritten", self._recipe_file(), "recipe")
+            self.left = Column("the recipe, unwritten", "", "recipe")
+            try:
+                self.left.target = self._recipe_file()
+            except SurgeonError as error:
+                failed = error.sentence()
         box = self.query_one("#box", Input)
         box.value = self._first_prompt()
         box.cursor_position = len(box.value)
@@ -104,6 +113,9 @@ class TryScreen(ActionScreen):
         self.set_interval(REDRAW, self._redraw)
         self.say("enter generates; esc leaves the prompt, then s scores and b adds a donor")
         self.dirty = True
+        if failed:
+            self.say(failed, "error")
+            return
         if self.output is None and not self.session.plan.ok:
             self.say(f"it cannot be tried yet: {self.session.plan.errors[0].sentence()}", "error")
             return
@@ -111,15 +123,38 @@ class TryScreen(ActionScreen):
 
     def on_unmount(self) -> None:
         """The child goes with the screen."""
+        self.end_children()
+
+    def end_children(self) -> None:
+        """End the child, and forget the recipe that it was given."""
         self.prober.close()
-        if self.output is None:
+        if self.output is None and self.left.target:
             with contextlib.suppress(OSError):
                 Path(self.left.target).unlink()
 
     def _recipe_file(self) -> str:
-        path = state_folder("try") / f"{os.getpid()}.yaml"
-        write_atomic(path, self.session.absolute().text)
-        return str(path)
+        text, failed = self.session.absolute().text, SurgeonError("there is no folder for the recipe")
+        # Where there is no state folder, or it is full, any other will do.
+        for own in (True, False):
+            try:
+                folder = state_folder("try") if own else Path(tempfile.gettempdir())
+                handle, name = tempfile.mkstemp(".yaml", "surgeon-", folder)
+            except SurgeonError as error:
+                failed = error
+                continue
+            except OSError as error:
+                failed = SurgeonError(f"cannot write the recipe: {error.strerror or error}")
+                continue
+            os.close(handle)
+            try:
+                write_atomic(Path(name), text, own=True)
+            except SurgeonError as error:
+                failed = error
+                with contextlib.suppress(OSError):
+                    Path(name).unlink()
+                continue
+            return name
+        raise failed
 
     def probe_sets(self) -> list[Path]:
         """Probe sets given at the start, and those in `probes/` beside the recipe or here."""
@@ -129,8 +164,9 @@ class TryScreen(ActionScreen):
 
     def _first_prompt(self) -> str:
         for path in self.probe_sets():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open(encoding="utf-8") as file:
-                return str(json.loads(file.readline())["prompt"])
+            with contextlib.suppress(OSError, ValueError), open_regular(path, follow=True) as file:
+                if prompt := Record(parse(file.readline(_LONGEST))).text("prompt"):
+                    return prompt
         return ""
 
     # -- requests
@@ -226,6 +262,8 @@ class TryScreen(ActionScreen):
 
     def do_cancel(self, count: int | None) -> None:
         """Stop what is being generated."""
+        if not self.prober.busy:
+            self.say("nothing is being generated")
         self.prober.interrupt()
 
     def do_half_down(self, count: int | None) -> None:

@@ -10,6 +10,8 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ...text import one_line
+
 Piece = tuple[str, Style]
 
 
@@ -49,8 +51,9 @@ class Line(Widget):
 
     def show(self, *pieces: Piece) -> None:
         """Replace the text."""
-        if list(pieces) != self.pieces:
-            self.pieces = list(pieces)
+        safe = [(one_line(text), style) for text, style in pieces]
+        if safe != self.pieces:
+            self.pieces = safe
             self.refresh()
 
     @property
