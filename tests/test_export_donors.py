@@ -106,7 +106,8 @@ def test_mergekit_runs_what_is_exported(name: str, here: Path, tmp_path: Path) -
     if "---" in RECIPES[name]:
         words = [str(recipe), "-I", str(tmp_path / "between"), "--out-path", str(tmp_path / "theirs"), *words[2:]]
         command = [str(bin_ / "mergekit-multi"), *words]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300, check=False)
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert run(["assemble", "r.yml", str(tmp_path / "mine"), "--no-check", "--no-fsync", "--quiet"]) == 0
     mine = load_file(tmp_path / "mine" / "model.safetensors")

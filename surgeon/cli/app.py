@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import SurgeonError
 from ..files import exists
+from ..text import one_line
 from . import (
     assemble,
     attach,
@@ -122,8 +123,25 @@ def _run(args: list[str] | None) -> int:
     except OSError:
         raise
     except Exception as error:
+        if (sentence := _lacks_memory(error)) is not None:
+            return fail(sentence)
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+
+
+_NO_MEMORY = ("cannot allocate memory", "failed to map segment", "can't allocate memory", "not enough memory")
+
+
+def _lacks_memory(error: Exception) -> SurgeonError | None:
+    """The error to show where a library could not be loaded, or memory not be had; None for any other failure."""
+    said = isinstance(error, (ImportError, OSError, RuntimeError)) and str(error).lower()
+    if not isinstance(error, MemoryError) and not (said and any(words in said for words in _NO_MEMORY)):
+        return None
+    return SurgeonError(
+        "there is too little memory to go on",
+        why=one_line(str(error).splitlines()[0]) if str(error) else "an allocation failed",
+        remedy="raise the limit on address space (ulimit -v) or on memory; torch alone maps several GB",
+    )
