@@ -390,3 +390,14 @@ def test_resolving_never_loads_torch_or_transformers() -> None:
     script = "import sys, surgeon.plan; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("/home/me/tune", False), ("~/tune", False), ("./tune", False), ("C:\\me\\tune", False), ("org/model", True)],
+)
+def test_where_a_donor_lay_is_not_published(tmp_path: Path, said: str, kept: bool) -> None:
+    sparse_llama(tmp_path / "a", extra_config={"_name_or_path": said})
+    plan = plan_of(tmp_path, stack_of(("a", 0, 2), ("a", 1, 4)))
+    assert plan.config is not None
+    assert ("_name_or_path" in plan.config) == kept

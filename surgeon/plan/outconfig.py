@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,10 @@ def _set_globals(
     config: ModelConfig, template: Checkpoint, tied: bool, dtype: str | None, vocab_size: int | None
 ) -> None:
     raw, text = config.raw, config.text
+    for level in (raw, text):
+        # Where the donor once lay says nothing of the output, and may name a user.
+        if isinstance(origin := level.get("_name_or_path"), str) and re.match(r"[/~\\.]|[A-Za-z]:", origin):
+            del level["_name_or_path"]
     # Written only where it differs from what transformers would read: a config stays as its author left it.
     if tied != config.tied or (tied != template.tied and not config.says_tied):
         for level in (raw, text):
