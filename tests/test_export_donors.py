@@ -97,7 +97,6 @@ def test_what_mergekit_cannot_read_is_refused(here: Path, capsys: pytest.Capture
 @pytest.mark.skipif("MERGEKIT" not in os.environ, reason="MERGEKIT names no folder with mergekit's commands")
 @pytest.mark.parametrize("name", RECIPES)
 def test_mergekit_runs_what_is_exported(name: str, here: Path, tmp_path: Path) -> None:
-    import torch
     from safetensors.torch import load_file
 
     recipe, bin_ = exported(here, name), Path(os.environ["MERGEKIT"])
