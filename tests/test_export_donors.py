@@ -39,7 +39,9 @@ def donors(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_tokenizer(tiny_model(folder / name, "llama", 2, seed=seed))
     for seed, name in enumerate(("lora", "lora2", "own")):
         base = str(folder / "b") if name == "own" else None
-        write_adapter(folder / name, low_rank(MODULE, 64, 32, seed=seed), base_model_name_or_path=base)
+        # peft, which mergekit uses, applies nothing without target_modules.
+        settings = {"base_model_name_or_path": base, "target_modules": ["up_proj"], "task_type": "CAUSAL_LM"}
+        write_adapter(folder / name, low_rank(MODULE, 64, 32, seed=seed), **settings)
     return folder
 
 
