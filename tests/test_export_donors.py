@@ -39,7 +39,9 @@ def donors(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_tokenizer(tiny_model(folder / name, "llama", 2, seed=seed))
     for seed, name in enumerate(("lora", "lora2", "own")):
         base = str(folder / "b") if name == "own" else None
-        write_adapter(folder / name, low_rank(MODULE, 64, 32, seed=seed), base_model_name_or_path=base)
+        # peft, which mergekit uses, applies nothing without target_modules.
+        settings = {"base_model_name_or_path": base, "target_modules": ["up_proj"], "task_type": "CAUSAL_LM"}
+        write_adapter(folder / name, low_rank(MODULE, 64, 32, seed=seed), **settings)
     return folder
 
 
@@ -97,14 +99,14 @@ def test_what_mergekit_cannot_read_is_refused(here: Path, capsys: pytest.Capture
 @pytest.mark.skipif("MERGEKIT" not in os.environ, reason="MERGEKIT names no folder with mergekit's commands")
 @pytest.mark.parametrize("name", RECIPES)
 def test_mergekit_runs_what_is_exported(name: str, here: Path, tmp_path: Path) -> None:
-    import torch
     from safetensors.torch import load_file
 
     recipe, bin_ = exported(here, name), Path(os.environ["MERGEKIT"])
-    words = [str(recipe), str(tmp_path / "theirs"), "--lora-merge-cache", str(tmp_path / "cache")]
+    options = ["--lora-merge-cache", str(tmp_path / "cache"), "--no-write-model-card"]
+    words = [str(recipe), str(tmp_path / "theirs"), *options]
     command = [str(bin_ / "mergekit-yaml"), *words]
     if "---" in RECIPES[name]:
-        words = [str(recipe), "-I", str(tmp_path / "between"), "--out-path", str(tmp_path / "theirs"), *words[2:]]
+        words = [str(recipe), "-I", str(tmp_path / "between"), "--out-path", str(tmp_path / "theirs"), *options]
         command = [str(bin_ / "mergekit-multi"), *words]
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=300, check=False)
@@ -114,4 +116,6 @@ def test_mergekit_runs_what_is_exported(name: str, here: Path, tmp_path: Path) -
     shards = [load_file(path) for path in sorted((tmp_path / "theirs").glob("*.safetensors"))]
     theirs = {key: tensor for shard in shards for key, tensor in shard.items()}
     assert mine.keys() == theirs.keys()
-    assert all(torch.allclose(mine[key].float(), theirs[key].float(), atol=2e-5) for key in mine)
+    # It rounds the model that it bakes an adapter into.
+    limit = 5e-3 if "lora" in RECIPES[name] or "own" in RECIPES[name] else 2e-5
+    assert max(float((mine[key].double() - theirs[key].double()).abs().max()) for key in mine) < limit
