@@ -348,6 +348,15 @@ def test_errors_of_the_recipe_come_first(folder: Path) -> None:
         exported(folder, THREE.replace("[0, 2]", "[3, 5]"))
 
 
+def test_of_several_errors_the_first_is_told(folder: Path) -> None:
+    text = pair("slerp", "parameters: {t: 0.5}\nlm_head: {model: ./nowhere}\n").replace("[0, 4]", "[0, 9]", 1)
+    plan = plan_of(folder, text)
+    assert len(plan.errors) > 1
+    with pytest.raises(InputError) as caught:
+        exported(folder, text)
+    assert plan.errors[0].what in caught.value.sentence() and plan.errors[-1].what not in caught.value.sentence()
+
+
 def test_tied_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """mergekit writes no head where no donor of the last slice stores one, and copies the config's word for it."""
     for name, tied in (("a", True), ("b", True), ("c", False)):
