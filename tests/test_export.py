@@ -225,7 +225,9 @@ def test_a_recipe_without_own_keys_stays_as_it_is(folder: Path) -> None:
     made = exported(folder, text)
     assert not made.changed
     assert made.document.text == f"# mine\n{SLERP}# the end\n"
-    assert exported(folder, SLERP).document.text == SLERP
+    linear = pair("linear", each="weight: 1")
+    for plain in (SLERP, linear, linear.replace("base_model: a\n", "")):
+        assert exported(folder, plain).document.text == plain
 
 
 def test_a_source_without_a_range_is_given_one(folder: Path) -> None:
