@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from assembling import contents, donor, passthrough, plan_of, snapshot, write_file
@@ -20,6 +21,7 @@ from assembling import contents, donor, passthrough, plan_of, snapshot, write_fi
 from surgeon.assemble import Cancelled, assemble, companions, sink
 from surgeon.assemble import copy as copying
 from surgeon.assemble.digest import digest
+from surgeon.assemble.layout import lay_out
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 
@@ -79,6 +81,19 @@ class TestWritten:
         for name in ("tokenizer.json", "generation_config.json"):
             assert (out / name).read_bytes() == (a / name).read_bytes()
         assert (out / "surgeon_recipe.yaml").read_text() == "# mine\nslices: []\n"
+
+    def test_each_tensor_is_told_of_when_its_turn_comes(self, plan: Plan, tmp_path: Path) -> None:
+        (shard,) = lay_out(plan.tensors, 10**9).shards
+        tensors, told = shard.tensors[:4], Mock()
+        target = sink.Target(tmp_path / "x.safetensors", flush=False)
+        one = sink.Sink(target, tensors, told, Mock())
+        for placed in tensors:
+            one.write(memoryview(bytes(placed.tensor.nbytes)))
+        one.finish()
+        target.close(flush=False)
+        names = [placed.tensor.name for placed in tensors]
+        assert [call.args[0] for call in told.begin.call_args_list] == names
+        assert [call.args[0] for call in told.finish.call_args_list] == names
 
     @pytest.mark.parametrize("data", [b"", b"short"])
     def test_what_an_earlier_run_has_left_of_a_small_file_is_overwritten(self, data: bytes, tmp_path: Path) -> None:

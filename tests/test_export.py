@@ -225,7 +225,9 @@ def test_a_recipe_without_own_keys_stays_as_it_is(folder: Path) -> None:
     made = exported(folder, text)
     assert not made.changed
     assert made.document.text == f"# mine\n{SLERP}# the end\n"
-    assert exported(folder, SLERP).document.text == SLERP
+    linear = pair("linear", each="weight: 1")
+    for plain in (SLERP, linear, linear.replace("base_model: a\n", "")):
+        assert exported(folder, plain).document.text == plain
 
 
 def test_a_source_without_a_range_is_given_one(folder: Path) -> None:
@@ -346,6 +348,15 @@ def test_weights_that_sum_to_zero(folder: Path) -> None:
 def test_errors_of_the_recipe_come_first(folder: Path) -> None:
     with pytest.raises(InputError, match="Layer 4 of A does not exist"):
         exported(folder, THREE.replace("[0, 2]", "[3, 5]"))
+
+
+def test_of_several_errors_the_first_is_told(folder: Path) -> None:
+    text = pair("slerp", "parameters: {t: 0.5}\nlm_head: {model: ./nowhere}\n").replace("[0, 4]", "[0, 9]", 1)
+    plan = plan_of(folder, text)
+    assert len(plan.errors) > 1
+    with pytest.raises(InputError) as caught:
+        exported(folder, text)
+    assert plan.errors[0].what in caught.value.sentence() and plan.errors[-1].what not in caught.value.sentence()
 
 
 def test_tied_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from test_blend_engine import METHODS, recipe
 from surgeon.assemble import assemble, compute, engine, lanes, ready
 from surgeon.assemble.compute import Arithmetic, Computer, whole
 from surgeon.assemble.copy import Sources
+from surgeon.assemble.gpu import Cuda
 from surgeon.assemble.lanes import Lane
 from surgeon.assemble.modelsurvey import surveyed
 from surgeon.assemble.readers import need
@@ -117,6 +119,15 @@ def test_the_cpus_own_code_gives_its_bytes_over_pinned_memory(name: str, four: P
     how = surveyed(plan, compute.PLAIN)
     for tensor in blends(plan):
         assert staged(tensor, 112, how=how) == on_cpu(tensor, how), tensor.name
+
+
+def test_no_limit_is_all_of_a_gpus_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, int]] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=1000))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *what: told.append(what))
+    for nbytes in (None, 250, 4000):
+        Cuda(1).limit(nbytes)
+    assert told == [(1.0, 1), (0.25, 1), (1.0, 1)]
 
 
 def test_every_donor_goes_to_the_gpu_and_the_result_comes_from_there(four: Path) -> None:

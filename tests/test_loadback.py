@@ -265,6 +265,10 @@ class TestAgainstTheDonor:
         assert self.differs("sliding_window", [512, 4], [8, 1024], base="A")
         assert self.differs("sliding_window", [512, None], [8, 1024], base="B")
 
+    def test_values_of_a_foreign_donor_may_become_one_but_none_may_become_two(self) -> None:
+        assert not self.differs("kind", ["a", "b"], ["q", "q"], base="B")
+        assert self.differs("kind", ["a", "a"], ["p", "q"], base="B")
+
     def test_lists_of_the_config(self) -> None:
         donors = {"A": Resolved(2, ({}, {}), {"block_kinds": ["a", "b"]})}
         for ours, key in (({"block_kinds": ["b", "a"]}, None), ({"block_kinds": ["a", "b"]}, 0), ({}, "gone")):

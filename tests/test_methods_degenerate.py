@@ -165,6 +165,18 @@ def test_a_donor_counts_whatever_its_weight_but_zero(method: str, weight: float)
     torch.testing.assert_close(merged(method, A, B, ZERO, base=0, **one), A + weight * (B - A))
 
 
+@pytest.mark.parametrize(
+    "method", ["ties", "breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear"]
+)
+def test_a_donor_that_is_taken_away_is_masked_as_one_that_is_added(method: str) -> None:
+    donors = [torch.randn(16, 32, generator=torch.Generator().manual_seed(seed)).double() for seed in (1, 2)]
+    one = {"normalize": False}
+    gamma = {"gamma": 0.1} if "breadcrumbs" in method else {}
+    less, more = (blended(method, donors, 0, one, [{"weight": w, "density": 0.4, **gamma}]) for w in (-1.0, 1.0))
+    assert 0.2 < (more != donors[0]).double().mean() < 0.6
+    torch.testing.assert_close(less - donors[0], donors[0] - more)
+
+
 def test_della_takes_a_density_of_none_or_all_with_any_epsilon() -> None:
     for density in (0.0, 1.0):
         found = blended("della", [A, B], 0, {"rescale": "none"}, [{"weight": 1.0, "density": density, "epsilon": 0.2}])

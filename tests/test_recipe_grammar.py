@@ -76,6 +76,11 @@ def test_what_a_text_means(text: str, edit: Edit) -> None:
     assert parse(unparse(edit, AB), AB) == edit
 
 
+@pytest.mark.parametrize("text", ["expand {} every=2 zero=o_proj", "scale {} o_proj=0.5", "delete {}", "reverse {}"])
+def test_an_edit_of_layers_is_repeated_on_others(text: str) -> None:
+    assert parse(text.format("0-3"), AB).moved_to(5, 9) == parse(text.format("5-8"), AB)
+
+
 @given(st.integers(0, 12).flatmap(edits_for), st.booleans())
 def test_every_edit_reads_back_from_its_text(edit: Edit, by_letter: bool) -> None:
     models = MODELS if by_letter else ["other", *MODELS][:1] + MODELS[::-1]

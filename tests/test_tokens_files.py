@@ -169,6 +169,24 @@ def test_files_that_would_contradict_are_left_out(tmp_path: Path) -> None:
     assert document["added_tokens"] == [added(2, "<p>")]
 
 
+def test_settings_list_the_added_tokens_with_the_ids_that_hold_now(tmp_path: Path) -> None:
+    said = {letter: {"added_tokens_decoder": {"2": {"content": f"<{letter}>", **FLAGS}}} for letter in "AB"}
+    write(tmp_path / "A", tokenizer_json({"a": 0, "b": 1}, merges=[]), said["A"])
+    write(tmp_path / "B", tokenizer_json({"a": 0, "c": 1}, merges=[]), said["B"])
+    donors = [donor(letter, tmp_path / letter, 3) for letter in "AB"]
+    built = build(recipe("tokenizer_source: union"), donors, donors[0])
+    assert built is not None and built.files is not None
+    made = written(built.files)
+    listed = json.loads(made["tokenizer_config.json"])["added_tokens_decoder"]
+    assert {int(index): entry["content"] for index, entry in listed.items()} == {
+        built.tokens.index(token): token for token in ("<A>", "<B>")
+    }
+    added_tokens = json.loads(made["tokenizer.json"])["added_tokens"]
+    assert {entry["id"]: entry["content"] for entry in added_tokens} == {
+        int(k): v["content"] for k, v in listed.items()
+    }
+
+
 def test_merges_in_either_form(tmp_path: Path) -> None:
     """Strings stay strings, but for tokens that hold a space."""
     from tokenizers import Tokenizer

@@ -117,6 +117,9 @@ class Touched:
         found: set[str] = set().union(*(table.get(line, set()) for line in wanted))
         if not found and mutant.late:  # a process that was forked, or nothing
             found = set().union(*table.values())
+        if not found:  # nothing but tables of constants
+            beside = (path for path in self._lines if Path(path).parent == Path(mutant.path).parent)
+            found = set().union(*(tests for path in beside for tests in self._lines[path].values()))
         company: dict[str, int] = {}
         for line in range(mutant.within[0], mutant.within[1] + 1) if mutant.late else table:
             for test in table.get(line, ()):
