@@ -171,6 +171,7 @@ class TestCard:
         (b / "README.md").write_text("---\ntags: [x]\nlicense: apache-2.0\n---\n# B\n")
         (a / "README.md").write_text("license: mit\n")
         recipe = passthrough((a, 0, 3), (b, 1, 2), (b, 3, 4)) + "# ```fence```\n"
+        public = recipe.replace(str(a), "a").replace(str(b), "b")
         assemble(plan_of(recipe), out, recipe=recipe)
         card = (out / "README.md").read_text()
         assert card.startswith("---\nlibrary_name: transformers\ntags:\n- merge\n- surgeon\n---\n")
@@ -179,7 +180,7 @@ class TestCard:
         assert "| 4 | B 3 | passthrough |" in card
         assert "| apache-2.0 |" in card
         assert "not stated" in card
-        assert f"````yaml\n{recipe.rstrip()}\n````" in card
+        assert f"````yaml\n{public.rstrip()}\n````" in card
 
     def test_hub_ids_alone_are_base_models(self, tmp_path: Path, out: Path, monkeypatch) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -269,8 +270,12 @@ class TestEvents:
         tracker.advance(100, "file")
         reporter.tick()
         assert told[0] == {"event": "layer", "index": 0}
-        assert (told[1]["bytes"], told[1]["rate"], told[1]["eta"]) == (4100, 100, 9.0)
+        assert (told[1]["bytes"], told[1]["rate"], told[1]["eta"]) == (4100, 0, None)
         assert told[1]["files"] == {"file": [4100, 5000]}
+        now += 1
+        tracker.advance(100, "file")
+        reporter.tick()
+        assert (told[2]["bytes"], told[2]["rate"]) == (4200, 100)
 
     def test_a_layer_is_told_when_its_last_tensor_is_there(self, plan: Plan) -> None:
         from surgeon.assemble.tracker import Tracker, places

@@ -201,13 +201,14 @@ class Reporter:
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW:
             self._samples.popleft()
         rate = _rate(self._samples, 0, -1)
+        eta = round((self._total - done) / rate, 1) if rate and self._settled() else None
         self._emit(
             {
                 "event": "progress",
                 "bytes": done,
                 "total": self._total,
                 "rate": round(rate),
-                "eta": round((self._total - done) / rate, 1) if rate and self._settled() else None,
+                "eta": 0.0 if done >= self._total else eta,
                 "layer": self._tracker.current,
                 "memory": self._memory(),
                 "files": self._tracker.open_files(),

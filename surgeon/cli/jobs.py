@@ -88,8 +88,9 @@ def progress(state: State) -> str:
     event = state.progress
     if not event.get("total"):
         return "starting"
-    text = f"{100 * event['bytes'] / event['total']:.0f}% of {size(event['total'])}, {size(event['rate'])}/s"
-    return text if event.get("eta") is None else f"{text}, {duration(event['eta'])} left"
+    text = f"{100 * event['bytes'] / event['total']:.0f}% of {size(event['total'])}"
+    text += f", {size(event['rate'])}/s" if event.get("rate") else ""
+    return f"{text}, {duration(event['eta'])} left" if event.get("eta") else text
 
 
 def detached(

@@ -85,9 +85,10 @@ def words(event: Event, layers: int, files: int) -> list[str]:
     parts = [
         f"{100 * _share(event):3.0f}%",
         f"{size(event['bytes'])} of {size(event['total'])}",
-        f"{size(event['rate'])}/s",
     ]
-    if event["eta"] is not None:
+    if event["rate"]:
+        parts.append(f"{size(event['rate'])}/s")
+    if event["eta"]:
         parts.append(f"{duration(event['eta'])} left")
     parts.append(where(event["layer"], layers))
     if event.get("memory"):
