@@ -261,3 +261,25 @@ def test_slices_that_blend_whole_models_blend_the_rest_too(tmp_path: Path, name:
     assemble(plan, tmp_path / "out", fsync=False, workers=1, check=False)
     a, b, made = (load_file(tmp_path / x / "model.safetensors")["vision_tower.weight"] for x in ("a", "b", "out"))
     assert (made == ((a + b) / 2 if blended else a)).all()
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_tensor_that_the_class_ignores_is_no_mistake(tmp_path: Path, rows: int) -> None:
+    """A value head of a reward model, or an empty tensor: transformers ignores it in the donor too."""
+    import numpy as np
+
+    from surgeon.assemble.loadback import LoadBack, expectation_of
+    from surgeon.checkpoint import open_checkpoint
+
+    plain_pair(tmp_path)
+    for letter in "ab":
+        path = tmp_path / letter / "model.safetensors"
+        save_file({**load_file(path), "v_head.summary.weight": np.ones((rows, 32), "float32")}, path)
+    result = assemble(plan_of(tmp_path, HALVES), tmp_path / "out", fsync=False, workers=1, check=True)
+    (warning,) = result.warnings
+    assert "v_head.summary.weight" in warning and "transformers ignores it" in warning
+    donor = open_checkpoint(str(tmp_path / "a"))
+    assert donor.config is not None
+    with LoadBack(donor.config.raw, expectation_of(donor)) as child:
+        outcome = child.outcome()
+    assert outcome.checked and not outcome.errors and len(outcome.warnings) == 1

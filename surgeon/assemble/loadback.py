@@ -37,7 +37,8 @@ _NOT_MADE = "the written config was not checked with transformers"
 
 Expectation = dict[str, Any]
 """JSON: `tensors` name -> [dtype, shape]; `layers`, each {attributes, donor, layer}, or null where they are
-not known; `donors` letter -> config.json; `base` the letter of the config's donor; `tied`."""
+not known; `donors` letter -> config.json; `base` the letter of the config's donor; `tied`;
+`beside`, the names outside layers and ends, which the class may have no place for."""
 
 
 _KEYS = {
@@ -141,6 +142,7 @@ def expectation(plan: Plan) -> Expectation:
         "donors": {letter: config.raw for letter, config in configs.items() if config},
         "base": plan.config_donor,
         "tied": plan.tied,
+        "beside": [tensor.name for tensor in plan.extra],
     }
 
 
@@ -157,6 +159,7 @@ def expectation_of(checkpoint: Checkpoint) -> Expectation:
         "donors": {},
         "base": None,
         "tied": checkpoint.tied,
+        "beside": list(checkpoint.other),
     }
 
 

@@ -153,10 +153,17 @@ def _names(loaded: Loaded, expected: Expectation) -> Iterator[Mismatch]:
         mismatch(name, "a tensor", None, f"the files lack it, and a {made} of this config has it")
         for name in loaded.missing
     ]
+    beside = set(expected.get("beside", ()))
     rows += [
         mismatch(name, None, "a tensor", f"the files hold it, and a {made} of this config has no place for it")
         for name in loaded.unexpected
+        if name not in beside
     ]
+    # What lies outside layers and ends is the donor's own, which transformers ignores there as well.
+    if ignored := sorted(beside & set(loaded.unexpected)):
+        more = f" and {len(ignored) - 1:,} more" if len(ignored) > 1 else ""
+        message = f"the files hold it{more}, and a {made} of this config has no place for it: transformers ignores it"
+        rows.append(Mismatch(None, ignored[0], None, "a tensor", message, "warning"))
     rows += [
         mismatch(name, list(given), list(place), f"its shape is {list(given)}, and its place is of shape {list(place)}")
         for name, (given, place) in loaded.mismatched.items()
