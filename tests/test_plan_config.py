@@ -279,6 +279,18 @@ def test_keys_of_unknown_families_that_may_count_layers(tmp_path: Path, key: Con
     assert codes(plan_of(tmp_path, stack_of(("a", 0, 4)))) == []
 
 
+def test_lists_of_as_many_entries_as_layers_count_from_three_layers_on(tmp_path: Path) -> None:
+    """Pairs are of many things."""
+    for depth in (2, 3):
+        folder = tmp_path / str(depth)
+        sparse_llama(folder / "a", layers=depth, extra_config={"novel_entries": [5] * depth})
+        plan = plan_of(folder, stack_of(("a", 0, depth), ("a", 1, depth)))
+        if depth == 2:
+            assert not any("novel_entries" in finding.sentence() for finding in plan.findings)
+        else:
+            refused(plan, "novel_entries")
+
+
 def test_layers_that_predict_several_tokens_stay_behind(tmp_path: Path) -> None:
     sparse_llama(
         tmp_path / "a", model_type="novel", extra_config={"num_nextn_predict_layers": 1, "mtp_layer_types": ["x"]}

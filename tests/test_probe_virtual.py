@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from surgeon.assemble import assemble
 from surgeon.assemble.device import pick_device
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
+from surgeon.probe.environment import transformers
 from surgeon.probe.load import load, to_device
 from surgeon.probe.virtual import build
 from surgeon.probe.weights import Weights
@@ -201,6 +203,13 @@ def test_a_type_that_generates_no_text_is_refused(tmp_path: Path) -> None:
     (donor / "config.json").write_text(json.dumps({"model_type": "vit"}))
     with pytest.raises(InputError, match="no causal language model of type 'vit'"):
         load(str(donor))
+
+
+def test_transformers_is_used_offline_unless_someone_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    transformers()
+    assert (os.environ["HF_HUB_OFFLINE"], os.environ["TRANSFORMERS_VERBOSITY"]) == ("1", "info")
 
 
 def test_an_unknown_device_is_bad_input() -> None:

@@ -386,6 +386,19 @@ class TestTwoAtOnce:
                     assemble(plan, out, **options)
         assert snapshot(hidden(out) / "model") == before
 
+    def test_who_holds_it_may_not_have_said_who_it_is(self, plan: Plan, out: Path, monkeypatch) -> None:
+        """On a full disk it cannot."""
+        import fcntl
+
+        from surgeon.assemble import workspace
+
+        monkeypatch.setattr(workspace, "_PATIENCE", 0.0)
+        hidden(out).mkdir(parents=True)
+        with (hidden(out) / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(InUse, match="another process is writing this model"):
+                assemble(plan, out)
+
     def test_of_a_dead_ones_lock_nothing_is_left(self, plan: Plan, out: Path) -> None:
         """Its number may have been given to another process since."""
         hidden(out).mkdir(parents=True)
