@@ -10,7 +10,7 @@ import pytest
 from assembling import donor
 
 
-@pytest.mark.parametrize("limit", [400_000, 700_000])
+@pytest.mark.parametrize("limit", [400_000, 450_000, 550_000, 600_000, 700_000])
 def test_generate_says_that_memory_lacks(limit: int, tmp_path: Path) -> None:
     donor(tmp_path / "a", 2)
     command = [sys.executable, "-m", "surgeon", "generate", str(tmp_path / "a"), "-n", "2", "--device", "cpu"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .. import __version__
+from .. import __version__, address_space
 from ..errors import SurgeonError
 from ..files import exists
 from ..text import one_line
@@ -94,6 +94,7 @@ app.command("doctor", help="What the terminal, tmux, SSH, torch and the disk can
 def run(args: list[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     code, raised = 0, None
+    address_space.watch()
     try:
         code = _run(args)
     except OSError as error:
@@ -143,5 +144,5 @@ def _lacks_memory(error: Exception) -> SurgeonError | None:
     return SurgeonError(
         "there is too little memory to go on",
         why=one_line(str(error).splitlines()[0]) if str(error) else "an allocation failed",
-        remedy="raise the limit on address space (ulimit -v) or on memory; torch alone maps several GB",
+        remedy=address_space.REMEDY,
     )
