@@ -9,7 +9,7 @@ from adapters import low_rank, write_adapter
 from assembling import HIDDEN, donor, passthrough, plan_of, snapshot
 
 from surgeon.assemble import assemble
-from surgeon.errors import InputError
+from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 from surgeon.plan.inputs import inputs
 
@@ -127,3 +127,48 @@ def test_beside_and_between_donors_there_is_room(home: Path) -> None:
         assemble(plan(LINEAR + "tokenizer_source: ../tok\n"), out, fsync=False, allow_nonfinite=True)
     assemble(plan(LINEAR), home / "out", force=True, fsync=False, allow_nonfinite=True)
     assert (home / "out" / "model.safetensors").exists()
+
+
+def test_the_way_to_a_donor_is_read_too(home: Path) -> None:
+    """`out/way` is a link to the donor's folder: without it the recipe leads nowhere."""
+    (home / "out").mkdir()
+    (home / "out" / "way").symlink_to(home / "a")
+    with pytest.raises(InputError, match="this folder holds donor A"):
+        assemble(plan(passthrough((home / "out" / "way", 0, 3))), home / "out", force=True)
+    assert (home / "out" / "way").is_symlink()
+
+
+def test_an_output_that_is_a_link_is_written_where_it_leads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "big").mkdir()
+    monkeypatch.chdir(home / "work")
+    Path("out").symlink_to(home / "big" / "out")
+    assemble(plan(passthrough((home / "a", 0, 3))), Path("out"), fsync=False)
+    assert (home / "big" / "out" / "config.json").is_file()
+    assert Path("out").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "folder/thesis.tex", "lock"])
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"restart": True}, {"force": True}])
+def test_a_hidden_folder_of_somebody_elses_stays(home: Path, name: str, options: dict[str, bool]) -> None:
+    """It would be removed at the end of the run. A lone lock is what a run leaves that was killed at once."""
+    mine = home / ".out.surgeon" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    found = plan(passthrough((home / "a", 0, 3)))
+    if name == "lock":
+        assemble(found, home / "out", fsync=False, **options)
+        return
+    with pytest.raises(SurgeonError, match="not of surgeon"):
+        assemble(found, home / "out", fsync=False, **options)
+    assert mine.read_text() == "mine"
+
+
+def test_a_file_where_the_hidden_folder_belongs(home: Path) -> None:
+    (home / ".out.surgeon").touch()
+    with pytest.raises(SurgeonError, match="there is a file of the name of the folder that is written in first"):
+        assemble(plan(passthrough((home / "a", 0, 3))), home / "out")
+
+
+def test_no_name_is_no_folder(home: Path) -> None:
+    with pytest.raises(InputError, match="no folder is named"):
+        assemble(plan(passthrough((home / "a", 0, 3))), Path())

@@ -115,3 +115,38 @@ def test_a_base_without_donors_is_the_base(tmp_path: Path, method: str) -> None:
         assert found(plan, "only-base").severity == "note"
         assert {layer.method for layer in plan.layers} == {"passthrough"}
         assert not plan.needs_arithmetic
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e16"])
+def test_numbers_whose_sums_overflow_are_refused(tmp_path: Path, value: str) -> None:
+    """Two weights of 1e308 sum to infinity, and every share of it would be 0: a model of zeros."""
+    for name in "ab":
+        sparse_llama(tmp_path / name)
+    text = f"merge_method: linear\nmodels: [{{model: a}}, {{model: b}}]\nparameters: {{weight: {value}}}\n"
+    assert "is beyond 1e+15" in found(plan_of(tmp_path, text), "parameter").why
+
+
+@pytest.mark.parametrize(("weights", "more", "told"), [
+    ((1, -1), "", True), ((1, -1), ", normalize: false", False), ((1, 1), "", False), ((0.5, -0.25), "", False),
+])  # fmt: skip
+def test_weights_that_sum_to_zero_are_told(tmp_path: Path, weights: tuple[float, float], more: str, told: bool) -> None:
+    for name in "ab":
+        sparse_llama(tmp_path / name)
+    one, other = weights
+    models = f"[{{model: a, parameters: {{weight: {one}}}}}, {{model: b, parameters: {{weight: {other}}}}}]"
+    shared = f"parameters: {{{more.strip(', ')}}}\n" if more else ""
+    plan = plan_of(tmp_path, f"merge_method: linear\nmodels: {models}\n{shared}")
+    assert ("warning:weights-cancel" in codes(plan)) == told
+
+
+@pytest.mark.parametrize("name", ["/tmp/s1", "~/s1", "../s1", ".."])
+def test_a_stage_has_a_name_and_no_path(name: str) -> None:
+    with pytest.raises(InputError, match="a stage cannot be named"):
+        parse(f"name: {name}\nmerge_method: linear\nmodels: [{{model: a}}]\n")
+
+
+def test_a_recipe_without_an_end_is_not_read_to_it() -> None:
+    from surgeon.recipe.document import load
+
+    with pytest.raises(InputError, match="too large to be a recipe"):
+        load(Path("/dev/zero"))

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from assembling import donor
+from assembling import donor, passthrough
+from assembling import plan_of as planned
 from planning import found, plan_of
 
+from surgeon.assemble import assemble
 from surgeon.assemble.publish import public_names, published
 from surgeon.cli.app import run
 from surgeon.jobs import board
@@ -170,3 +172,38 @@ def test_nothing_of_the_machine_is_in_a_detached_run(here: Path) -> None:
     subprocess.run([sys.executable, "-c", code, *words], check=True, env=os.environ, timeout=120)
     assert board.every()[-1].wait(60)
     assert all(str(here).encode() not in data for data in contents(here / "out").values())
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_where_a_donor_was_read_from_stays_unsaid(tmp_path: Path, name: str) -> None:
+    donor(tmp_path / "a")
+    said = {"name_or_path": "/home/jdoe/secret", "tokenizer_file": "/home/jdoe/.cache/t.json", "_name_or_path": "~/x"}
+    path = tmp_path / "a" / name
+    table = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**table, **said, "kept": "/not/a/known/key"}))
+    text = passthrough((tmp_path / "a", 0, 3))
+    out = tmp_path / "published"
+    assemble(planned(text), out, recipe=text, fsync=False)
+    made = json.loads((out / name).read_text())
+    assert not said.keys() & made.keys()
+    assert made["kept"] == "/not/a/known/key"
+    path.write_text(json.dumps({**table, "name_or_path": "org/model"}))
+    assemble(planned(text), out, recipe=text, fsync=False, force=True)
+    assert json.loads((out / name).read_text())["name_or_path"] == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("said", "public"),
+    [
+        ("# vm:/tmp/brk/lk", "# vm:lk"),
+        ("# file:///home/jdoe/x", "# x"),
+        ("# C:\\Users\\jdoe", "# jdoe"),
+        ("# see https://example.org/a/b", "# see https://example.org/a/b"),
+        ("# half and 1/2 of it", "# half and 1/2 of it"),
+    ],
+)
+def test_paths_in_comments_of_many_spellings(tmp_path: Path, said: str, public: str) -> None:
+    donor(tmp_path / "a")
+    text = said + "\n" + passthrough((tmp_path / "a", 0, 3))
+    assemble(planned(text), tmp_path / "spelt", recipe=text, fsync=False)
+    assert (tmp_path / "spelt" / "surgeon_recipe.yaml").read_text().split("\n")[0] == public

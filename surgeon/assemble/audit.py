@@ -15,6 +15,7 @@ from ..text import one_line, plural, ranges, size
 from .companions import CONFIG
 from .copy import BUFFER, Sources, read_exactly
 from .loadback import Mismatch, key_of
+from .publish import without_origins
 from .tracker import OnEvent, Reporter, Tracker, places
 
 _MISSING = 100
@@ -138,7 +139,8 @@ def _file_differs(mine: Path, theirs: Path) -> str | None:
     if not mine.is_file():
         return f"it is missing, and {theirs} has it"
     try:
-        return None if mine.read_bytes() == theirs.read_bytes() else f"it differs from {theirs}"
+        have, wanted = mine.read_bytes(), theirs.read_bytes()
+        return None if have in (wanted, without_origins(mine.name, wanted)) else f"it differs from {theirs}"
     except OSError as error:
         return f"it cannot be compared with {theirs}: {error.strerror or error}"
 

@@ -15,6 +15,7 @@ from .card import card
 from .copy import write_all
 from .digest import digest
 from .layout import Layout
+from .publish import without_origins
 from .sink import Target
 from .tokenizer_files import written
 
@@ -53,10 +54,11 @@ def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe
         hashes[file_name] = write_small(folder / file_name, text.encode("utf-8", "backslashreplace"), flush)
     generated = made_files(plan)
     for file_name, data in generated.items():
-        hashes[file_name] = write_small(folder / _plain(file_name), data, flush)
+        hashes[file_name] = write_small(folder / _plain(file_name), without_origins(file_name, data), flush)
     copied = [name for name in plan.files if name not in texts and name not in generated]
     for file_name in copied:
-        hashes[file_name] = write_small(folder / _plain(file_name), _contents(plan.files[file_name]), flush)
+        data = without_origins(file_name, _contents(plan.files[file_name]))
+        hashes[file_name] = write_small(folder / _plain(file_name), data, flush)
     return hashes
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, SurgeonError
 from ..files import home
-from ..plan.inputs import Input
+from ..plan.inputs import Input, stations
 from ..text import size
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -25,6 +25,8 @@ def failed(error: OSError, where: Path) -> SurgeonError:
 
 def locate(out: Path) -> Path:
     """The folder meant by what the user typed, symbolic links resolved; InputError when there can be none."""
+    if not out.name and not out.parts:
+        raise InputError("no folder is named for the output", remedy="name a folder")
     try:
         return out.expanduser().resolve()
     except (RuntimeError, OSError) as error:
@@ -52,7 +54,7 @@ def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, ke
         _spare(each, final, beside)
     for path in filter(None, (*keep, Path.cwd(), home())):
         for one in (final, beside):
-            if any(_holds(one, place) for place in Input("", path).places()):
+            if any(_holds(one, place) for place in stations(path)):
                 what = f"the folder holds {path}, which would be lost"
                 raise InputError(what, where=str(one), remedy="name another folder")
     if final.is_mount():

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ..errors import InputError
+from ..plan.newtokenizer import TOKENIZER
+from ..plan.outconfig import is_local
 from ..plan.types import Plan
 from ..recipe.document import Document, parse
+from ..statefile import parse as parse_json
 
 _SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([^/]+)/?$")
 _PATH = re.compile(
-    r"(?<![\w:/.~-])(?:~[\w.-]*)?/[^\s/\"'#,;()\[\]{}]+(?:/[^\s/\"'#,;()\[\]{}]*)*|(?<![\w/])~[\w.-]*/[^\s\"'#,;()]*"
+    r"(?:file://|[A-Za-z]:\\)[^\s\"'#,;()\[\]{}]+"
+    r"|(?<![\w/.~-])(?:~[\w.-]*)?/[^\s/\"'#,;()\[\]{}]+(?:/[^\s/\"'#,;()\[\]{}]*)*"
+    r"|(?<![\w/])~[\w.-]*/[^\s\"'#,;()]*"
 )
+_ORIGINS = ("name_or_path", "_name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
+"""Keys in which libraries note where a file was read from."""
+_LARGEST = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -98,4 +107,21 @@ def _without_paths(document: Document) -> str:
 
 
 def _last_part(found: re.Match[str]) -> str:
-    return PurePath(found[0]).name or found[0]
+    return re.split(r"[/\\\\]", found[0].rstrip("/\\"))[-1] or found[0]
+
+
+def without_origins(name: str, data: bytes) -> bytes:
+    """A small file's bytes; of a JSON table without the keys that say where on a machine it was read from."""
+    if not name.endswith(".json") or name == TOKENIZER or len(data) > _LARGEST:
+        return data
+    if not any(f'"{key}"'.encode() in data for key in _ORIGINS):
+        return data
+    try:
+        table = parse_json(data)
+    except ValueError:
+        return data
+    private = [key for key in _ORIGINS if isinstance(table, dict) and is_local(table.get(key))]
+    if not private:
+        return data
+    kept = {key: value for key, value in table.items() if key not in private}
+    return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import SurgeonError
 from .copy import write_all
 from .digest import Hasher
 from .journal import Line, Notes
@@ -33,6 +34,13 @@ class Target:
         self.path, self.whole = path, list[str]()
         # A hidden folder in a place that others may write to could hold a link to anything.
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        if os.fstat(self.fd).st_nlink > 1:
+            os.close(self.fd)
+            raise SurgeonError(
+                "the file has another name, and writing would change it there",
+                where=str(path),
+                remedy="write the model anew with --restart",
+            )
         self._flush = flush
         self._named = False
         self._kicked = self._synced = start

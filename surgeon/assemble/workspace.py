@@ -32,6 +32,9 @@ _PATIENCE = 2.0
 """Seconds that a lock is waited for whose holder does not live."""
 
 
+_OWN = frozenset({"model", "journal", "begun.json", "lock", "old"})
+
+
 class InUse(SurgeonError):
     """Another process is writing this output."""
 
@@ -91,8 +94,7 @@ class Workspace:
     def _hold(self) -> int:
         until = time.monotonic() + _PATIENCE
         while True:
-            self.folder.mkdir(exist_ok=True)
-            _refuse_link(self.folder)
+            self._make_folder()
             path = self.folder / "lock"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
@@ -113,6 +115,24 @@ class Workspace:
             if self._is_at(fd, path):
                 return fd
             os.close(fd)
+
+    def _make_folder(self) -> None:
+        """Make the folder, or see that the one that is there is surgeon's.
+
+        Raises:
+            SurgeonError: it is not, and would be removed at the end.
+        """
+        _refuse_link(self.folder)
+        try:
+            self.folder.mkdir()
+            return
+        except FileExistsError:
+            _refuse_link(self.folder)
+        if not self.folder.is_dir():
+            raise _foreign(self.folder, "there is a file of the name of the folder that is written in first")
+        if strange := sorted({path.name for path in self.folder.iterdir()} - _OWN):
+            what = f"the folder that is written in first holds {one_line(strange[0])}, not of surgeon"
+            raise _foreign(self.folder, what)
 
     @staticmethod
     def _is_at(fd: int, path: Path) -> bool:
@@ -194,6 +214,10 @@ class Workspace:
             sync_folder(self.folder)
             sync_folder(self.final.parent)
         self._kept = False
+
+
+def _foreign(path: Path, what: str) -> SurgeonError:
+    return SurgeonError(what, where=str(path), remedy="move it away, or name another output folder")
 
 
 def _refuse_link(path: Path) -> None:

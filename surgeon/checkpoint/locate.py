@@ -98,7 +98,7 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
     candidates = [path] if path.is_absolute() else [*(root / path for root in roots), Path.cwd() / path]
     for candidate in candidates:
         if _exists(candidate):
-            return candidate.resolve() if candidate.is_dir() else candidate.absolute()
+            return _plain(candidate)
     if looks_like_hub_id(ref):
         if snapshot := cached_snapshot(ref):
             return snapshot
@@ -111,6 +111,12 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
         why="looked in " + ", ".join(dict.fromkeys(str(candidate) for candidate in candidates)),
         remedy="give a folder with safetensors, a .safetensors file, or a Hub id like org/name",
     )
+
+
+def _plain(path: Path) -> Path:
+    """A path without `..`, its links kept: whoever removes one of them takes the way to the donor."""
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 - a link before `..` is seen to
+    return plain if plain.exists() and plain.samefile(path) else path.resolve()
 
 
 def _exists(path: Path) -> bool:

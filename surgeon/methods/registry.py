@@ -37,6 +37,10 @@ Word = bool | float | str
 REQUIRED = "required"
 
 
+LARGEST = 1e15
+"""Parameters may be as large as this: their sums and products stay in float32's range."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a method.
@@ -86,6 +90,8 @@ class Parameter:
         number = float(value)
         if number != number or number in (float("inf"), float("-inf")):
             raise ValueError(f"{number} is not a finite number")
+        if abs(number) > LARGEST:
+            raise ValueError(f"{number:g} is beyond {LARGEST:g}, and sums of such numbers overflow")
         if self.kind == "int" and not number.is_integer():
             raise ValueError(f"{number:g} is not a whole number")
         if self.low is not None and number < self.low:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -32,6 +32,7 @@ class Chooser:
     """Looks parameters up, and remembers what was wrong with them, by layer."""
 
     problems: dict[tuple[str, int], tuple[str, str, list[int]]] = field(default_factory=dict)
+    cancelling: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
     def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
@@ -63,6 +64,8 @@ class Chooser:
         if why := self._unsound(method, one, each):
             self._note(f"{method.name} cannot take these parameters", why, part, layer)
             return None
+        if _cancels(dict(one), [dict(table) for table in each]):
+            self.cancelling.setdefault((method.name, part.number), []).append(layer)
         return Chosen(one, each, tuple(value for value in found if value))
 
     def _value(
@@ -100,6 +103,24 @@ class Chooser:
             remedy = f"see `surgeon methods {one_line(method)}` for what it takes"
             line = document.line("slices", number) or document.line("parameters") or document.line("models")
             yield Finding("error", "parameter", what, why, remedy, here, line)
+        for (method, number), layers in self.cancelling.items():
+            yield Finding(
+                "warning",
+                "weights-cancel",
+                f"The weights of {method} sum to 0, so they are not divided by their sum",
+                "what is written is a difference of donors, and no mean; mergekit does the same",
+                "set other weights, or normalize: false if that is meant",
+                tuple(dict.fromkeys(layer for layer in layers if layer >= 0)),
+                document.line("slices", number) or document.line("models"),
+            )
+
+
+def _cancels(one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> bool:
+    """Whether weights are to be divided by their sum, which is 0."""
+    if not (one.get("normalize") or one.get("normalize_weights")):
+        return False
+    weights = [table["weight"] for table in each if "weight" in table]
+    return bool(weights) and any(weights) and abs(sum(map(float, weights))) < 1e-8
 
 
 def _looked_up(parameter: Parameter, scope: Scope, source: int | None, name: str) -> Value:

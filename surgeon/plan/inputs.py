@@ -28,11 +28,11 @@ class Input:
 
     def places(self) -> Iterator[Path]:
         """Where it really lies: itself, every link on the way to it, and the same of every entry of a folder."""
-        yield from _stations(self.path)
+        yield from stations(self.path)
         if self.path.is_dir():
             for entry in self.path.iterdir():
                 if entry.is_symlink():
-                    yield from _stations(entry)
+                    yield from stations(entry)
 
 
 def inputs(plan: Plan) -> tuple[Input, ...]:
@@ -73,7 +73,7 @@ def _is_model(folder: Path) -> bool:
     return any((folder / name).exists() for name in _MODEL_FILES)
 
 
-def _stations(path: Path) -> Iterator[Path]:
+def stations(path: Path) -> Iterator[Path]:
     """A path with the links in its folders resolved, and that of every link that it leads over."""
     # What a link is called matters, not only what it leads to: whoever removes it breaks the way.
     waiting = list(Path(os.path.abspath(path)).parts)[::-1]  # noqa: PTH100 - resolved here, link by link

@@ -25,6 +25,7 @@ _NOT_OF_LAYERS = frozenset({
     "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
 })  # fmt: skip
+_ORIGINS = ("_name_or_path", "name_or_path", "tokenizer_file")
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
 _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
 
@@ -92,8 +93,9 @@ def _set_globals(
     raw, text = config.raw, config.text
     for level in (raw, text):
         # Where the donor once lay says nothing of the output, and may name a user.
-        if isinstance(origin := level.get("_name_or_path"), str) and re.match(r"[/~\\.]|[A-Za-z]:", origin):
-            del level["_name_or_path"]
+        for key in _ORIGINS:
+            if is_local(level.get(key)):
+                del level[key]
     # Written only where it differs from what transformers would read: a config stays as its author left it.
     if tied != config.tied or (tied != template.tied and not config.says_tied):
         for level in (raw, text):
@@ -112,6 +114,11 @@ def _set_globals(
 
 
 _KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
+
+
+def is_local(origin: object) -> bool:
+    """Whether a value names a place on a machine, and no id of the Hub."""
+    return isinstance(origin, str) and bool(re.match(r"[/~\\.]|[A-Za-z]:", origin))
 
 
 def _cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = _KEEP) -> Finding:

@@ -23,8 +23,8 @@ from .parts import Part, single
 from .types import Blend, Donor, Finding, PlannedTensor
 
 HEADS = (
-    "score.", "classifier.", "qa_outputs.", "v_head.", "value_head.", "reward_head.", "regression_head.", "head.",
-    "lm_head.", "hc_head.", "hc_pre.hc_head.", "altup_unembed_projections.",
+    "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",
+    "regression_head.", "head.", "lm_head.", "hc_head.", "hc_pre.hc_head.", "altup_unembed_projections.",
 )  # fmt: skip
 """What names of modules that run on what the last layers give begin with, beside the final norm and the head."""
 

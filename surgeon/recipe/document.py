@@ -195,9 +195,11 @@ def load(path: Path) -> Document:
         InputError: unreadable, not YAML, or not a recipe; with the line.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)  # a device has no end
+        if len(raw) > MAX_BYTES:
             raise _too_large(str(path), f"it has more than {MAX_BYTES:,} bytes")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error
     except (OSError, ValueError) as error:
@@ -240,6 +242,7 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise _invalid(error, places, problems, where) from error
+    _check_name(recipe.name, f"{where}, line {places.get(('name',), 1)}")
     if recipe.models is not None and recipe.slices is not None:
         raise InputError("a recipe has either models or slices, not both", where=where)
     return Document(recipe, text, path, problems, places, tree)
@@ -261,6 +264,17 @@ def _carriers(tree: Node | None, where: str) -> frozenset[str]:
     found = {key: used for key, used in anchor_carriers(tree).items() if key not in known}
     # One that nothing repeats (any more) may be a slip of the pen.
     return frozenset(key for key, used in found.items() if used or nearest(key, known) is None)
+
+
+def _check_name(name: str | None, where: str) -> None:
+    """InputError for a stage that is called like a place on this machine: it would be published, and taken for one."""
+    if name is not None and re.match(r"[/~]|\.\.(/|$)", name):
+        raise InputError(
+            f"a stage cannot be named {one_line(name)}",
+            where=where,
+            why="it reads as a path, and stages are told from donors by their names",
+            remedy="give it a plain name, such as `stage1`",
+        )
 
 
 def _last(found: list[Document], where: str) -> int:
