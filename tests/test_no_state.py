@@ -157,7 +157,7 @@ def test_nobody_else_sees_it(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_no_home_is_no_reason_to_refuse_a_folder(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_home(monkeypatch, in_tmp)
-    destination.check(in_tmp / "out", (), force=False)
+    destination.check(in_tmp / "out", in_tmp / ".out.surgeon", (), force=False)
 
 
 def test_a_home_that_can_only_be_read(in_tmp: Path) -> None:

@@ -18,7 +18,7 @@ from surgeon.errors import InputError, SurgeonError
 from surgeon.probe.generate import _PATIENCE, Pieces, Run, pieces, tokens
 from surgeon.probe.measure import degenerate, finite_on_ids, perplexity
 from surgeon.probe.score import read_probes, score
-from surgeon.probe.session import Request, run
+from surgeon.probe.session import Request, Text, run
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
 
 PROMPT = "reverse 123 ="
@@ -290,7 +290,9 @@ def test_a_small_model_runs_on_one_thread_and_leaves_the_others_as_they_were(tmp
     subject, seen, before = subject_of(tmp_path), set(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        list(run(subject, Request(prompt="The", perplexity="a text"), lambda: seen.add(torch.get_num_threads())))
+        list(
+            run(subject, Request(prompt="The", texts=(Text("a", "a text"),)), lambda: seen.add(torch.get_num_threads()))
+        )
         assert seen == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planning import plan_of, stack_of
 
 from surgeon.assemble import assemble
 from surgeon.plan import Donors, Plan, resolve
@@ -99,7 +100,6 @@ SMALL = {
             },
         ),
         ("bert", SMALL),
-        ("modernbert", {**SMALL, "pad_token_id": 0}),
     ],
 )  # fmt: skip
 def test_what_is_no_decoder_is_refused_with_its_reason(tmp_path: Path, kind: str, config: dict[str, Any]) -> None:
@@ -111,5 +111,38 @@ def test_what_is_no_decoder_is_refused_with_its_reason(tmp_path: Path, kind: str
     plan = grown(tmp_path)
     assert not plan.ok
     finding = plan.errors[0]
-    assert finding.code == ("config" if kind == "modernbert" else "not-spliceable"), plan.errors
+    assert finding.code == "not-spliceable", plan.errors
     assert finding.why and finding.remedy
+
+
+def test_an_encoder_with_the_layout_of_a_decoder_is_spliced(tmp_path: Path) -> None:
+    """ModernBERT: its windows and layer kinds move with the layers, and its first layer stays the first."""
+    import matrix
+    import torch
+    from transformers import ModernBertConfig, ModernBertModel
+
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    config = ModernBertConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_hidden_layers=6,
+        max_position_embeddings=64, local_attention=4, **ids,
+    )  # fmt: skip
+    made = ModernBertModel(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.3 + (parameter.ndim == 1))
+    made.save_pretrained(tmp_path / "a")
+
+    def load(folder: Path) -> Any:
+        return ModernBertModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+    def states(model: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.tensor([[3, 17, 5, 80, 41, 9, 64, 23, 7, 55, 31, 90]])).last_hidden_state
+
+    for name, ranges in matrix.SPLICES.items():
+        plan = plan_of(tmp_path, stack_of(*(("a", start, stop) for start, stop in ranges)))
+        assert not assemble(plan, tmp_path / name, check=True, fsync=False).warnings
+        order = [index for start, stop in ranges for index in range(start, stop)]
+        wanted = states(matrix.rearranged(load(tmp_path / "a"), order))
+        assert torch.equal(states(load(tmp_path / name)), wanted)
+    assert not plan_of(tmp_path, stack_of(("a", 1, 4))).ok

@@ -66,7 +66,7 @@ _DEPTH_BOUND = {
 _SHARED_WEIGHTS = frozenset({"albert", "zamba", "zamba2"})
 """Model types whose layers hold the same weights, which are stored once."""
 
-_FIRST_BOUND = {"modernbert-decoder": "its first layer lacks a norm that the others have"}
+_FIRST_BOUND = dict.fromkeys(("modernbert", "modernbert-decoder"), "its first layer lacks a norm that the others have")
 _LAST_BOUND = {"gpt_neox_japanese": "only its last layer has a bias"}
 """Model types whose first or last layer is unlike the others."""
 
