@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -118,4 +119,9 @@ def test_mergekit_runs_what_is_exported(name: str, here: Path, tmp_path: Path) -
     assert mine.keys() == theirs.keys()
     # It rounds the model that it bakes an adapter into.
     limit = 5e-3 if "lora" in RECIPES[name] or "own" in RECIPES[name] else 2e-5
+    if "tokenizer" in RECIPES[name]:
+        # Rows of padding mean nothing: surgeon keeps the donors', mergekit makes them anew.
+        tokens = len(json.loads((here / "a" / "tokenizer.json").read_text())["model"]["vocab"])
+        for table in (mine, theirs):
+            table |= {key: tensor[:tokens] for key, tensor in table.items() if tensor.shape[0] > tokens}
     assert max(float((mine[key].double() - theirs[key].double()).abs().max()) for key in mine) < limit
