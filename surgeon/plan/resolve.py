@@ -181,7 +181,7 @@ def _assembled(
         *compare(used, template, layers, lines=lines, dtype=filler.wanted),
         *quantised.compare(used, template, lines),
         *quantised.arithmetic(template, _every_tensor(layers, ends, extra)),
-        *(() if built else compare_tokenizers(who, used, template)),
+        *(() if built or _refused_vocabulary(findings) else compare_tokenizers(who, used, template)),
         *compare_ends(who, template),
         *problems,
         *checks.base(document, template, used),
@@ -213,6 +213,11 @@ def _assembled(
         plan = with_tokenizer(plan, new, built, template)
     sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
     return replace(plan, estimates=sizes)
+
+
+def _refused_vocabulary(findings: Sequence[Finding]) -> bool:
+    """Whether the vocabulary that the recipe asks for cannot be made, which says why the donors' do not fit."""
+    return any(finding.severity == "error" and finding.code == "tokenizer" for finding in findings)
 
 
 def _tied(head: PlannedEnd, template: Donor) -> bool:

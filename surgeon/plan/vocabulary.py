@@ -89,8 +89,8 @@ def _remedy(donors: Sequence[Donor]) -> str:
     """What helps where tokens conflict: rows that follow their tokens, where every vocabulary can be read."""
     if all(donor.checkpoint.tokenizer.json is not None for donor in donors):
         return (
-            "set `tokenizer_source: union`, or `base`, or one of the models, so that rows follow their tokens; or take "
-            "embeddings, head and base_model from donors with one tokenizer"
+            "set `tokenizer_source: base`, or one of the models, or `union` of BPE tokenizers, so that rows follow "
+            "their tokens; or take embeddings, head and base_model from donors with one tokenizer"
         )
     return "take embeddings, head and base_model from donors with one tokenizer"
 
