@@ -204,22 +204,30 @@ def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
         yield name, _outcome(donor, folder, name, ranges)
 
 
-def _outcome(donor: Any, folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> Outcome:
-    import torch
-
+def written(folder: Path, name: str, recipe: str) -> tuple[Any, Outcome | None]:
+    """The model of a recipe, written and loaded; or why it was refused, or what of it does not load."""
     from surgeon.assemble import assemble
 
-    plan = plan_of(folder, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    plan = plan_of(folder, recipe)
     if not plan.ok:
-        return Outcome("refused", " ".join(f"[{finding.code}] {finding.sentence()}" for finding in plan.errors))
+        return None, Outcome("refused", " ".join(f"[{one.code}] {one.sentence()}" for one in plan.errors))
     assemble(plan, folder / name, fsync=False, workers=1)
     try:
         model, info = load(folder / name)
     except Exception as error:
-        return Outcome("wrong", f"does not load: {type(error).__name__} {error}"[:300])
+        return None, Outcome("wrong", f"does not load: {type(error).__name__} {error}"[:300])
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[key]:
-            return Outcome("wrong", f"{key}: {sorted(info[key], key=str)[:3]}")
+            return None, Outcome("wrong", f"{key}: {sorted(info[key], key=str)[:3]}")
+    return model, None
+
+
+def _outcome(donor: Any, folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> Outcome:
+    import torch
+
+    model, problem = written(folder, name, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    if problem:
+        return problem
     plain = logits(donor)
     if not plain.isfinite().all():
         return Outcome("wrong", "the donor's own logits are not finite, which proves nothing")

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from matrix import CASES, DEPTH, Case, Outcome, find_stack, load, logits, make_donor
-from planning import plan_of, stack_of
+from matrix import CASES, DEPTH, Case, Outcome, find_stack, load, logits, make_donor, written
+from planning import stack_of
 
 BLEND = """
 merge_method: linear
@@ -42,26 +42,9 @@ def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
     yield "join", _joined(folder)
 
 
-def _written(folder: Path, name: str, recipe: str) -> Outcome | None:
-    """Why the recipe was not written or does not load; None when it was."""
-    from surgeon.assemble import assemble
-
-    plan = plan_of(folder, recipe)
-    if not plan.ok:
-        return Outcome("refused", " ".join(f"[{finding.code}] {finding.sentence()}" for finding in plan.errors))
-    assemble(plan, folder / name, fsync=False, workers=1, check=False)
-    try:
-        _, info = load(folder / name)
-    except Exception as error:
-        return Outcome("wrong", f"does not load: {type(error).__name__} {error}"[:300])
-    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[key]:
-            return Outcome("wrong", f"{key}: {sorted(info[key], key=str)[:3]}")
-    return None
-
-
 def _blended(folder: Path) -> Outcome:
-    if problem := _written(folder, "blend", BLEND):
+    _, problem = written(folder, "blend", BLEND)
+    if problem:
         return problem
     return compare_means(*(tensors_of(folder / name) for name in ("a", "b", "blend")))
 
@@ -86,9 +69,10 @@ def compare_means(first: dict[str, Any], second: dict[str, Any], made: dict[str,
 def _joined(folder: Path) -> Outcome:
     import torch
 
-    if problem := _written(folder, "join", stack_of(("a", 0, JOINED), ("b", JOINED, DEPTH))):
+    made, problem = written(folder, "join", stack_of(("a", 0, JOINED), ("b", JOINED, DEPTH)))
+    if problem:
         return problem
-    (one, _), (other, _), (made, _) = load(folder / "a"), load(folder / "b"), load(folder / "join")
+    (one, _), (other, _) = load(folder / "a"), load(folder / "b")
     after = runs_after(one)
     wanted = combined(one, other, after)
     for name, tensor in made.state_dict().items():
