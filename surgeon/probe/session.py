@@ -196,7 +196,9 @@ def text_in(path: Path) -> Text:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot read the text: {why}", where=str(path), remedy="give a file, or the text itself as a text"
+            f"cannot read the text: {why}",
+            where=str(path),
+            remedy="give a file; for a text itself there is --perplexity-text",
         ) from error
     return _filled(Text(str(path), text))
 
