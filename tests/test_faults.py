@@ -73,7 +73,7 @@ class TestKilled:
     def test_after_its_last_rename_it_is_done_and_says_so(self, copies: faults.Case, tmp_path: Path) -> None:
         out = tmp_path / "out" / "model"
         copies.run(out)
-        (hidden(out) / "x").mkdir(parents=True)
+        (hidden(out) / "model").mkdir(parents=True)
         (hidden(out) / "begun.json").write_text("{}")
         events: list[dict[str, Any]] = []
         copies.run(out, on_event=events.append)

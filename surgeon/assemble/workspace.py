@@ -33,6 +33,8 @@ _PATIENCE = 2.0
 
 
 _OWN = frozenset({"model", "journal", "begun.json", "lock", "old"})
+_HALF_WRITTEN = ".begun.json."
+"""What the file is called before it has its name."""
 
 
 class InUse(SurgeonError):
@@ -130,7 +132,8 @@ class Workspace:
             _refuse_link(self.folder)
         if not self.folder.is_dir():
             raise _foreign(self.folder, "there is a file of the name of the folder that is written in first")
-        if strange := sorted({path.name for path in self.folder.iterdir()} - _OWN):
+        names = {path.name for path in self.folder.iterdir()}
+        if strange := sorted(name for name in names - _OWN if not name.startswith(_HALF_WRITTEN)):
             what = f"the folder that is written in first holds {one_line(strange[0])}, not of surgeon"
             raise _foreign(self.folder, what)
 
