@@ -53,7 +53,7 @@ def _sticks_in_c(_world: World) -> bool:
 
 
 def _grows(_world: World) -> bool:
-    return len(b"x" * (fuzz_watch.MEMORY + 10_000_000)) > 0
+    return len(b"x" * (2 * fuzz_watch.MEMORY)) > 0
 
 
 def _asks_for_all(_world: World) -> bool:
