@@ -118,6 +118,8 @@ def test_what_is_wrong_is_found_saved_and_found_again(
 ) -> None:
     monkeypatch.setattr(fuzz_watch, "SECONDS", 0.2)
     monkeypatch.setattr(fuzz_watch, "GRACE", 0.8)
+    # Little enough to be taken within those seconds on a busy machine.
+    monkeypatch.setattr(fuzz_watch, "MEMORY", 50_000_000)
     monkeypatch.setitem(KINDS, "header", replace(KINDS["header"], check=check))
     assert fuzz.main(["--count=2", "--target=header", f"--keep={tmp_path}"]) == 1
     said = capsys.readouterr().out
