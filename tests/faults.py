@@ -272,6 +272,10 @@ def failing(one: Case, out: Path, name: str, number: int, code: int, times: int 
         except SurgeonError as error:
             assert reached, str(error)
             one.run(out)
+        if hidden(out).exists():
+            # What could not be removed at the end of a whole run is removed by the next.
+            assert reached and snapshot(out) == one.whole
+            one.run(out)
     one.check(out)
     shutil.rmtree(out.parent)
     return reached

@@ -556,3 +556,11 @@ def test_a_70b_checkpoint_opens_from_its_headers_without_heavy_imports(tmp_path:
     )
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == [[], 723, 80, 70_553_706_496, 141_107_412_992, 30, []]
+
+
+@pytest.mark.parametrize("name", ["mem", "weights.txt", "notes"])
+def test_a_lone_file_is_called_one_of_weights(tmp_path: Path, name: str) -> None:
+    """An adapter that was downloaded may name any file of the machine as its base."""
+    (tmp_path / name).write_bytes(b"secret")
+    with pytest.raises(InputError, match=r"this is no \.safetensors file"):
+        open_checkpoint(str(tmp_path / name))

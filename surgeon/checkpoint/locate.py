@@ -156,6 +156,11 @@ def _single_file(path: Path) -> Files:
         raise _gguf(path)
     if path.suffix == ".json":
         raise InputError("this file holds no weights", where=str(path), remedy=f"give its folder, {path.parent}")
+    if path.suffix != ".safetensors":
+        # An adapter may name any file as its base: none is opened that is not called one of weights.
+        raise InputError(
+            "this is no .safetensors file", where=str(path), remedy="give a folder, or a .safetensors file"
+        )
     return Files(path.parent, (path,), None)
 
 
