@@ -132,8 +132,8 @@ def test_the_most_stages_are_planned_and_exported(here: Path, monkeypatch: pytes
     document = localised(parse(text, here / "r.yml"), here)
     export(document, Donors(document.roots))
     assert len(read) <= 2 * 30 + 2
-    with pytest.raises(InputError, match="more than 100 documents"):
-        parse(chain(101))
+    with pytest.raises(InputError, match="more than 32 documents"):
+        parse(chain(33))
 
 
 def test_layers_of_donors_are_counted_over_all_stages(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ MAX_NODES = 100_000
 """Keys and values in one file, aliases unfolded."""
 
 MAX_NESTING = 60
-MAX_DOCUMENTS = 100
+MAX_DOCUMENTS = 32
+"""Documents of one file; checking what a chain of stages exports takes the square of its length."""
+
 Place = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+")
