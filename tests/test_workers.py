@@ -190,6 +190,42 @@ def test_one_that_is_killed(
     assert snapshot(out) == whole(plan, tmp_path / "whole" / "out")
 
 
+def test_one_that_is_killed_before_another_has_begun(
+    plan: Plan, out: Path, tmp_path: Path, forked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command takes SIGTERM for a wish to stop soon; a process just forked must not, or nobody ends it."""
+    real = workers._begin
+
+    def begin(*arguments: Any) -> None:
+        try:
+            os.close(os.open(tmp_path / "first", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                time.sleep(0.05)
+            real(*arguments)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def too_late(*_: Any) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise TimeoutError
+
+    monkeypatch.setattr(workers, "_begin", begin)
+    before = [signal.signal(signal.SIGTERM, lambda *_: None), signal.signal(signal.SIGALRM, too_late)]
+    signal.alarm(20)
+    try:
+        with pytest.raises(SurgeonError, match="a worker process was ended by SIGKILL"):
+            assemble(plan, out, workers=2, shard_size=4000)
+    finally:
+        signal.alarm(0)
+        for number, handler in zip((signal.SIGTERM, signal.SIGALRM), before, strict=True):
+            signal.signal(number, handler)
+    assert not multiprocessing.active_children()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT} == set()
+
+
 @pytest.mark.parametrize("told", [0, 7])
 def test_one_that_is_killed_while_it_tells_something(
     plan: Plan, out: Path, monkeypatch: pytest.MonkeyPatch, told: int

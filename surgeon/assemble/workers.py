@@ -98,11 +98,26 @@ def crew(
         )
         others = multiprocessing.active_children()
         # The first of them starts the processes, while this one still has no other thread.
-        pending = {pool.submit(_write, number) for number in range(len(parts))}
+        with _signals_held():
+            pending = {pool.submit(_write, number) for number in range(len(parts))}
         processes = [process for process in multiprocessing.active_children() if process not in others]
         relay.start()
         tracker.processes = tuple(process.pid for process in processes if process.pid)
         yield Crew(pending, tracker, relay, processes)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep signals waiting, here and in processes that are forked meanwhile until they have begun.
+
+    One that is ended because another was killed must not take that for the first Ctrl-C of a user, as its parent's
+    handler would: nobody would end it again, and it would be waited for without end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED_TO_END)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _on(lanes: Sequence[Lane]) -> Callable[[Part, Work], None]:
@@ -221,6 +236,8 @@ class Relay:
                     self.halt()
 
 
+_ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
 _PATIENCE = 5.0
 """Seconds that ended processes are waited for, and what they have told."""
 
@@ -296,6 +313,7 @@ def _begin(parts: Sequence[Part], work: Work, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKED_TO_END)
     # Looking for garbage among what the parent has made would copy the memory that it is in.
     gc.freeze()
     _job = parts, work
