@@ -96,11 +96,15 @@ def crew(
         pool = stack.enter_context(
             ProcessPoolExecutor(workers, relay.context, initializer=_begin, initargs=(parts, far, os.getpid()))
         )
-        others = multiprocessing.active_children()
-        # The first of them starts the processes, while this one still has no other thread.
         with _signals_held():
-            pending = {pool.submit(_write, number) for number in range(len(parts))}
-        processes = [process for process in multiprocessing.active_children() if process not in others]
+            # The first of them starts the processes, while this one still has no other thread.
+            pending = {pool.submit(_write, 0)}
+            # Not `active_children`, which forgets those that have ended already, and how.
+            processes: list[BaseProcess] = list((getattr(pool, "_processes", None) or {}).values())
+            try:
+                pending |= {pool.submit(_write, number) for number in range(1, len(parts))}
+            except BrokenProcessPool as error:
+                raise _ended(processes) from error
         relay.start()
         tracker.processes = tuple(process.pid for process in processes if process.pid)
         yield Crew(pending, tracker, relay, processes)
