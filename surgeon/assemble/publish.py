@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 
 from ..errors import InputError
 from ..plan.newtokenizer import TOKENIZER
-from ..plan.outconfig import is_local
+from ..plan.outconfig import ORIGINS, is_local
 from ..plan.types import Plan
 from ..recipe.document import Document, parse
 from ..statefile import parse as parse_json
@@ -23,8 +23,6 @@ _PATH = re.compile(
     r"|(?<![\w/.~-])(?:~[\w.-]*)?/[^\s/\"'#,;()\[\]{}]+(?:/[^\s/\"'#,;()\[\]{}]*)*"
     r"|(?<![\w/])~[\w.-]*/[^\s\"'#,;()]*"
 )
-_ORIGINS = ("name_or_path", "_name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
-"""Keys in which libraries note where a file was read from."""
 _LARGEST = 8_000_000
 
 
@@ -114,13 +112,13 @@ def without_origins(name: str, data: bytes) -> bytes:
     """A small file's bytes; of a JSON table without the keys that say where on a machine it was read from."""
     if not name.endswith(".json") or name == TOKENIZER or len(data) > _LARGEST:
         return data
-    if not any(f'"{key}"'.encode() in data for key in _ORIGINS):
+    if not any(f'"{key}"'.encode() in data for key in ORIGINS):
         return data
     try:
         table = parse_json(data)
     except ValueError:
         return data
-    private = [key for key in _ORIGINS if isinstance(table, dict) and is_local(table.get(key))]
+    private = [key for key in ORIGINS if isinstance(table, dict) and is_local(table.get(key))]
     if not private:
         return data
     kept = {key: value for key, value in table.items() if key not in private}

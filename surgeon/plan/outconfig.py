@@ -25,7 +25,9 @@ _NOT_OF_LAYERS = frozenset({
     "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
 })  # fmt: skip
-_ORIGINS = ("_name_or_path", "name_or_path", "tokenizer_file")
+ORIGINS = ("name_or_path", "_name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
+"""Keys in which libraries note where a file was read from."""
+
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
 _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
 
@@ -93,7 +95,7 @@ def _set_globals(
     raw, text = config.raw, config.text
     for level in (raw, text):
         # Where the donor once lay says nothing of the output, and may name a user.
-        for key in _ORIGINS:
+        for key in ORIGINS:
             if is_local(level.get(key)):
                 del level[key]
     # Written only where it differs from what transformers would read: a config stays as its author left it.

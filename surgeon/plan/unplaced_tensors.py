@@ -66,7 +66,7 @@ class Unplaced:
     moved: bool
     used: Sequence[Donor]
     _lacking: dict[str, list[str]] = field(default_factory=dict)
-    _copied: dict[str, list[str]] = field(default_factory=dict)
+    _copied: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _by_token: list[str] = field(default_factory=list)
     _unchanged: dict[str, list[str]] = field(default_factory=dict)
 
@@ -121,7 +121,7 @@ class Unplaced:
             and _differ(owner.first, entry, donor, other)
         ]
         if ignored:
-            self._copied.setdefault(f"{owner.first.letter} alone, and {', '.join(ignored)}", []).append(name)
+            self._copied.setdefault((owner.first.letter, ", ".join(ignored)), []).append(name)
 
     def findings(self) -> Iterator[Finding]:
         """What is not blended, or stays behind; after `tensors`."""
@@ -134,8 +134,7 @@ class Unplaced:
                 f"{plural(len(names), 'tensor')} outside the layers {_comes(names)} unchanged from {letter}",
                 f"for instance {one_line(names[0])}",
             )
-        for letters, names in self._copied.items():
-            first, _, others = letters.partition(" alone, and ")
+        for (first, others), names in self._copied.items():
             yield Finding(
                 "warning",
                 "other-tensors-differ",
