@@ -12,6 +12,12 @@ from ..recipe.schema import ENDS, Slice, Source
 from ..text import one_line, plural
 from .types import Donor, Finding
 
+_COMMAND_OPTIONS = frozenset({
+    "allow_crimes", "clone_tensors", "copy_tokenizer", "cuda", "gpu_rich", "lazy_unpickle", "lora_merge_cache",
+    "low_cpu_memory", "out_shard_size", "random_seed", "trust_remote_code", "write_model_card",
+})  # fmt: skip
+"""Options of mergekit's command line that published recipes hold by mistake. mergekit ignores them there."""
+
 _UNSUPPORTED = {
     "modules": "recipes per module are not supported",
 }
@@ -30,6 +36,16 @@ def keys(document: Document) -> Iterator[Finding]:
         )
         return
     for problem in document.key_problems:
+        if problem.key in _COMMAND_OPTIONS and not problem.table:
+            yield Finding(
+                "warning",
+                "command-option",
+                f"`{problem.key}` has no effect in a recipe",
+                "it is an option of mergekit's command line",
+                "write `seed: ...`, which fixes what is random" if problem.key == "random_seed" else "take it out",
+                line=problem.line,
+            )
+            continue
         yield Finding(
             "error",
             "unknown-key",

@@ -154,7 +154,7 @@ def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding
             if name in known:
                 continue
             guess = nearest(name, known)
-            elsewhere = name in known_anywhere
+            elsewhere = name in known_anywhere or name in _FORMER_PARAMETERS
             yield Finding(
                 "warning" if elsewhere else "error",
                 "parameter",
@@ -163,6 +163,10 @@ def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding
                 f"did you mean `{guess}`?" if guess else "take it out",
                 line=document.line(*place, name),
             )
+
+
+_FORMER_PARAMETERS = frozenset({"embed_slerp"})
+"""Parameters that mergekit once had and that published recipes still give."""
 
 
 def _edges(document: Document, depth: int) -> Iterator[Finding]:

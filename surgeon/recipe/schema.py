@@ -86,6 +86,11 @@ def _known_dtype(value: str | None) -> str | None:
     return name
 
 
+def _tokenizer_text(value: Any) -> str:
+    """The donor named, without the `model:` that older recipes write before it."""
+    return str(_model_text(value)).removeprefix("model:").strip()
+
+
 Parameters = Annotated[dict[str, Any], BeforeValidator(_settings)]
 """Parameter name -> scalar, gradient (list of numbers), or list of `{filter, value}`."""
 
@@ -208,7 +213,7 @@ class Recipe(Frozen):
     first_layers: EdgePolicy | None = None
     last_layers: EdgePolicy | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    tokenizer_source: ModelRef | None = None
+    tokenizer_source: Annotated[str, BeforeValidator(_tokenizer_text), Field(min_length=1)] | None = None
     tokenizer: TokenizerSettings | None = None
     chat_template: str | None = None
 
