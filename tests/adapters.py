@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from surgeon.checkpoint import TensorEntry, open_checkpoint
 from surgeon.checkpoint.adapter import open_adapter
 from surgeon.checkpoint.adapterfit import Change, Patch, fitted
-from surgeon.plan.types import Adapted, Operand, Stored
+from surgeon.plan.operands import Adapted, Operand, Stored
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from surgeon.assemble import adapted
 from surgeon.assemble.adapted import AdaptedReader
 from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.errors import SurgeonError
-from surgeon.plan.types import Adapted, Stored
+from surgeon.plan.operands import Adapted, Stored
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,8 @@ from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.checkpoint.families import Place
 from surgeon.errors import SurgeonError
 from surgeon.methods.convert import CHUNK, Converter, convert
-from surgeon.plan.types import Convert, Copy, PlannedTensor
+from surgeon.plan.model import PlannedTensor
+from surgeon.plan.operands import Convert, Copy
 
 
 def planned(entry: TensorEntry, *, factor: float | None = None, dtype: str | None = None) -> PlannedTensor:

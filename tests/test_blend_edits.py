@@ -15,7 +15,7 @@ from sparse import sparse_llama
 from surgeon.errors import InputError
 from surgeon.recipe import document as documents
 from surgeon.recipe import grammar, stack
-from surgeon.recipe.edits import (
+from surgeon.recipe.edits import (  # fmt: skip
     Blend,
     Collapse,
     Delete,
@@ -26,7 +26,7 @@ from surgeon.recipe.edits import (
     SetParameters,
     Setting,
     Unblend,
-)  # fmt: skip
+)
 from surgeon.recipe.forms import over_layers
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import ENDS, EdgePolicy, EndSource, Recipe

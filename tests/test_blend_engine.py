@@ -18,7 +18,7 @@ from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel
 from surgeon.methods.registry import every
 from surgeon.plan import PlannedTensor
-from surgeon.plan.types import Blend
+from surgeon.plan.operands import Blend
 
 GIVEN: dict[str, Any] = {"weight": 0.6, "t": 0.3, "density": 0.5, "epsilon": 0.1, "select_topk": 0.4, "gamma": 0.05}
 METHODS = sorted(every().keys() - {"passthrough"})

@@ -12,7 +12,7 @@ from recipe_strategies import DEPTHS, MODELS, depth_of, edits_for, recipes
 
 from surgeon.errors import InputError
 from surgeon.recipe import stack
-from surgeon.recipe.edits import (
+from surgeon.recipe.edits import (  # fmt: skip
     Delete,
     Duplicate,
     Edit,
@@ -29,7 +29,7 @@ from surgeon.recipe.edits import (
     SetDtype,
     SetEnd,
     Upscale,
-)  # fmt: skip
+)
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import EndSource, Recipe, Slice, Source
 

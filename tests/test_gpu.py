@@ -32,7 +32,7 @@ from surgeon.cli.assemble import _flags
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import folds, kernel
 from surgeon.plan import Plan, PlannedTensor
-from surgeon.plan.types import Adapted, Blend, Rows, Stored
+from surgeon.plan.operands import Adapted, Blend, Rows, Stored
 
 VARIANTS = {
     "nuslerp by row": "nuslerp_flatten: false, nuslerp_row_wise: false",

@@ -9,7 +9,7 @@ from planning import codes, found, plan_of
 from sparse import sparse_checkpoint, sparse_llama
 
 from surgeon.errors import InputError
-from surgeon.plan.types import Finding
+from surgeon.plan.findings import Finding
 from surgeon.recipe.document import parse
 
 JARGON = ("tuple", "dictionary", "instance of", "valid string", "validation", "parse string", "pydantic", "literal")

@@ -9,7 +9,7 @@ from blending import donors, merged, plan_of, stored
 from planning import codes, found
 
 from surgeon.plan import Plan
-from surgeon.plan.types import Blend, Copy
+from surgeon.plan.operands import Blend, Copy
 
 SLERP = """\
 merge_method: slerp

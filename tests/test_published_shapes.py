@@ -14,7 +14,8 @@ from planning import found, plan_of
 from sparse import sparse_llama
 
 from surgeon.plan import Plan
-from surgeon.plan.types import Blend, Convert, Copy, PlannedTensor
+from surgeon.plan.model import PlannedTensor
+from surgeon.plan.operands import Blend, Convert, Copy
 
 DEPTH = 16
 ATTENTION = "self_attn.{}_proj.weight"

@@ -13,9 +13,10 @@ from surgeon.checkpoint.tokenizer import read_tokenizer
 from surgeon.errors import InputError
 from surgeon.plan.chat import choose, template_of
 from surgeon.plan.chattexts import BUILTIN
+from surgeon.plan.findings import Finding
+from surgeon.plan.model import Donor
 from surgeon.plan.newtokenizer import NewTokenizer
 from surgeon.plan.tokens import Built, build
-from surgeon.plan.types import Donor, Finding
 from surgeon.recipe.document import as_data, parse
 
 

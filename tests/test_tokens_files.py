@@ -15,8 +15,8 @@ from vocabularies import FLAGS, added, donor, put_files, recipe, tokenizer_json,
 from surgeon.assemble.tokenizer_files import written
 from surgeon.checkpoint.tokenizer import read_tokenizer
 from surgeon.checkpoint.vocabulary import declared, read_vocabulary
+from surgeon.plan.model import Donor
 from surgeon.plan.tokens import Built, build
-from surgeon.plan.types import Donor
 
 HERE = "the cat sat on the mat and the rat sat on the cat that had sat there"
 THERE = "der Hund und die Katze und der Hund sind da und die Katze hat den Hund"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import Memory, entry
 
-from surgeon.plan.types import MEAN, Rows, Stored
+from surgeon.plan.operands import MEAN, Rows, Stored
 
 
 def rows_of(takes: list[list[int]], heights: list[int], width: int) -> Rows:

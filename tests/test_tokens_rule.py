@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vocabularies import added, donor, evaluated, recipe, tables, tokenizer_json, write
 
+from surgeon.plan.model import Donor
+from surgeon.plan.operands import Stored
 from surgeon.plan.tokens import Built, build
-from surgeon.plan.types import Donor, Stored
 
 Vocab = Mapping[str, int]
 

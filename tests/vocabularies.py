@@ -10,8 +10,9 @@ from typing import Any
 
 from surgeon.checkpoint import TensorEntry
 from surgeon.checkpoint.tokenizer import read_tokenizer
+from surgeon.plan.model import Donor
 from surgeon.plan.newtokenizer import NewTokenizer
-from surgeon.plan.types import Donor, Operand, Rows, Stored
+from surgeon.plan.operands import Operand, Rows, Stored
 from surgeon.recipe.document import parse
 from surgeon.recipe.schema import Recipe
 

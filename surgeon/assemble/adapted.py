@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
-from ..plan.types import Adapted
+from ..plan.operands import Adapted
 
 if TYPE_CHECKING:
     import torch

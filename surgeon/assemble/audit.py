@@ -10,7 +10,8 @@ from typing import Any
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.families import Naming
 from ..errors import SurgeonError
-from ..plan.types import Copy, Donor, Plan, PlannedTensor
+from ..plan.model import Donor, Plan, PlannedTensor
+from ..plan.operands import Copy
 from ..text import one_line, plural, ranges, size
 from .companions import CONFIG
 from .copy import BUFFER, Sources, read_exactly

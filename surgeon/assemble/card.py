@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..checkpoint.locate import cached_snapshot, looks_like_hub_id
-from ..plan.types import Donor, Plan, PlannedLayer
+from ..plan.model import Donor, Plan, PlannedLayer
 from ..text import number, one_line
 
 _FRONT_MATTER = 64_000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoint.locate import INDEX
 from ..errors import SurgeonError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..text import one_line
 from .card import card
 from .copy import write_all

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
 from ..methods.kernel import BLOCK, Threshold
-from ..plan.types import Blend, Convert, PlannedTensor, Stored
+from ..plan.model import PlannedTensor
+from ..plan.operands import Blend, Convert, Stored
 from ..text import one_line, plural
 from .copy import Sources, read_exactly
 from .gpu import Gpu

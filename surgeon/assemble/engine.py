@@ -14,7 +14,7 @@ from ..errors import InputError, SurgeonError
 from ..machine import cores
 from ..plan.estimate import DEFAULT_SHARD
 from ..plan.inputs import inputs
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..recipe.document import fresh
 from . import companions, destination, manifest, verify
 from . import resume as unfinished

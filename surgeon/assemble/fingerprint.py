@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import SurgeonError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..statefile import is_count, parse
 from ..text import one_line, plural, size
 from .compute import Arithmetic

@@ -11,7 +11,8 @@ from pathlib import Path
 from ..checkpoint.dtypes import BITS
 from ..checkpoint.locate import INDEX, SINGLE
 from ..plan.estimate import split
-from ..plan.types import Copy, PlannedTensor
+from ..plan.model import PlannedTensor
+from ..plan.operands import Copy
 
 PARTS = 8
 """Parts for each worker: so many that none waits long for the last."""

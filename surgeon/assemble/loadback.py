@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..checkpoint import Checkpoint
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..statefile import parse
 from ..text import one_line, ranges
 

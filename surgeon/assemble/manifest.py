@@ -15,7 +15,8 @@ from typing import Any
 from ..checkpoint.header import quoted
 from ..errors import InputError
 from ..files import is_file
-from ..plan.types import Copy, Plan
+from ..plan.model import Plan
+from ..plan.operands import Copy
 from ..statefile import is_count, parse, read_bytes
 from .digest import HASH, LENGTH, FileMark, digest
 from .fingerprint import Fingerprint

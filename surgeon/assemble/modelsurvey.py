@@ -8,7 +8,8 @@ from copy import deepcopy
 from dataclasses import replace
 
 from ..methods.modelwide import ModelTrim
-from ..plan.types import Blend, Plan, PlannedTensor
+from ..plan.model import Plan, PlannedTensor
+from ..plan.operands import Blend
 from .compute import Arithmetic, Computer
 from .copy import Sources
 from .lanes import Lane

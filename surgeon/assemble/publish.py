@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ..errors import InputError
+from ..plan.model import Plan
 from ..plan.newtokenizer import TOKENIZER
 from ..plan.outconfig import ORIGINS, is_local
-from ..plan.types import Plan
 from ..recipe.document import Document, parse
 from ..statefile import parse as parse_json
 

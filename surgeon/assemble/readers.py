@@ -15,7 +15,7 @@ from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import SurgeonError
 from ..methods import find
 from ..methods.kernel import BLOCK, Kernel, Threshold
-from ..plan.types import Adapted, Blend, Operand, Rows, Stored
+from ..plan.operands import Adapted, Blend, Operand, Rows, Stored
 from ..text import one_line
 from .copy import Sources, read_exactly
 from .lanes import Lane

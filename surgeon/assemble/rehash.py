@@ -12,7 +12,7 @@ from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError
 from ..machine import cores
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..statefile import read_bytes
 from ..text import one_line
 from .audit import Problem, layer_of

@@ -8,7 +8,8 @@ from math import ceil, prod
 
 from ..errors import InputError
 from ..methods import kernel
-from ..plan.types import Adapted, Blend, Operand, Plan, PlannedTensor, Rows
+from ..plan.model import Plan, PlannedTensor
+from ..plan.operands import Adapted, Blend, Operand, Rows
 from ..text import size
 from .compute import Arithmetic, is_wide
 from .lanes import SPARE, Lane

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from ..plan.types import MEAN, Rows
+from ..plan.operands import MEAN, Rows
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import SurgeonError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..process import resident, shares
 
 Event = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checkpoint import TensorEntry, open_checkpoint, read_header
 from ..errors import SurgeonError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from ..plan.vocabulary import is_part
 from ..text import one_line
 

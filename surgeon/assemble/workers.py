@@ -26,7 +26,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import SurgeonError
-from ..plan.types import Copy
+from ..plan.operands import Copy
 from .journal import Line, Notes
 from .lanes import Lane
 from .layout import Part

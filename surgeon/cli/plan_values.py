@@ -9,7 +9,7 @@ from ..text import one_line
 
 if TYPE_CHECKING:
     from ..plan import Plan, PlannedTensor
-    from ..plan.types import Value
+    from ..plan.model import Value
 
 _SHOWN = {"source": "its source", "slice": "its slice", "recipe": "the recipe", "default": "default"}
 

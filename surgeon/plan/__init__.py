@@ -1,8 +1,10 @@
 """Recipe and checkpoints resolved: every output tensor decided, everything that can be wrong found, nothing written."""
 
 from .donors import Donors
+from .findings import Finding
+from .model import Donor, Plan, PlannedLayer, PlannedTensor
+from .operands import Convert, Copy
 from .resolve import resolve
-from .types import Convert, Copy, Donor, Finding, Plan, PlannedLayer, PlannedTensor
 
 __all__ = [
     "Convert",

@@ -16,7 +16,7 @@ from ..checkpoint.dtypes import nbytes
 from ..checkpoint.locate import find
 from ..checkpoint.model import assembled
 from ..errors import InputError
-from .types import Adapted, Blend, Operand, Stored
+from .operands import Adapted, Blend, Operand, Stored
 
 Open = Callable[[str], Checkpoint]
 Found = tuple[Checkpoint, Mapping[str, Operand]]

@@ -12,8 +12,10 @@ from ..methods.registry import Word
 from ..recipe.document import Document
 from ..recipe.parameters import first_of
 from ..text import one_line, plural
+from .findings import Finding
+from .model import Value
+from .operands import Blend, Operand, Settings
 from .parts import Part, Scope, Table
-from .types import Blend, Finding, Operand, Settings, Value
 
 _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 

@@ -13,9 +13,10 @@ from ..checkpoint.tokenizer import Tokenizer
 from ..errors import InputError
 from ..text import nearest, one_line
 from .chattexts import BUILTIN
+from .findings import Finding
 from .members import Line
+from .model import Donor
 from .newtokenizer import SETTINGS, TEMPLATE
-from .types import Donor, Finding
 
 AUTO = "auto"
 _SHORTEST = 20

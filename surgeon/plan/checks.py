@@ -10,7 +10,8 @@ from ..recipe import stack
 from ..recipe.document import Document, KeyProblem
 from ..recipe.schema import ENDS, Slice, Source
 from ..text import one_line, plural
-from .types import Donor, Finding
+from .findings import Finding
+from .model import Donor
 
 _COMMAND_OPTIONS = frozenset({
     "allow_crimes", "clone_tensors", "copy_tokenizer", "cuda", "gpu_rich", "lazy_unpickle", "lora_merge_cache",

@@ -8,10 +8,11 @@ from typing import Any
 from ..recipe.schema import End
 from ..text import one_line
 from .ends import Owners
+from .findings import Finding
 from .kin import Kinship, kinship
 from .leftovers import weights
+from .model import Donor, PlannedLayer
 from .settings import compare_settings
-from .types import Donor, Finding, PlannedLayer
 
 _UNPACKED = (".weight", ".bias")
 _SAME_TENSORS = frozenset({"full", "sliding", "chunked"})

@@ -14,7 +14,9 @@ from ..files import exists, expanded
 from ..recipe.document import Document
 from ..recipe.letters import letters
 from .adapters import open_adapted
-from .types import Donor, Finding, Operand
+from .findings import Finding
+from .model import Donor
+from .operands import Operand
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from ..checkpoint.families import Place
 from ..checkpoint.tensor_equality import alike, equal
 from ..recipe.schema import ENDS, End, Recipe
 from ..text import number, one_line, size
+from .findings import Finding
+from .model import Donor, PlannedEnd, PlannedTensor
+from .operands import Convert, Copy
 from .parts import Part, single
-from .types import Convert, Copy, Donor, Finding, PlannedEnd, PlannedTensor
 
 _COMPARED = 512 << 20
 """Bytes up to which two tables are compared in full while a recipe is planned."""

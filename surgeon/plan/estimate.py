@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..checkpoint.config import ModelConfig
-from .types import Estimates, PlannedLayer, PlannedTensor
+from .model import Estimates, PlannedLayer, PlannedTensor
 
 DEFAULT_SHARD = 5_000_000_000
 """Bytes; what transformers writes by default."""

@@ -15,21 +15,11 @@ from ..text import one_line
 from . import leftovers, scaling
 from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
 from .ends import Owner
+from .findings import Finding, Severity
+from .model import Donor, PlannedLayer, PlannedTensor
+from .operands import Blend, Convert, Copy, Operand, Stored, TensorSource
 from .parts import Part, Row, Scope, end_scope, outer_scope
 from .tokens import Built
-from .types import (
-    Blend,
-    Convert,
-    Copy,
-    Donor,
-    Finding,
-    Operand,
-    PlannedLayer,
-    PlannedTensor,
-    Severity,
-    Stored,
-    TensorSource,
-)
 from .vocabulary import one_height
 
 

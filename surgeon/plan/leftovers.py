@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from ..checkpoint import Checkpoint, TensorEntry
 from ..text import one_line, plural
-from .types import Donor, Finding
+from .findings import Finding
+from .model import Donor
 
 _ROTARY = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
 _MASKS = re.compile(r"(attn|attention)\.(masked_)?bias")

@@ -12,7 +12,9 @@ from ..recipe.document import Document
 from ..recipe.parameters import filter_of, rules
 from ..recipe.schema import Slice
 from ..text import one_line, plural, ranges
-from .types import Convert, Donor, Finding, PlannedLayer, PlannedTensor
+from .findings import Finding
+from .model import Donor, PlannedLayer, PlannedTensor
+from .operands import Convert
 
 _QUERY_NORMS = {"q_proj": ("q_norm", "q_layernorm", "query_layernorm"), "k_proj": ("k_norm", "k_layernorm")}
 _BEFORE_MLP = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_self_attn_layernorm")

@@ -12,7 +12,8 @@ from ..checkpoint.vocabulary import Vocabulary, declared, read_vocabulary
 from ..errors import InputError
 from ..recipe.schema import Recipe, TokenOverride
 from ..text import nearest, one_line
-from .types import Donor, Finding, Severity
+from .findings import Finding, Severity
+from .model import Donor
 
 UNION, BASE = "union", "base"
 SHOWN = 40

@@ -11,8 +11,8 @@ from ..recipe.document import Document
 from ..recipe.schema import ENDS
 from ..text import nearest, one_line, plural
 from .blending import counted
+from .findings import Finding
 from .parts import Part, Row, used_tables
-from .types import Finding
 
 
 def methods(

@@ -13,7 +13,8 @@ from typing import Any
 from ..checkpoint.locate import read_json_object
 from ..errors import InputError
 from ..text import one_line, plural
-from .types import Donor, Finding
+from .findings import Finding
+from .model import Donor
 
 AUTO_MAP = "auto_map"
 _SETTINGS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")

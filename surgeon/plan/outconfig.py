@@ -18,8 +18,8 @@ from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_
 from ..checkpoint.familyrules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
 from ..text import one_line, plural, ranges
 from . import quantised
+from .findings import Finding
 from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
-from .types import Finding
 
 _NOT_OF_LAYERS = frozenset({
     "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",

@@ -13,9 +13,10 @@ from ..errors import InputError
 from ..recipe.document import Document
 from .chat import choose
 from .fill import Filler
+from .findings import Finding
+from .model import Donor, Plan
 from .newtokenizer import NewTokenizer
 from .tokens import Built
-from .types import Donor, Finding, Plan
 
 GENERATION = "generation_config.json"
 

@@ -15,7 +15,9 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..text import one_line, plural
-from .types import Copy, Donor, Finding, PlannedTensor
+from .findings import Finding
+from .model import Donor, PlannedTensor
+from .operands import Copy
 
 KEYS = ("quantization_config", "compression_config")
 REMEDY = "dequantise first: load each donor with transformers, save it in bfloat16, and splice those"

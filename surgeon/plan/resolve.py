@@ -16,22 +16,14 @@ from .donors import Donors
 from .ends import Owner, Owners, owners, plan_ends
 from .estimate import DEFAULT_SHARD, estimate
 from .fill import Filler
+from .findings import SEVERITIES, Finding
+from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
 from .model_code import AUTO_MAP, model_code
 from .outconfig import in_place, output_config
 from .outtokenizer import new_tokenizer, with_tokenizer
 from .parts import Part, Row, parts, rows, single
 from .stages import lend_stages
 from .tokens import build
-from .types import (
-    SEVERITIES,
-    Donor,
-    Estimates,
-    Finding,
-    Plan,
-    PlannedEnd,
-    PlannedLayer,
-    PlannedTensor,
-)
 from .unplaced_tensors import Unplaced, blends_whole_models
 from .vocabulary import beyond, compare_tokenizers, fit_rows
 

@@ -8,8 +8,9 @@ from typing import Any
 from ..recipe.document import Document
 from ..recipe.parameters import filter_of, rules
 from ..text import nearest, one_line
+from .findings import Finding
+from .model import PlannedEnd, PlannedLayer, PlannedTensor
 from .parts import Part, used_tables
-from .types import Finding, PlannedEnd, PlannedLayer, PlannedTensor
 
 
 def filters(

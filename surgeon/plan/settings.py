@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from ..checkpoint.config import ModelConfig
 from ..text import one_line
-from .types import Donor, Finding, Severity
+from .findings import Finding, Severity
+from .model import Donor
 
 _SAME_FUNCTION = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 _UNKNOWN: Final = object()

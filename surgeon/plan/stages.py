@@ -13,7 +13,9 @@ from ..checkpoint.model import assembled
 from ..recipe.document import Document
 from ..text import one_line
 from .donors import Donors, Lent
-from .types import Blend, Convert, Copy, Finding, Operand, Plan, PlannedTensor, Stored
+from .findings import Finding
+from .model import Plan, PlannedTensor
+from .operands import Blend, Convert, Copy, Operand, Stored
 
 Resolve = Callable[[Document, Donors, int], Plan]
 

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .types import MEAN
+from .operands import MEAN
 
 Takes = dict[int, "array[int]"]
 """By donor: for each row of the result the donor's row, or -1."""

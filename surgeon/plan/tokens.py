@@ -17,11 +17,13 @@ from typing import Any
 
 from ..checkpoint.vocabulary import MAX_ID
 from ..recipe.schema import Recipe
+from .findings import Finding
 from .members import BASE, UNION, Line, Member, Note, Request, members, note, outsider, placed, requested
+from .model import Donor
 from .newtokenizer import NewTokenizer
+from .operands import Operand, Rows
 from .tokennotes import told
 from .tokenrule import Fixed, packed, takes
-from .types import Donor, Finding, Operand, Rows
 from .union import Composer
 from .vocabulary import first_rows
 

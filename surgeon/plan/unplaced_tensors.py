@@ -19,8 +19,10 @@ from . import leftovers
 from .blending import computable
 from .ends import Owner, Owners
 from .fill import Filler
+from .findings import Finding
+from .model import Donor, PlannedTensor
+from .operands import Blend
 from .parts import Part, single
-from .types import Blend, Donor, Finding, PlannedTensor
 
 HEADS = (
     "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",

@@ -19,7 +19,9 @@ from ..checkpoint.tokenizer import Difference, Relation, Tokenizer, first_differ
 from ..errors import InputError
 from ..text import one_line, plural
 from .ends import Owners
-from .types import Blend, Donor, Finding, Operand, PlannedEnd, PlannedTensor, Rows, Stored
+from .findings import Finding
+from .model import Donor, PlannedEnd, PlannedTensor
+from .operands import Blend, Operand, Rows, Stored
 
 _SPECIAL = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
 _SHOWN = 40

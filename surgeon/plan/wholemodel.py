@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..methods import find
-from .types import Blend, Finding, Operand, PlannedTensor, Settings
+from .findings import Finding
+from .model import PlannedTensor
+from .operands import Blend, Operand, Settings
 
 
 def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:

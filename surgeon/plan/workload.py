@@ -11,8 +11,9 @@ from typing import Any
 
 from ..recipe import stack
 from ..recipe.schema import Recipe
+from .findings import Finding
+from .model import PlannedTensor
 from .parts import Part
-from .types import Finding, PlannedTensor
 
 MAX_TAKEN = 40_000
 """Layers of donors that all slices of a recipe take, its stages included."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoint.families import Place, find_naming
 from ..errors import SurgeonError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from . import virtual
 
 _TOKENS = 7

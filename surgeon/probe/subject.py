@@ -15,7 +15,7 @@ from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tokenizer import FILES
 from ..errors import InputError
-from ..plan.types import Plan
+from ..plan.model import Plan
 from .environment import transformers
 from .load import load_checkpoint, load_tokenizer
 from .virtual import build

@@ -16,8 +16,8 @@ from ..assemble.modelsurvey import surveyed
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.families import Place, find_naming
 from ..errors import InputError, SurgeonError
+from ..plan.model import Plan, PlannedLayer
 from ..plan.outconfig import output_config
-from ..plan.types import Plan, PlannedLayer
 from ..text import one_line
 from .load import causal_class, from_pretrained, read_config, to_device
 from .weights import Weights

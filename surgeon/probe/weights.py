@@ -12,7 +12,8 @@ from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import InputError
 from ..methods.convert import convert
-from ..plan.types import Blend, Convert, Copy, PlannedTensor, TensorSource
+from ..plan.model import PlannedTensor
+from ..plan.operands import Blend, Convert, Copy, TensorSource
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..cli.plan_values import spoken
 from ..methods.registry import Word
 from ..plan import Plan, PlannedLayer, PlannedTensor
-from ..plan.types import Value
+from ..plan.model import Value
 from ..text import one_line
 
 _MAIN = ("t", "weight")

@@ -8,8 +8,8 @@ from typing import Any
 from ...recipe.document import Document
 from ...recipe.schema import ENDS, Parameters, Recipe, Slice, Source
 from ...text import one_line
+from ..model import Plan
 from ..parts import Part, parts, rows
-from ..types import Plan
 from .facts import BASELESS, METHODS
 from .limits import check_written
 from .paths import respelled

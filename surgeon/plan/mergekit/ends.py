@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ...methods.registry import REQUIRED, Word
 from ...recipe.schema import End, Recipe, Slice, Source
+from ..model import Plan, PlannedTensor
 from ..parts import Part, single
-from ..types import Plan, PlannedTensor
 from .copying import Partner
 from .facts import METHODS, RESCALE, WEIGHTED_DELTAS
 from .pieces import base_of

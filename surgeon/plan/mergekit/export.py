@@ -12,8 +12,8 @@ from ...recipe.document import Document, as_data
 from ...recipe.schema import Recipe
 from ...text import one_line
 from ..donors import Donors
+from ..model import Plan
 from ..resolve import resolve
-from ..types import Plan
 from . import limits
 from .compiling import compiled, is_plain, raw_dtypes
 from .precision import computed, exactly, loses, output, said

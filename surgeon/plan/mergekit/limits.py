@@ -12,7 +12,8 @@ from ...recipe.document import Document
 from ...recipe.schema import Slice
 from ...text import one_line
 from ..members import UNION, requested
-from ..types import Adapted, Blend, Convert, Copy, Donor, Operand, Plan, PlannedTensor, Rows, Stored, TensorSource
+from ..model import Donor, Plan, PlannedTensor
+from ..operands import Adapted, Blend, Convert, Copy, Operand, Rows, Stored, TensorSource
 from .facts import ARCHITECTURES, METHODS, RANDOM, RANKED, RESCALE
 from .refusal import Place, Refusal
 

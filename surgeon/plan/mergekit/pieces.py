@@ -10,8 +10,8 @@ from ...methods.registry import Word
 from ...recipe import stack
 from ...recipe.parameters import cut, has_gradient, over
 from ...recipe.schema import EdgePolicy, Parameters, Recipe, Slice, Source
+from ..model import PlannedLayer
 from ..parts import Part, Row, edge_of
-from ..types import PlannedLayer
 from .refusal import Place
 from .settings import steps, written
 

@@ -8,7 +8,8 @@ from typing import Any
 from ...checkpoint import dtypes
 from ...recipe.schema import Recipe
 from ..blending import promoted
-from ..types import Blend, Convert, Copy, Plan, PlannedTensor
+from ..model import Plan, PlannedTensor
+from ..operands import Blend, Convert, Copy
 from .facts import WIDE
 
 _WIDE = ("F32", "F64")

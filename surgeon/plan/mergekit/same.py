@@ -11,7 +11,8 @@ from typing import Any
 from ...checkpoint import TensorEntry
 from ...methods.registry import Word
 from ...text import one_line
-from ..types import Adapted, Blend, Convert, Copy, Operand, Plan, PlannedTensor, Rows, Settings, Stored, TensorSource
+from ..model import Plan, PlannedTensor
+from ..operands import Adapted, Blend, Convert, Copy, Operand, Rows, Settings, Stored, TensorSource
 from .facts import WEIGHTED_DELTAS
 
 Form = tuple[Any, ...]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ...recipe.parameters import has_gradient, over
 from ...recipe.schema import ENDS, End, Recipe, Slice, Source
 from ...text import one_line
+from ..model import Plan
 from ..parts import Part
-from ..types import Plan
 from .copying import copied
 from .ends import first_end, last_end, widened
 from .facts import BASELESS
