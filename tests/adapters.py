@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgeon.checkpoint import TensorEntry, open_checkpoint
-from surgeon.checkpoint.adapter import open_adapter
-from surgeon.checkpoint.adapterfit import Change, Patch, fitted
+from surgeon.checkpoint.adapter.adapter_targets import Change, Patch, fitted
+from surgeon.checkpoint.adapter.lora import open_adapter
 from surgeon.plan.operands import Adapted, Operand, Stored
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def read(one: Operand, dtype: torch.dtype, cut: int = 0) -> torch.Tensor:
     """All elements of an operand, read `cut` at a time (0: at once), in its shape."""
     import torch
 
-    from surgeon.assemble.copy import Sources
-    from surgeon.assemble.readers import Readers
+    from surgeon.assemble.compute.operand_readers import Readers
+    from surgeon.assemble.write.byte_copy import Sources
 
     sources = Sources()
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from assembling import CONFIG, shapes
 
-from surgeon.assemble.compute import whole
+from surgeon.assemble.compute.arithmetic import whole
 from surgeon.plan import Copy, Donors, Plan, PlannedTensor, resolve
 from surgeon.recipe.document import parse
 

@@ -41,8 +41,9 @@ from assembling import (  # noqa: E402
     write_file,
 )
 
-from surgeon.assemble import assemble, copy, sink  # noqa: E402
-from surgeon.assemble.workspace import hidden  # noqa: E402
+from surgeon.assemble import assemble  # noqa: E402
+from surgeon.assemble.resume.workspace import hidden  # noqa: E402
+from surgeon.assemble.write import byte_copy, sink  # noqa: E402
 from surgeon.errors import SurgeonError  # noqa: E402
 from surgeon.plan import Plan  # noqa: E402
 
@@ -91,12 +92,12 @@ def case(folder: Path, more: str = "", **options: Any) -> Case:
 @contextlib.contextmanager
 def small_steps() -> Iterator[None]:
     """Buffers and syncs a thousand times smaller than they are."""
-    before = copy.BUFFER, sink.SYNC, sink.KICK
-    copy.BUFFER, sink.SYNC, sink.KICK = 256, 1000, 500
+    before = byte_copy.BUFFER, sink.SYNC, sink.KICK
+    byte_copy.BUFFER, sink.SYNC, sink.KICK = 256, 1000, 500
     try:
         yield
     finally:
-        copy.BUFFER, sink.SYNC, sink.KICK = before
+        byte_copy.BUFFER, sink.SYNC, sink.KICK = before
 
 
 @contextlib.contextmanager
@@ -286,7 +287,7 @@ def failing(one: Case, out: Path, name: str, number: int, code: int, times: int 
 
 def command(recipe: Path, out: Path, *flags: str) -> list[str]:
     """The command that a user gives; what it computes is worth processes, as it is in larger models."""
-    main = "import sys; import surgeon.assemble.workers as w; w.WORTH = 1; "
+    main = "import sys; import surgeon.assemble.write.workers as w; w.WORTH = 1; "
     main += "from surgeon.__main__ import main; sys.exit(main())"
     return [sys.executable, "-c", main, "assemble", str(recipe), str(out), "--no-check", "--quiet", *flags]
 

@@ -147,7 +147,7 @@ def plan(world: World) -> bool:
 def tokens(world: World) -> bool:
     """Reading a tokenizer and its vocabulary, and uniting that with another's."""
     from surgeon.checkpoint import open_checkpoint
-    from surgeon.checkpoint.vocabulary import read_vocabulary
+    from surgeon.checkpoint.tokenizer.vocabulary import read_vocabulary
 
     checkpoint = open_checkpoint(MODEL)
     checkpoint.tokenizer  # noqa: B018 - reading it is what is tried
@@ -286,7 +286,7 @@ def adapter(rng: random.Random, world: World) -> Commands:
 
 def recipe(rng: random.Random, world: World) -> Commands:
     """A recipe over sound donors."""
-    from surgeon.recipe import yamltext
+    from surgeon.recipe.yaml import writer
 
     documents = [world.maker.recipe(rng) for _ in range(rng.choice((1, 1, 1, 1, 2)))]
     for number, data in enumerate(documents[:-1]):
@@ -296,7 +296,7 @@ def recipe(rng: random.Random, world: World) -> Commands:
         if rng.random() < 0.6:
             data = inputs.mutated(data, rng, world.maker.words)
         try:
-            texts.append(yamltext.dump(data) if isinstance(data, dict) and rng.random() < 0.5 else json.dumps(data))
+            texts.append(writer.dump(data) if isinstance(data, dict) and rng.random() < 0.5 else json.dumps(data))
         except RecursionError:
             texts.append(json.dumps(data))
     if rng.random() < 0.05:
@@ -310,11 +310,11 @@ def recipe(rng: random.Random, world: World) -> Commands:
 
 def edit(rng: random.Random, world: World) -> Commands:
     """Edits as text, of a sound recipe."""
-    from surgeon.recipe import yamltext
+    from surgeon.recipe.yaml import writer
 
     world.fresh()
     world.link_donors()
-    text = yamltext.dump(world.maker.recipe(rng))
+    text = writer.dump(world.maker.recipe(rng))
     commented = "\n".join(line + ("  # why" if rng.random() < 0.2 else "") for line in text.splitlines())
     (world.case / RECIPE).write_text(rng.choice((text, f"# a recipe\n{commented}\n")))
     return [inputs.edit_words(rng, world.maker, RECIPE, f"{OUT}.yaml")]
@@ -378,13 +378,6 @@ def takes(method: Any) -> inputs.Takes:
 
 def preload(arithmetic: bool) -> None:
     """Modules that are imported at first use write no file, and take no input's time or memory."""
-    import surgeon.assemble
-    import surgeon.cli.app
-    import surgeon.cli.inspect_text
-    import surgeon.plan.chat
-    import surgeon.plan.mergekit
-    import surgeon.recipe.grammar
-    import surgeon.tui.screens.run  # noqa: F401
 
     if arithmetic:
         import numpy  # noqa: F401

@@ -52,7 +52,8 @@ def _resumable(world: World) -> tuple[Any, Path]:
 
 def prepare(world: World) -> None:
     """A whole output with its manifest, and an unfinished one."""
-    from surgeon.assemble import assemble, journal
+    from surgeon.assemble import assemble
+    from surgeon.assemble.resume import journal
 
     plan, _ = _resumable(world)
     assemble(plan, world.folder / MADE / "whole", fsync=False, workers=1)
@@ -167,18 +168,18 @@ def read_back(world: World) -> bool:
 def _jobs(world: World) -> bool:
     from surgeon.cli.jobs import _values, lines
     from surgeon.cli.progress import words
-    from surgeon.jobs import board
+    from surgeon.jobs import job_list
     from surgeon.jobs.job import Job
-    from surgeon.tui.screens.run import RunScreen
+    from surgeon.tui.run.run_screen import RunScreen
 
-    board.of_recipe(None, world.case)
-    found = board.every()
+    job_list.of_recipe(None, world.case)
+    found = job_list.every()
     assert [job.number for job in found] == [1]
     for job in found:
         told = lines(job, job.state())
         assert not any("\x1b" in line for line in told)
         json.dumps(_values(job, job.state()), allow_nan=False)
-        board.find(None), board.unfinished(job), job.cancel()
+        job_list.find(None), job_list.unfinished(job), job.cancel()
         # One that was watched from the start, and a screen that shows it.
         screen, watched = RunScreen(), Job(job.folder)
         for event in watched.poll():
@@ -193,14 +194,14 @@ def _jobs(world: World) -> bool:
 
 def _again(job: Any) -> None:
     """Resuming a job, up to the process."""
-    from surgeon.jobs import board
+    from surgeon.jobs import job_list
 
-    real = board.start
-    board.start = lambda verb, arguments, *_rest, **_more: [verb, *arguments].index("--resume")
+    real = job_list.start
+    job_list.start = lambda verb, arguments, *_rest, **_more: [verb, *arguments].index("--resume")
     try:
-        board.again(job)
+        job_list.again(job)
     finally:
-        board.start = real
+        job_list.start = real
 
 
 def _swaps(world: World) -> bool:
@@ -223,9 +224,9 @@ def _swaps(world: World) -> bool:
 
 
 def _manifest() -> bool:
-    from surgeon.assemble import manifest
-    from surgeon.assemble.rehash import file_problems, hash_problems, name_problems
+    from surgeon.assemble.files import manifest
     from surgeon.checkpoint import open_checkpoint
+    from surgeon.verify.rehash import file_problems, hash_problems, name_problems
 
     checkpoint = open_checkpoint("whole")
     try:
@@ -240,11 +241,11 @@ def _manifest() -> bool:
 
 
 def _resumed(world: World) -> bool:
-    from surgeon.assemble.compute import Arithmetic
-    from surgeon.assemble.fingerprint import fingerprint
-    from surgeon.assemble.layout import lay_out
-    from surgeon.assemble.resume import Terms, begin, look
-    from surgeon.assemble.workspace import Workspace
+    from surgeon.assemble.compute.arithmetic import Arithmetic
+    from surgeon.assemble.resume.fingerprint import fingerprint
+    from surgeon.assemble.resume.unfinished import Terms, begin, look
+    from surgeon.assemble.resume.workspace import Workspace
+    from surgeon.assemble.write.layout import lay_out
 
     plan, out = _resumable(world)
     look(out)

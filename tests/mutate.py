@@ -57,12 +57,14 @@ class Known:
 
 
 KNOWN = (
-    Known("surgeon/tui/screens/surgery_edit.py", "return stop if behind else start", "return start if behind else stop",
+    Known("surgeon/tui/surgery/editing.py", "return stop if behind else start", "return start if behind else stop",
           ("tests/test_tui_surgery.py",)),
-    Known("surgeon/plan/blending.py", "{seed}\\0{source}\\0{name}", "{seed}\\0{name}", ("tests/test_blend_engine.py",)),
-    Known("surgeon/probe/virtual.py", "key = tuple((tensor.place.suffix, tensor.dtype, tensor.source) for tensor in "
-          "layer.tensors)", "key = layer.sources", ("tests/test_probe_virtual.py", "tests/test_probe_blends.py")),
-    Known("surgeon/probe/virtual.py", "position.append(numbers[key])", "position.append(numbers[(key)])",
+    Known("surgeon/plan/layers/blending.py", "{seed}\\0{source}\\0{name}", "{seed}\\0{name}",
+          ("tests/test_blend_engine.py",)),
+    Known("surgeon/probe/unwritten_model.py", "key = tuple((tensor.place.suffix, tensor.dtype, tensor.source) for "
+          "tensor in layer.tensors)", "key = layer.sources",
+          ("tests/test_probe_virtual.py", "tests/test_probe_blends.py")),
+    Known("surgeon/probe/unwritten_model.py", "position.append(numbers[key])", "position.append(numbers[(key)])",
           ("tests/test_probe_virtual.py", "tests/test_probe_blends.py"), "survived"),
 )  # fmt: skip
 

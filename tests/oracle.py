@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from surgeon.methods.chance import Lanes
-from surgeon.methods.ranks import LANES
+from surgeon.methods.random_masks import Lanes
+from surgeon.methods.rank_masks import LANES
 
 Tensors = Sequence[torch.Tensor]
 ORACLES: dict[str, Callable[..., torch.Tensor]] = {}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from surgeon.recipe.edits import EDITS
+from surgeon.recipe.edits.layer_edits import EDITS
 from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen
+from surgeon.tui.blend.blend_screen import BlendScreen
+from surgeon.tui.curves.curve_screen import CurveScreen
+from surgeon.tui.dialogs import COMMANDS
 from surgeon.tui.keys import Keys
-from surgeon.tui.screens.blend import BlendScreen
-from surgeon.tui.screens.curves import CurveScreen
-from surgeon.tui.screens.dialogs import COMMANDS
-from surgeon.tui.screens.plan import PlanScreen
-from surgeon.tui.screens.run import RunScreen
-from surgeon.tui.screens.surgery import Surgery
-from surgeon.tui.screens.try_it import TryScreen
+from surgeon.tui.plan.plan_screen import PlanScreen
+from surgeon.tui.run.run_screen import RunScreen
+from surgeon.tui.surgery.surgery_screen import Surgery
+from surgeon.tui.try_model.try_screen import TryScreen
 
 SCREENS = {
     "surgery": Surgery, "plan": PlanScreen, "run": RunScreen, "try": TryScreen, "blend": BlendScreen,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sparse import sparse_file, sparse_llama, write_tokenizer
 
-from surgeon.checkpoint.adapter import Adapter, is_adapter, open_adapter
-from surgeon.checkpoint.adapterconfig import Patterns
+from surgeon.checkpoint.adapter.adapter_config import Patterns
+from surgeon.checkpoint.adapter.lora import Adapter, is_adapter, open_adapter
 from surgeon.errors import InputError
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"

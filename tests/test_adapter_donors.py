@@ -11,7 +11,7 @@ from blending import donors, merged, plan_of, stored
 from planning import found
 
 from surgeon.assemble import assemble
-from surgeon.plan.donors import rebased
+from surgeon.plan.donors.open_donors import rebased
 from surgeon.recipe.document import parse
 
 MODULE = "model.layers.1.mlp.up_proj"

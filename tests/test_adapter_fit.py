@@ -11,8 +11,8 @@ import pytest
 from sparse import Spec, llama_tensors, sparse_checkpoint, sparse_file, sparse_llama
 
 from surgeon.checkpoint import TensorEntry, open_checkpoint
-from surgeon.checkpoint.adapter import open_adapter
-from surgeon.checkpoint.adapterfit import Change, Patch, fitted
+from surgeon.checkpoint.adapter.adapter_targets import Change, Patch, fitted
+from surgeon.checkpoint.adapter.lora import open_adapter
 from surgeon.errors import InputError
 
 VOCAB, HIDDEN, INNER = 64, 16, 32

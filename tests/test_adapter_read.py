@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import one_thread
 
-from surgeon.assemble import adapted
-from surgeon.assemble.adapted import AdaptedReader
+from surgeon.assemble.compute import adapter_reader
+from surgeon.assemble.compute.adapter_reader import AdaptedReader
 from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.errors import SurgeonError
 from surgeon.plan.operands import Adapted, Stored
@@ -78,7 +78,7 @@ def everything(reader: AdaptedReader, dtype: torch.dtype, cuts: list[int]) -> to
 @contextmanager
 def small() -> Iterator[None]:
     """Tiles and pieces of a few numbers, so that small tensors have many."""
-    with mock.patch.multiple(adapted, _TILE=48, _ROWS=3, _HELD=40, _PIECE=16, _AHEAD=10), one_thread():
+    with mock.patch.multiple(adapter_reader, _TILE=48, _ROWS=3, _HELD=40, _PIECE=16, _AHEAD=10), one_thread():
         yield
 
 
@@ -130,7 +130,7 @@ def test_real_tiles(transposed: bool) -> None:
         case = Case(1500, 1100, 8, transposed, dora=True)
         at_once = everything(case.reader()[0], torch.float32, [])
         assert torch.equal(everything(case.reader()[0], torch.float32, list(range(0, 1_650_000, 70_001))), at_once)
-        with mock.patch.object(adapted, "_HELD", 1000):
+        with mock.patch.object(adapter_reader, "_HELD", 1000):
             pieces = everything(case.reader()[0], torch.float64, [])
     torch.testing.assert_close(pieces, case.exact.reshape(-1), rtol=0, atol=1e-12)
 
@@ -179,7 +179,7 @@ def test_rows_of_zeros_stay_zeros_under_dora(transposed: bool) -> None:
 def test_memory_does_not_grow_with_the_tensor(rank: int, transposed: bool) -> None:
     import torch
 
-    with mock.patch.multiple(adapted, _TILE=4096, _ROWS=4, _HELD=8192, _PIECE=4096, _AHEAD=256), one_thread():
+    with mock.patch.multiple(adapter_reader, _TILE=4096, _ROWS=4, _HELD=8192, _PIECE=4096, _AHEAD=256), one_thread():
         reader, (whole, down, up) = Case(3000, 64, rank, transposed, dora=False).reader()
         everything(reader, torch.float32, list(range(0, 192_000, 5000)))
     assert whole.total == 192_000

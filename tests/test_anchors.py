@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from surgeon.errors import InputError
-from surgeon.recipe import grammar
 from surgeon.recipe.document import Document, parse
+from surgeon.recipe.edits import grammar
 
 TEXT = """# two models, the repeated layers damped
 constant: &FIRST ./a

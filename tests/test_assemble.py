@@ -18,10 +18,12 @@ from unittest.mock import Mock
 import pytest
 from assembling import contents, donor, passthrough, plan_of, snapshot, write_file
 
-from surgeon.assemble import Cancelled, assemble, companions, sink
-from surgeon.assemble import copy as copying
-from surgeon.assemble.digest import digest
-from surgeon.assemble.layout import lay_out
+from surgeon.assemble import Cancelled, assemble
+from surgeon.assemble.files import small_files
+from surgeon.assemble.write import byte_copy as copying
+from surgeon.assemble.write import sink
+from surgeon.assemble.write.digest import digest
+from surgeon.assemble.write.layout import lay_out
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 
@@ -98,7 +100,7 @@ class TestWritten:
     @pytest.mark.parametrize("data", [b"", b"short"])
     def test_what_an_earlier_run_has_left_of_a_small_file_is_overwritten(self, data: bytes, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_bytes(b"longer than what comes")
-        assert companions.write_small(tmp_path / "a.json", data, flush=False) == digest(data)
+        assert small_files.write_small(tmp_path / "a.json", data, flush=False) == digest(data)
         assert (tmp_path / "a.json").read_bytes() == data
 
     def test_linked_companions_are_copied_as_files(self, a: Path, out: Path, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ class TestWritten:
     def test_workers_share_no_torch_threads(self, a: Path, out: Path, monkeypatch) -> None:
         import torch
 
-        from surgeon.methods.convert import Converter
+        from surgeon.methods.cast import Converter
 
         real, seen = Converter.run, []
         monkeypatch.setattr(
@@ -241,7 +243,7 @@ class TestEvents:
         assert all(event["files"].keys() <= named for event in progress)
 
     def test_progress_is_told_at_most_four_times_a_second(self, monkeypatch) -> None:
-        from surgeon.assemble import tracker as tracking
+        from surgeon.assemble.write import progress_tracker as tracking
 
         now = 100.0
         monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now))
@@ -257,7 +259,7 @@ class TestEvents:
         assert told[-1]["eta"] == pytest.approx((5000 - told[-1]["bytes"]) / 160, abs=0.1)
 
     def test_what_an_earlier_run_wrote_counts_as_done_and_not_as_fast(self, monkeypatch) -> None:
-        from surgeon.assemble import tracker as tracking
+        from surgeon.assemble.write import progress_tracker as tracking
 
         now = 100.0
         monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now))
@@ -278,7 +280,7 @@ class TestEvents:
         assert (told[2]["bytes"], told[2]["rate"]) == (4200, 100)
 
     def test_a_layer_is_told_when_its_last_tensor_is_there(self, plan: Plan) -> None:
-        from surgeon.assemble.tracker import Tracker, places
+        from surgeon.assemble.write.progress_tracker import Tracker, places
 
         tracker = Tracker(places(plan))
         *names, last = [tensor.name for tensor in plan.layers[4].tensors]
@@ -591,10 +593,11 @@ class TestStopped:
         assemble(plan, out)
 
     def test_a_tensor_that_did_not_arrive(self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch) -> None:
-        from surgeon.assemble import engine, layout
+        from surgeon.assemble import run
+        from surgeon.assemble.write import layout
 
         real = layout.lay_out
-        monkeypatch.setattr(engine, "lay_out", lambda tensors, limit: real(tensors[:-1], limit))
+        monkeypatch.setattr(run, "lay_out", lambda tensors, limit: real(tensors[:-1], limit))
         with pytest.raises(SurgeonError, match=r"lm_head\.weight"):
             assemble(plan, out, force=True)
         assert self.state(out) == before

@@ -14,14 +14,14 @@ import torch
 from assembling import contents, donor, passthrough, plan_of, write_file
 from safetensors.torch import load_file
 
-from surgeon.assemble import copy as copying
-from surgeon.assemble import layout, system
-from surgeon.assemble.copy import BUFFER, Source, copy_range
-from surgeon.assemble.layout import DATA_ALIGNMENT, Placed, Run, lay_out, steps
+from surgeon.assemble.write import byte_copy as copying
+from surgeon.assemble.write import layout, system_calls
+from surgeon.assemble.write.byte_copy import BUFFER, Source, copy_range
+from surgeon.assemble.write.layout import DATA_ALIGNMENT, Placed, Run, lay_out, steps
 from surgeon.checkpoint import TensorEntry, read_header
-from surgeon.checkpoint.families import Place
+from surgeon.checkpoint.families.naming import Place
 from surgeon.errors import SurgeonError
-from surgeon.methods.convert import CHUNK, Converter, convert
+from surgeon.methods.cast import CHUNK, Converter, convert
 from surgeon.plan.model import PlannedTensor
 from surgeon.plan.operands import Convert, Copy
 
@@ -187,11 +187,11 @@ class TestCopy:
 
     def test_where_blocks_are_shared_it_is(self, tmp_path: Path, monkeypatch) -> None:
         for kind, asked in [("ext4", False), ("tmpfs", False), ("btrfs", True), ("xfs", True), ("", False)]:
-            monkeypatch.setattr(system, "file_system", lambda folder, kind=kind: kind)
-            assert system.shares_blocks(tmp_path) == asked
-        monkeypatch.setattr(system, "file_system", lambda folder: "btrfs")
+            monkeypatch.setattr(system_calls, "file_system", lambda folder, kind=kind: kind)
+            assert system_calls.shares_blocks(tmp_path) == asked
+        monkeypatch.setattr(system_calls, "file_system", lambda folder: "btrfs")
         monkeypatch.delattr(os, "copy_file_range")
-        assert not system.shares_blocks(tmp_path)
+        assert not system_calls.shares_blocks(tmp_path)
 
     def test_a_full_disk_is_not_retried(self, source: Source, target: int, monkeypatch) -> None:
         def full(*_: object) -> int:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from surgeon.bench import contest, recipes, session, state
+from surgeon.bench import comparison, contest, memory_state, recipes
 from surgeon.bench.contest import Settings
-from surgeon.bench.donors import NAMES, Donors, Shape
 from surgeon.bench.figures import COPY, OWN, Cell, ratio, slopes
-from surgeon.bench.measure import Sample, measure
+from surgeon.bench.made_donors import NAMES, Donors, Shape
+from surgeon.bench.process_measure import Sample, measure
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli import bench as verb
 from surgeon.cli.app import run
@@ -67,7 +67,7 @@ def test_donors_are_checkpoints_of_random_weights(donors: Donors) -> None:
 
 
 def test_donors_have_several_files_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("surgeon.bench.donors.SHARD", 100_000)
+    monkeypatch.setattr("surgeon.bench.made_donors.SHARD", 100_000)
     donors, told = Donors(tmp_path, Shape.near(SMALL)), []
     assert donors.missing == 3 * donors.shape.nbytes
     donors.make(told.append)
@@ -210,10 +210,10 @@ def test_cold_donors_are_not_in_memory(donors: Donors, tmp_path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
     forgotten: list[Path] = []
-    original = state._forget
+    original = memory_state._forget
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "_forget", lambda path: (forgotten.append(path), original(path)))
-        state.prepare(donors.path("base"), tmp_path / "out", [path], 0, cold=True)
+        patch.setattr(memory_state, "_forget", lambda path: (forgotten.append(path), original(path)))
+        memory_state.prepare(donors.path("base"), tmp_path / "out", [path], 0, cold=True)
     assert forgotten == [path]
     assert not (tmp_path / "out").exists()
     assert path.read_bytes() == bytes(1_000_000)
@@ -226,10 +226,10 @@ def settings(**values: Any) -> Settings:
 def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vast = settings(sizes=(10**17,), folder=tmp_path)
     with pytest.raises(InputError, match="the disk has"):
-        session.run(vast, lambda event: None)
-    monkeypatch.setattr(session, "memory", lambda: (4 * 10**9, 10**9))
+        comparison.run(vast, lambda event: None)
+    monkeypatch.setattr(comparison, "memory", lambda: (4 * 10**9, 10**9))
     with pytest.raises(InputError, match=r"of memory, and 1\.0 GB are available"):
-        session.run(settings(folder=tmp_path), lambda event: None)
+        comparison.run(settings(folder=tmp_path), lambda event: None)
     assert list(tmp_path.iterdir()) == []
 
 

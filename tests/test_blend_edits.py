@@ -14,8 +14,10 @@ from sparse import sparse_llama
 
 from surgeon.errors import InputError
 from surgeon.recipe import document as documents
-from surgeon.recipe import grammar, stack
-from surgeon.recipe.edits import (  # fmt: skip
+from surgeon.recipe import stack
+from surgeon.recipe.curves.shortest_form import over_layers
+from surgeon.recipe.edits import grammar
+from surgeon.recipe.edits.layer_edits import (
     Blend,
     Collapse,
     Delete,
@@ -27,7 +29,6 @@ from surgeon.recipe.edits import (  # fmt: skip
     Setting,
     Unblend,
 )
-from surgeon.recipe.forms import over_layers
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import ENDS, EdgePolicy, EndSource, Recipe
 

@@ -10,10 +10,10 @@ from assembling import contents
 from blending import donors, merged, plan_of, stored
 
 from surgeon.assemble import assemble
-from surgeon.assemble import compute as computing
-from surgeon.assemble.compute import Arithmetic, Computer, whole
-from surgeon.assemble.copy import Sources
-from surgeon.assemble.readers import raw
+from surgeon.assemble.compute import arithmetic as computing
+from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
+from surgeon.assemble.compute.operand_readers import raw
+from surgeon.assemble.write.byte_copy import Sources
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel
 from surgeon.methods.registry import every
@@ -198,19 +198,19 @@ def test_memory_that_runs_out_makes_chunks_smaller_and_changes_no_byte(
 ) -> None:
     import torch
 
-    from surgeon.assemble import readers
+    from surgeon.assemble.compute import operand_readers
 
     monkeypatch.setattr(kernel, "BLOCK", 16)
     monkeypatch.setattr(computing, "BLOCK", 16)
     tensor = next(t for t in plan_of(four, recipe("linear")).tensors if t.numel >= 96)
-    expected, whole_at = bytes_of(tensor, 16), readers.Inputs.at
+    expected, whole_at = bytes_of(tensor, 16), operand_readers.Inputs.at
 
     def scarce(self: Any, start: int, count: int, which: Any = None) -> Any:
         if start >= 32 and count > 16:
             raise torch.OutOfMemoryError("no memory. none at all")
         return whole_at(self, start, count, which)
 
-    monkeypatch.setattr(readers.Inputs, "at", scarce)
+    monkeypatch.setattr(operand_readers.Inputs, "at", scarce)
     assert bytes_of(tensor, 32) == expected
     with pytest.raises(SurgeonError, match="too little memory"):
         monkeypatch.setattr(computing, "BLOCK", 32)

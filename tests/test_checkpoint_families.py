@@ -11,7 +11,7 @@ from models import tiny_config, tiny_model
 
 from surgeon.checkpoint import open_checkpoint
 from surgeon.checkpoint.config import ATTENTION_NAMES, ModelConfig, layer_attributes
-from surgeon.checkpoint.families import FAMILIES, find_naming
+from surgeon.checkpoint.families.naming import FAMILIES, find_naming
 
 LAYERS = 12
 SLIDES_BY_WINDOW = {"mistral", "mixtral", "phi3", "starcoder2", "qwen3_moe"}

@@ -14,8 +14,20 @@ from models import tiny_tokenizer
 from sparse import sparse_llama, write_tokenizer
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.checkpoint.tokenizer import Tokenizer, first_difference, read_tokenizer, tokens_beyond, vocabulary_of
-from surgeon.checkpoint.tokenizer_digest import by_lines, by_parsing, last_token, merged_vocabulary, vocabulary_digest
+from surgeon.checkpoint.tokenizer.tokenizer_identity import (
+    Tokenizer,
+    first_difference,
+    read_tokenizer,
+    tokens_beyond,
+    vocabulary_of,
+)
+from surgeon.checkpoint.tokenizer.vocabulary_digest import (
+    by_lines,
+    by_parsing,
+    last_token,
+    merged_vocabulary,
+    vocabulary_digest,
+)
 from surgeon.errors import InputError
 
 TOKENS = ["<unk>", "a", "b", "é", "\\u", '"', "ab", '","', "a\n", "/", "Ġx", "\x7f", "\\", 'a": 3,']

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from surgeon.errors import InputError
 from surgeon.recipe import document as documents
-from surgeon.recipe import grammar, stack
-from surgeon.recipe.edits import Blend
+from surgeon.recipe import stack
+from surgeon.recipe.edits import grammar
+from surgeon.recipe.edits.layer_edits import Blend
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import Recipe
-from surgeon.tui.drafts import NEW, Draft
-from surgeon.tui.opening import draft
+from surgeon.tui.curves.drafts import NEW, Draft
+from surgeon.tui.curves.open_draft import draft
 
 MODELS = ["./a", "org/b", "c c"]
 NAMES = ("layers.1.self_attn.q_proj.weight", "layers.1.mlp.up_proj.weight", "layers.1.norm.weight")

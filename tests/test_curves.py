@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from surgeon.recipe import curves
-from surgeon.recipe.curves import REST, Level, drawn, preset, setting, taper, tracks
-from surgeon.recipe.forms import OF_THE_LARGEST, RELATIVE, over_layers, rounded, shortest
+from surgeon.recipe.curves import tracks as curves
+from surgeon.recipe.curves.shortest_form import OF_THE_LARGEST, RELATIVE, over_layers, rounded, shortest
+from surgeon.recipe.curves.tracks import REST, Level, drawn, preset, setting, taper, tracks
 from surgeon.recipe.parameters import evaluate, lookup, position
 
 numbers = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-12)

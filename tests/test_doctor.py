@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from surgeon.cli import doctor_machine, doctor_terminal
-from surgeon.cli.doctor import lines
-from surgeon.cli.doctor_checks import Check, ask
-from surgeon.cli.doctor_machine import Devices, machine_checks, memory
-from surgeon.cli.doctor_terminal import Terminal, terminal_checks
+from surgeon.cli.doctor import machine_checks as doctor_machine
+from surgeon.cli.doctor import terminal_checks as doctor_terminal
+from surgeon.cli.doctor.check import Check, ask
+from surgeon.cli.doctor.doctor import lines
+from surgeon.cli.doctor.machine_checks import Devices, machine_checks, memory
+from surgeon.cli.doctor.terminal_checks import Terminal, terminal_checks
 from surgeon.cli.table import Style
 
 GOOD = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "en_US.UTF-8"}

@@ -14,11 +14,23 @@ from recipe_strategies import depth_of, edits_for, recipe_data, recipes
 
 from surgeon.errors import InputError
 from surgeon.recipe import document as documents
-from surgeon.recipe import stack, yamltext
+from surgeon.recipe import stack
 from surgeon.recipe.document import Document, as_data, fresh, load, parse
-from surgeon.recipe.edits import Delete, Edit, Insert, Move, Reverse, Scale, SetBase, SetDtype, SetEnd, Upscale
-from surgeon.recipe.patch import comments
+from surgeon.recipe.edits.layer_edits import (
+    Delete,
+    Edit,
+    Insert,
+    Move,
+    Reverse,
+    Scale,
+    SetBase,
+    SetDtype,
+    SetEnd,
+    Upscale,
+)
 from surgeon.recipe.schema import Recipe
+from surgeon.recipe.yaml import writer
+from surgeon.recipe.yaml.patch import comments
 
 MERGEKIT = """\
 # Depth up-scaling, my way
@@ -378,7 +390,7 @@ def test_a_new_recipe_is_written_in_the_house_style() -> None:
      "-x", "?", "a,b", "=", "<<", "\\", "a\\b", ".", "..", "y", "on", "1_0", "12:30", " a", "a "],
 )  # fmt: skip
 def test_every_string_is_written_so_that_it_reads_back(value: str) -> None:
-    for text in (yamltext.dump({"a": value}), f"a: {yamltext.inline([value])}\n", yamltext.dump({value: 1})):
+    for text in (writer.dump({"a": value}), f"a: {writer.inline([value])}\n", writer.dump({value: 1})):
         loaded = documents._data(documents.build(text)[0])
         assert loaded in ({"a": value}, {"a": [value]}, {value: 1})
 
@@ -388,7 +400,7 @@ def test_every_string_is_written_so_that_it_reads_back(value: str) -> None:
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)), max_leaves=8,
 ))  # fmt: skip
 def test_all_plain_data_is_written_so_that_it_reads_back(value: Any) -> None:
-    assert documents._data(documents.build(yamltext.dump({"a": value}))[0]) == {"a": value}
+    assert documents._data(documents.build(writer.dump({"a": value}))[0]) == {"a": value}
 
 
 def test_comments_go_with_their_entries_wherever_these_go() -> None:
@@ -413,7 +425,7 @@ def test_of_several_errors_the_first_is_told_and_how_many_there_are() -> None:
 
 
 def test_numbers_that_are_none_are_written_so_that_they_read_back() -> None:
-    loaded = documents._data(documents.build(yamltext.dump({"a": [float("nan"), -float("inf"), 1e-5]}))[0])["a"]
+    loaded = documents._data(documents.build(writer.dump({"a": [float("nan"), -float("inf"), 1e-5]}))[0])["a"]
     assert [type(value) for value in loaded] == [float] * 3
     assert loaded[0] != loaded[0] and loaded[1:] == [-float("inf"), 1e-5]
 
@@ -438,21 +450,21 @@ def spelt(data: dict[str, Any], rng: random.Random) -> str:
     """The data in one of many layouts: block or flow, lists standing in or not, with comments."""
     style = rng.randrange(5)
     if style == 0:
-        return commented(yamltext.dump(data), rng)
+        return commented(writer.dump(data), rng)
     if style == 1:
-        return commented("".join(f"{line}\n" for line in yamltext.block(data, 0)), rng)
+        return commented("".join(f"{line}\n" for line in writer.block(data, 0)), rng)
     if style == 2:
-        return f"# head\n{yamltext.inline(data)} # tail\n# foot\n"
+        return f"# head\n{writer.inline(data)} # tail\n# foot\n"
     if style == 3:
-        slices = ["  " + yamltext.inline(part) + "," for part in data["slices"]]
+        slices = ["  " + writer.inline(part) + "," for part in data["slices"]]
         rest = {key: value for key, value in data.items() if key != "slices"}
-        return commented("slices: [\n" + "\n".join(slices) + "\n]\n", rng) + yamltext.dump(rest)
+        return commented("slices: [\n" + "\n".join(slices) + "\n]\n", rng) + writer.dump(rest)
     text = ["slices:"]
     for part in data["slices"]:
-        text += [f"- sources: {yamltext.inline(part['sources'])}"]
-        text += [f"  {key}: {yamltext.inline(value)}" for key, value in part.items() if key != "sources"]
+        text += [f"- sources: {writer.inline(part['sources'])}"]
+        text += [f"  {key}: {writer.inline(value)}" for key, value in part.items() if key != "sources"]
     rest = {key: value for key, value in data.items() if key != "slices"}
-    return commented("\n".join(text) + "\n" + yamltext.dump(rest), rng)
+    return commented("\n".join(text) + "\n" + writer.dump(rest), rng)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ from recipe_strategies import DEPTHS, MODELS, depth_of, edits_for, recipes
 
 from surgeon.errors import InputError
 from surgeon.recipe import stack
-from surgeon.recipe.edits import (  # fmt: skip
+from surgeon.recipe.edits.layer_edits import (
     Delete,
     Duplicate,
     Edit,

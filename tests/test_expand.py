@@ -13,14 +13,14 @@ from planning import found, plan_of, stack_of
 from sparse import sparse_llama
 from typer.testing import CliRunner
 
-from surgeon.checkpoint.outputs import RESIDUAL_OUTPUTS
+from surgeon.checkpoint.families.residual_outputs import RESIDUAL_OUTPUTS
 from surgeon.cli.app import app
 from surgeon.errors import InputError
 from surgeon.plan import Donors
-from surgeon.plan.expansion import completed
-from surgeon.recipe import grammar
+from surgeon.plan.layers.block_expansion import completed
 from surgeon.recipe.document import parse
-from surgeon.recipe.edits import Expand
+from surgeon.recipe.edits import grammar
+from surgeon.recipe.edits.layer_edits import Expand
 from surgeon.recipe.schema import Recipe
 
 BIASED: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ def planned(folder: Path, text: str, edit: str) -> Any:
 # gemma3 is gemma3_text inside a vision model.
 @pytest.mark.parametrize("kind", sorted(set(RESIDUAL_OUTPUTS) - {"gemma3"}))
 def test_an_expanded_layer_is_the_identity_bit_for_bit(tmp_path: Path, kind: str) -> None:
-    from surgeon.probe.identity import is_identity
+    from surgeon.probe.layer_identity import is_identity
 
     donor(tmp_path, kind, **BIASED.get(kind, {}))
     plan = planned(tmp_path, stack_of(("a", 0, 6)), "expand 0-5 every=3")
@@ -80,7 +80,7 @@ def test_an_expanded_layer_is_the_identity_bit_for_bit(tmp_path: Path, kind: str
 def test_what_is_refused_would_not_be_the_identity(
     tmp_path: Path, kind: str, config: dict[str, Any], filters: tuple[str, ...]
 ) -> None:
-    from surgeon.probe.identity import is_identity
+    from surgeon.probe.layer_identity import is_identity
 
     donor(tmp_path, kind, **config)
     with pytest.raises(InputError, match="cannot be made the identity"):
@@ -94,15 +94,15 @@ def test_what_is_refused_would_not_be_the_identity(
 def test_an_expanded_model_computes_the_same(tmp_path: Path) -> None:
     import torch
 
-    from surgeon.probe import virtual
+    from surgeon.probe import unwritten_model
 
     tiny_model(tmp_path / "a", "qwen2", layers=4, dtype="bfloat16")
     plan = planned(tmp_path, stack_of(("a", 0, 4)), "expand 0-3 every=1")
     assert len(plan.layers) == 8
     ids = torch.arange(3, 12)[None]
     with torch.no_grad():
-        wanted = virtual.build(plan_of(tmp_path, stack_of(("a", 0, 4))))(input_ids=ids).logits
-        assert torch.equal(virtual.build(plan)(input_ids=ids).logits, wanted)
+        wanted = unwritten_model.build(plan_of(tmp_path, stack_of(("a", 0, 4))))(input_ids=ids).logits
+        assert torch.equal(unwritten_model.build(plan)(input_ids=ids).logits, wanted)
 
 
 def test_the_recipe_is_plain_yaml(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from sparse import mark, sparse_llama
 
 from surgeon.cli.app import run
 from surgeon.errors import InputError
+from surgeon.mergekit import Exported, export, localised
+from surgeon.mergekit.facts import BASELESS, METHODS, RESCALE
+from surgeon.mergekit.plan_difference import difference
 from surgeon.methods.registry import every
 from surgeon.plan import Convert, Donors
-from surgeon.plan.mergekit import Exported, export, localised
-from surgeon.plan.mergekit.facts import BASELESS, METHODS, RESCALE
-from surgeon.plan.mergekit.same import difference
 from surgeon.recipe.document import as_data, parse
 from surgeon.recipe.schema import Recipe
 

@@ -20,10 +20,11 @@ import faults
 import pytest
 from assembling import donor, passthrough, plan_of, snapshot
 
-from surgeon.assemble import assemble, sink, system
-from surgeon.assemble import copy as copying
-from surgeon.assemble.journal import Journal, Line
-from surgeon.assemble.workspace import hidden
+from surgeon.assemble import assemble
+from surgeon.assemble.resume.journal import Journal, Line
+from surgeon.assemble.resume.workspace import hidden
+from surgeon.assemble.write import byte_copy as copying
+from surgeon.assemble.write import sink, system_calls
 from surgeon.errors import InputError, SurgeonError
 
 HERE = Path(__file__).parent
@@ -297,16 +298,16 @@ class TestFallbacks:
 
     def test_no_system_call_but_those_of_every_system(self, whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = whole("with")
-        system._function.cache_clear()
-        monkeypatch.setattr(system, "sys", SimpleNamespace(platform="darwin"))
+        system_calls._function.cache_clear()
+        monkeypatch.setattr(system_calls, "sys", SimpleNamespace(platform="darwin"))
         monkeypatch.delattr(os, "copy_file_range")
         monkeypatch.delattr(os, "fdatasync")
         assert whole("without") == expected
         assert whole("unsynced", fsync=False) == expected
-        system._function.cache_clear()
+        system_calls._function.cache_clear()
 
     def test_a_library_without_them(self, whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(system, "_function", lambda *_: None)
+        monkeypatch.setattr(system_calls, "_function", lambda *_: None)
         assert whole("without") == whole("again")
 
     @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM])
@@ -319,7 +320,7 @@ class TestFallbacks:
             ctypes.set_errno(code)
             return -1
 
-        monkeypatch.setattr(system, "_function", lambda *_: refuse)
+        monkeypatch.setattr(system_calls, "_function", lambda *_: refuse)
         assert whole("without")
 
     def test_an_interrupted_reservation_is_made_again_and_a_full_disk_is_told(
@@ -333,23 +334,23 @@ class TestFallbacks:
             ctypes.set_errno(codes.pop(0))
             return -1
 
-        monkeypatch.setattr(system, "_function", lambda *_: refuse)
+        monkeypatch.setattr(system_calls, "_function", lambda *_: refuse)
         with pytest.raises(OSError, match="No space left"):
-            system.reserve(0, 10)
+            system_calls.reserve(0, 10)
         assert codes == []
 
     def test_a_reserved_file_is_as_long_as_it_will_be(self, tmp_path: Path) -> None:
         with (tmp_path / "x").open("wb") as file:
-            system.reserve(file.fileno(), 10_000)
+            system_calls.reserve(file.fileno(), 10_000)
             assert os.fstat(file.fileno()).st_size == 10_000
-            system.reserve(file.fileno(), 0)
-            system.start_writeback(file.fileno(), 0, 10_000)
+            system_calls.reserve(file.fileno(), 0)
+            system_calls.start_writeback(file.fileno(), 0, 10_000)
 
     @pytest.mark.parametrize("shared", [True, False])
     def test_blocks_that_the_kernel_shares_are_hashed_too(
         self, whole: Any, monkeypatch: pytest.MonkeyPatch, shared: bool
     ) -> None:
-        from surgeon.assemble import engine
+        from surgeon.assemble import run as engine
 
         calls: list[int] = []
         real = os.copy_file_range

@@ -132,10 +132,10 @@ def test_a_parameter_that_is_not_finite_is_refused(edit: str, here: Path, capsys
 @pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 5000, "loop"])
 def test_a_job_of_a_folder_that_cannot_be_looked_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from surgeon.errors import InputError
-    from surgeon.jobs import board
+    from surgeon.jobs import job_list
 
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with pytest.raises(InputError, match="there is no job"):
-        board.find(name)
+        job_list.find(name)

@@ -139,7 +139,8 @@ def test_bad_input_is_named(
 
 def test_importing_the_verb_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, surgeon.cli.generate, surgeon.probe.session, surgeon.probe.serve, surgeon.probe.subject\n"
+        "import sys, surgeon.cli.generate, surgeon.probe.requests\n"
+        "import surgeon.probe.resident_child, surgeon.probe.subject\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -20,17 +20,19 @@ from blending import donors, plan_of, stored
 from standin import StandIn, scarce
 from test_blend_engine import METHODS, recipe
 
-from surgeon.assemble import assemble, compute, engine, lanes, ready
-from surgeon.assemble.compute import Arithmetic, Computer, whole
-from surgeon.assemble.copy import Sources
-from surgeon.assemble.gpu import Cuda
-from surgeon.assemble.lanes import Lane
-from surgeon.assemble.modelsurvey import surveyed
-from surgeon.assemble.readers import need
-from surgeon.assemble.room import least_of, shares
+from surgeon.assemble import assemble, ready, run
+from surgeon.assemble.compute import arithmetic
+from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
+from surgeon.assemble.compute.operand_readers import need
+from surgeon.assemble.compute.whole_model_survey import surveyed
+from surgeon.assemble.gpu import staging
+from surgeon.assemble.gpu.cuda import Cuda
+from surgeon.assemble.gpu.gpu_memory import least_of, shares
+from surgeon.assemble.gpu.staging import Lane
+from surgeon.assemble.write.byte_copy import Sources
 from surgeon.cli.assemble import _flags
 from surgeon.errors import InputError, SurgeonError
-from surgeon.methods import folds, kernel
+from surgeon.methods import kernel, reductions
 from surgeon.plan import Plan, PlannedTensor
 from surgeon.plan.operands import Adapted, Blend, Rows, Stored
 
@@ -62,16 +64,16 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and pieces so small that tiny tensors have many."""
-    for module in (kernel, compute):
+    for module in (kernel, arithmetic):
         monkeypatch.setattr(module, "BLOCK", 16)
-    monkeypatch.setattr(lanes, "PIECE", 64)
-    monkeypatch.setattr(folds, "ROWS", 4)
+    monkeypatch.setattr(staging, "PIECE", 64)
+    monkeypatch.setattr(reductions, "ROWS", 4)
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are worked on as on a GPU."""
-    monkeypatch.setattr(folds, "PIECEWISE", frozenset())
+    monkeypatch.setattr(reductions, "PIECEWISE", frozenset())
 
 
 def plan_for(folder: Path, name: str, more: str = "") -> Plan:
@@ -89,7 +91,7 @@ def blends(plan: Plan) -> list[PlannedTensor]:
     return [tensor for tensor in plan.tensors if isinstance(tensor.source, Blend)]
 
 
-def staged(tensor: PlannedTensor, most: int, gpu: Any = None, how: Arithmetic = compute.PLAIN) -> bytes:
+def staged(tensor: PlannedTensor, most: int, gpu: Any = None, how: Arithmetic = arithmetic.PLAIN) -> bytes:
     """A tensor's bytes by way of a lane, in chunks of at most so many elements."""
     assert isinstance(tensor.source, Blend)
     lane, sources = Lane(gpu or StandIn(), most * need(tensor.source, 4)), Sources()
@@ -100,7 +102,7 @@ def staged(tensor: PlannedTensor, most: int, gpu: Any = None, how: Arithmetic = 
         sources.close()
 
 
-def on_cpu(tensor: PlannedTensor, how: Arithmetic = compute.PLAIN) -> bytes:
+def on_cpu(tensor: PlannedTensor, how: Arithmetic = arithmetic.PLAIN) -> bytes:
     return bytes(whole(tensor, how).flatten().view(torch.uint8).numpy())
 
 
@@ -116,7 +118,7 @@ def apart(tensor: PlannedTensor, one: bytes, other: bytes) -> int:
 @pytest.mark.parametrize("name", EVERY)
 def test_the_cpus_own_code_gives_its_bytes_over_pinned_memory(name: str, four: Path, small: None) -> None:
     plan = plan_for(four, name)
-    how = surveyed(plan, compute.PLAIN)
+    how = surveyed(plan, arithmetic.PLAIN)
     for tensor in blends(plan):
         assert staged(tensor, 112, how=how) == on_cpu(tensor, how), tensor.name
 
@@ -144,14 +146,14 @@ def test_what_is_done_at_once_is_the_cpus_but_for_the_last_place(
     name: str, dtype: str, four: Path, wide: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_for(four if dtype == "bfloat16" else wide, name, f"dtype: {dtype}")
-    how = surveyed(plan, compute.PLAIN)
+    how = surveyed(plan, arithmetic.PLAIN)
     with monkeypatch.context() as patch:
-        patch.setattr(folds, "PIECEWISE", frozenset())
-        assert surveyed(plan, compute.PLAIN, lane=Lane(StandIn(), 10**4)) == how
+        patch.setattr(reductions, "PIECEWISE", frozenset())
+        assert surveyed(plan, arithmetic.PLAIN, lane=Lane(StandIn(), 10**4)) == how
     for tensor in blends(plan):
         expected = on_cpu(tensor, how)
         with monkeypatch.context() as patch:
-            patch.setattr(folds, "PIECEWISE", frozenset())
+            patch.setattr(reductions, "PIECEWISE", frozenset())
             found = {staged(tensor, most, how=how) for most in (16, 7 * 16, 4096)}
         assert len(found) == 1, f"{tensor.name}: the chunks show"
         assert apart(tensor, expected, found.pop()) <= 1, tensor.name
@@ -216,7 +218,7 @@ def test_parts_are_spread_over_gpus_and_every_worker_has_a_stream(
     assemble(plan, tmp_path / "cpu", workers=1, shard_size=200, fsync=False)
     for workers, streams in [(None, [3, 3]), (1, [1, 0]), (5, [3, 2])]:
         gpus = [StandIn(), StandIn()]
-        monkeypatch.setattr(engine, "blending_gpus", lambda name, gpus=gpus: tuple(gpus))
+        monkeypatch.setattr(run, "blending_gpus", lambda name, gpus=gpus: tuple(gpus))
         out = tmp_path / str(workers)
         assemble(plan, out, workers=workers, shard_size=200, fsync=False, device="cuda", vram=5 * 10**8)
         assert contents(out) == contents(tmp_path / "cpu")
@@ -236,7 +238,7 @@ def test_chunks_grow_with_memory_and_shrink_with_donors_and_workers(four: Path) 
     assert rooms == sorted(set(rooms))
     chunks = [Lane(StandIn(), room).chunk(few) for room in rooms]
     assert chunks == sorted(chunks) and all(chunk % kernel.BLOCK == 0 for chunk in chunks)
-    assert Lane(StandIn(), rooms[0]).chunk(many) < chunks[0] and chunks[-1] == lanes.MOST
+    assert Lane(StandIn(), rooms[0]).chunk(many) < chunks[0] and chunks[-1] == staging.MOST
     assert Lane(StandIn(), 10).chunk(few) == kernel.BLOCK
     assert shares(10**10, None, 1, 10**6)[1] > rooms[-1]
     assert shares(10**8, None, 3, 10**6)[0] == 1, "fewer workers where there is not the room"
@@ -250,7 +252,7 @@ def test_what_a_method_takes_is_within_what_is_said(
 ) -> None:
     from safetensors.torch import save_file
 
-    monkeypatch.setattr(lanes, "PIECE", 4096)
+    monkeypatch.setattr(staging, "PIECE", 4096)
     folder = donors(tmp_path, ("base", "a", "b", "c"), depth=1, dtype="bfloat16" if narrow else "float32")
     tensor = next(t for t in blends(plan_for(folder, name)) if t.name.endswith("up_proj.weight"))
     assert isinstance(tensor.source, Blend)
@@ -275,10 +277,10 @@ def test_where_memory_runs_out_the_same_bytes_come(
 ) -> None:
     more = "parameters: {weight: 1, density: 0.3, scope: model}\nmodels: [{model: a}, {model: b}]\nbase_model: base\n"
     plan = plan_of(four, f"merge_method: ties\n{more}" if name == "model" else recipe(name))
-    how = surveyed(plan, compute.PLAIN, lane=Lane(StandIn(), 10**9))
+    how = surveyed(plan, arithmetic.PLAIN, lane=Lane(StandIn(), 10**9))
     gpu = StandIn()
     gpu.fail = scarce(seed, 4, 0.002)
-    assert surveyed(plan, compute.PLAIN, lane=Lane(gpu, 10**9)) == how
+    assert surveyed(plan, arithmetic.PLAIN, lane=Lane(gpu, 10**9)) == how
     for number, tensor in enumerate(t for t in blends(plan) if t.numel > 48):
         gpu.fail = scarce(seed + number, 2)
         assert staged(tensor, 4096, gpu, how) == staged(tensor, 4096, how=how)
@@ -295,7 +297,7 @@ def test_memory_that_is_never_enough_is_told_of_and_ends_one_worker_alone(four: 
     lane, other = Lane(gpu, 10**9), Lane(gpu, 10**9)
     gpu.fail = scarce(1, 1, 1.0)
     with lane.working():
-        list(Computer(Sources(), compute.PLAIN, lane).run(tensor))
+        list(Computer(Sources(), arithmetic.PLAIN, lane).run(tensor))
     assert lane.room < other.room == 10**9
 
 
@@ -323,7 +325,7 @@ class TestVram:
 
     def test_the_least_that_works_is_told(self, four: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plan = plan_of(four, recipe("ties"))
-        monkeypatch.setattr(engine, "blending_gpus", lambda name: (StandIn(),))
+        monkeypatch.setattr(run, "blending_gpus", lambda name: (StandIn(),))
         with pytest.raises(InputError, match=r"--vram 1\.0 MB is too little .* Give at least \d+\.0 MB") as error:
             assemble(plan, tmp_path / "out", device="cuda", vram=10**6)
         least = int(str(error.value).split("at least ")[1].split(".")[0]) * 10**6
@@ -337,7 +339,7 @@ class TestVram:
 
 @pytest.fixture
 def real() -> Iterator[list[Any]]:
-    from surgeon.assemble.device import blending_gpus
+    from surgeon.assemble.gpu.device import blending_gpus
 
     yield list(blending_gpus("cuda"))
 
@@ -349,8 +351,8 @@ def test_a_gpu_gives_the_cpus_bytes_but_for_the_last_place(
     name: str, dtype: str, four: Path, wide: Path, small: None, monkeypatch: pytest.MonkeyPatch, real: list[Any]
 ) -> None:
     plan = plan_for(four if dtype == "bfloat16" else wide, name, f"dtype: {dtype}")
-    how = surveyed(plan, compute.PLAIN)
-    assert surveyed(plan, compute.PLAIN, lane=Lane(real[0], 10**4)) == how
+    how = surveyed(plan, arithmetic.PLAIN)
+    assert surveyed(plan, arithmetic.PLAIN, lane=Lane(real[0], 10**4)) == how
     for tensor in blends(plan):
         found = {staged(tensor, most, gpu, how) for most in (16, 7 * 16, 4096) for gpu in real}
         assert len(found) == 1, f"{tensor.name}: the chunks show"

@@ -19,12 +19,12 @@ import pytest
 from assembling import contents, donor, passthrough, snapshot
 
 from surgeon import process
-from surgeon.assemble.resume import look
-from surgeon.assemble.workspace import hidden
+from surgeon.assemble.resume.unfinished import look
+from surgeon.assemble.resume.workspace import hidden
 from surgeon.cli.app import run
 from surgeon.cli.progress import words
 from surgeon.errors import SurgeonError
-from surgeon.jobs import board
+from surgeon.jobs import job_list
 from surgeon.jobs.job import Job
 
 HERE = Path(__file__).parent
@@ -57,9 +57,9 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Jobs started here are slow, and ended with the test whatever it has proved."""
-    monkeypatch.setattr(board, "_MAIN", SLOW + board._MAIN)
+    monkeypatch.setattr(job_list, "_MAIN", SLOW + job_list._MAIN)
     yield
-    for job in board.every():
+    for job in job_list.every():
         if job.running and job.pid:
             os.kill(job.pid, signal.SIGKILL)
 
@@ -97,7 +97,7 @@ def detach(said: Any, recipe: Path, out: Path, *flags: str) -> Job:
     code, text, _ = said("assemble", recipe, out, "--detach", "--no-check", "--quiet", "--json", *flags)
     assert code == 0
     value = json.loads(text)
-    job = board.find(str(value["job"]))
+    job = job_list.find(str(value["job"]))
     assert (value["pid"], value["folder"], value["out"]) == (job.pid, str(job.folder), str(out))
     return job
 
@@ -111,7 +111,7 @@ def test_it_writes_the_model(said: Any, recipe: Path, out: Path, tmp_path: Path,
     assert re.search(rf"^{out}: 5 layers, 3\.\d kB|^{out}: 5 layers", text, re.MULTILINE)
     run(["assemble", "recipe.yaml", str(tmp_path / "whole" / "model"), "--no-check", "--shard-size", "1kB"])
     assert contents(out) == contents(tmp_path / "whole" / "model")
-    job = board.find(None)
+    job = job_list.find(None)
     assert job.state().kind == "done" and not job.running
     assert "# kept" in (out / "surgeon_recipe.yaml").read_text()
     assert job.about["recipe"] == str(recipe)
@@ -128,7 +128,7 @@ def test_what_is_refused_is_refused_at_once(said: Any, recipe: Path, out: Path, 
     assert said("assemble", recipe, tmp_path / "a", "--detach")[0] == 2
     recipe.write_text(passthrough((Path("a"), 0, 9)))
     assert said("assemble", recipe, tmp_path / "new", "--detach")[0] == 2
-    assert not board.every()
+    assert not job_list.every()
 
 
 def test_a_job_of_its_own_session_that_ignores_hang_ups(said: Any, recipe: Path, out: Path, slow: None) -> None:
@@ -153,7 +153,7 @@ def test_it_outlives_its_terminal(recipe: Path, out: Path, tmp_path: Path) -> No
         env={**os.environ, "PYTHONPATH": str(HERE.parent)},
     )  # fmt: skip
     os.close(side)
-    job = until(lambda: next((job for job in board.every() if job.pid), None))
+    job = until(lambda: next((job for job in job_list.every() if job.pid), None))
     writing(job)
     starter.kill()
     starter.wait()
@@ -182,11 +182,11 @@ def test_cancelled_and_gone_on_with(said: Any, recipe: Path, out: Path, slow: No
     values = json.loads(said("jobs", "--json")[1])
     assert (values[0]["state"], values[0]["resumable"], values[0]["pid"]) == ("cancelled", True, None)
     monkeypatch.undo()
-    second = board.again(job)
+    second = job_list.again(job)
     assert second.wait(60)
     assert second.state().kind == "done", second.log()
     assert second.poll()[-1]["earlier"] > 0
-    assert board.find(str(out)).number == second.number
+    assert job_list.find(str(out)).number == second.number
     run(
         [
             "assemble",
@@ -219,7 +219,7 @@ def test_a_killed_one_is_crashed_and_gone_on_with(said: Any, recipe: Path, out: 
     monkeypatch.undo()
     assert said("assemble", recipe, out, "--detach", "--no-check", "--resume")[0] == 0
     assert said("attach", "2")[0] == 0
-    assert board.find("2").poll()[-1]["earlier"] > 0
+    assert job_list.find("2").poll()[-1]["earlier"] > 0
 
 
 def test_the_second_on_one_output_is_told_of_the_first(said: Any, recipe: Path, out: Path, slow: None) -> None:
@@ -229,11 +229,11 @@ def test_the_second_on_one_output_is_told_of_the_first(said: Any, recipe: Path, 
         code, _, error = said("assemble", recipe, out, "--no-check", *flags)
         assert (code, f"process {job.pid} is writing this model" in error) == (1, True), error
     assert job.running
-    assert len(board.every()) == 1
+    assert len(job_list.every()) == 1
 
 
 def fake(about: dict[str, Any], process_record: dict[str, Any] | None, events: list[Any], log: str = "") -> Job:
-    folder = board._number(board.state_folder("jobs"))
+    folder = job_list._number(job_list.state_folder("jobs"))
     (folder / "about.json").write_text(json.dumps({"verb": "assemble", "out": "/nowhere/model", **about}))
     if process_record is not None:
         (folder / "process.json").write_text(json.dumps(process_record))
@@ -326,10 +326,10 @@ def test_found_by_number_output_or_alone(said: Any) -> None:
     me = {"pid": os.getppid(), "birth": process.birth(os.getppid())}
     over, running = fake({"out": "/x/one"}, None, [{"event": "done"}]), fake({"out": "/x/two"}, me, [])
     last = fake({"out": "/x/one"}, None, [{"event": "done"}])
-    assert [job.number for job in board.every()] == [1, 2, 3]
-    assert board.find(None).number == running.number
-    assert board.find("1").number == over.number
-    assert board.find("/x/one").number == last.number
+    assert [job.number for job in job_list.every()] == [1, 2, 3]
+    assert job_list.find(None).number == running.number
+    assert job_list.find("1").number == over.number
+    assert job_list.find("/x/one").number == last.number
     assert said("attach", "9")[0] == said("cancel", "elsewhere")[0] == 2
     fake({"out": "/x/four"}, me, [])
     assert "several jobs are running: 2, 4. Say which" in said("cancel")[2]
@@ -341,7 +341,7 @@ def test_cleaned_up(said: Any, out: Path) -> None:
     running = fake({}, me, [])
     fake({}, {"pid": 2**22, "birth": ""}, [])
     assert said("jobs", "--clean")[1] == "2 jobs forgotten\n"
-    assert [job.number for job in board.every()] == [running.number]
+    assert [job.number for job in job_list.every()] == [running.number]
     assert fake({}, None, []).number == 3
 
 
@@ -380,7 +380,7 @@ def test_no_file_of_the_users_poses_as_a_module(
 
 
 def test_donors_of_a_job_are_written_in_full(tmp_path: Path) -> None:
-    from surgeon.plan.donors import absolute
+    from surgeon.plan.donors.open_donors import absolute
     from surgeon.recipe.document import parse
 
     for name in ("a", "lora", "deep/b"):
@@ -464,7 +464,7 @@ class TestUntrusted:
         assert said("attach", whole.number)[0] == 0
         said("attach", "2")
         with pytest.raises(SurgeonError):
-            board.again(board.find("2"))
+            job_list.again(job_list.find("2"))
 
     @pytest.mark.parametrize("value", HOSTILE, ids=repr)
     def test_values_of_any_type(self, said: Any, value: Any) -> None:
@@ -479,15 +479,15 @@ class TestUntrusted:
             for key in event:
                 fake({}, TestState().me() if event is progress else None, [start, {**event, key: value}])
         fake({}, {"pid": value, "birth": value, "host": value, "space": value}, [value, start])
-        count = len(board.every())
-        assert [job.number for job in board.every()] == list(range(1, count + 1))
-        board.of_recipe(None, Path.cwd())
+        count = len(job_list.every())
+        assert [job.number for job in job_list.every()] == list(range(1, count + 1))
+        job_list.of_recipe(None, Path.cwd())
         code, text, _ = said("jobs")
         assert code == 0 and "\x1b" not in text
         code, text, _ = said("jobs", "--json")
         assert code == 0
         assert len(json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))) == count
-        for job in board.every():
+        for job in job_list.every():
             for event in job.poll():
                 if event["event"] == "progress":
                     assert words(event, 3, 2)
@@ -496,10 +496,10 @@ class TestUntrusted:
 
     @pytest.mark.parametrize("name", ["²", "٣", "0", "07", "9" * 200, "x"])
     def test_folders_that_are_no_jobs(self, said: Any, name: str) -> None:
-        (board.state_folder("jobs") / name).mkdir()
-        (board.state_folder("jobs") / "5").symlink_to("/")
+        (job_list.state_folder("jobs") / name).mkdir()
+        (job_list.state_folder("jobs") / "5").symlink_to("/")
         job = fake({}, None, [{"event": "done"}])
-        assert [found.number for found in board.every()] == [job.number]
+        assert [found.number for found in job_list.every()] == [job.number]
         assert said("jobs")[0] == 0
 
     def test_only_what_surgeon_starts_is_resumed(self) -> None:
@@ -507,7 +507,7 @@ class TestUntrusted:
             job = fake({"arguments": ["/nowhere/model"], **about}, None, [])
             (job.folder / "recipe.yaml").write_text("slices: []\n")
             with pytest.raises(SurgeonError, match="cannot be resumed"):
-                board.again(job)
+                job_list.again(job)
 
 
 class TestElsewhere:
@@ -543,12 +543,12 @@ def test_a_cancelled_job_whose_output_is_there_says_nothing_of_resuming(
         {"event": "done"},
     )
     for number, event in enumerate(events, start=1):
-        folder = board.state_folder("jobs") / str(number)
+        folder = job_list.state_folder("jobs") / str(number)
         folder.mkdir()
         (folder / "about.json").write_text(json.dumps({"verb": "assemble", "out": str(tmp_path / "m"), "cwd": "/"}))
         (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
     text = said("jobs")[1]
     assert "job 2 has written it since" in text
     assert "--resume" not in text
-    (board.state_folder("jobs") / "2" / "events.jsonl").write_text("")
+    (job_list.state_folder("jobs") / "2" / "events.jsonl").write_text("")
     assert "--resume" in said("jobs")[1]

@@ -13,12 +13,13 @@ from assembling import donor
 from planning import codes, found, plan_of
 
 from surgeon.errors import InputError
-from surgeon.plan import Donors, resolve, workload
-from surgeon.plan.mergekit import export, localised
+from surgeon.mergekit import export, localised
+from surgeon.plan import Donors, resolve
+from surgeon.plan.checks import workload
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
 from surgeon.recipe.document import parse
-from surgeon.recipe.edits import Expand, Reverse
+from surgeon.recipe.edits.layer_edits import Expand, Reverse
 from surgeon.recipe.schema import Recipe
 from surgeon.text import aligned
 from surgeon.tui.session import Session

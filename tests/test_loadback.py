@@ -19,13 +19,13 @@ import pytest
 from assembling import donor, passthrough, plan_of
 from models import tiny_model
 
-from surgeon.assemble import Cancelled, assemble, loadback
-from surgeon.assemble.loadback import LoadBack, Mismatch, Outcome, expectation, expectation_of, summary
+from surgeon.assemble import Cancelled, assemble, load_back
+from surgeon.assemble.load_back import LoadBack, Mismatch, Outcome, expectation, expectation_of, summary
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import SurgeonError
-from surgeon.probe.compare import compare
-from surgeon.probe.loadback import check, main
-from surgeon.probe.resolved import Resolved
+from surgeon.verify.layer_comparison import compare
+from surgeon.verify.load_back_child import check, main
+from surgeon.verify.resolved_model import Resolved
 
 RIGHT = ["llama", "gemma2", "gemma3_text", "qwen3_moe", "mixtral", "gpt2", "falcon", "smollm3"]
 MORE: dict[str, dict[str, Any]] = {"qwen3_moe": {"mlp_only_layers": [1]}, "gemma3_text": {"sliding_window_pattern": 2}}
@@ -316,7 +316,7 @@ class TestChild:
             (tmp_path / "path").mkdir(exist_ok=True)
             (tmp_path / "path" / "stand_in.py").write_text(code)
             monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-            monkeypatch.setattr(loadback, "MODULE", "stand_in")
+            monkeypatch.setattr(load_back, "MODULE", "stand_in")
 
         return put
 
@@ -399,13 +399,13 @@ class TestChild:
         assert (tmp_path / "out" / "model.safetensors").exists()
 
     def test_one_that_cannot_be_started_is_a_warning(self, plan: Any, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(loadback, "sys", SimpleNamespace(executable=str(tmp_path / "no python")))
+        monkeypatch.setattr(load_back, "sys", SimpleNamespace(executable=str(tmp_path / "no python")))
         (warning,) = assemble(plan, tmp_path / "out", check=True).warnings
         assert "could not be started" in warning
 
     def test_one_that_never_answers(self, stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         stand_in("import time; time.sleep(600)")
-        monkeypatch.setattr(loadback, "PATIENCE", 0.2)
+        monkeypatch.setattr(load_back, "PATIENCE", 0.2)
         with LoadBack({}, {}) as child:
             outcome = child.outcome()
         assert (outcome.checked, "did not answer" in outcome.why) == (False, True)
@@ -431,7 +431,7 @@ class TestChild:
 
     def test_nothing_is_left_behind(self, stand_in: Any, plan: Any, tmp_path: Path, monkeypatch: Any) -> None:
         (tmp_path / "tmp").mkdir()
-        monkeypatch.setattr(loadback.tempfile, "tempdir", str(tmp_path / "tmp"))
+        monkeypatch.setattr(load_back.tempfile, "tempdir", str(tmp_path / "tmp"))
         stand_in(self.answer())
         assert assemble(plan, tmp_path / "out", check=True).warnings == ()
         assert not list((tmp_path / "tmp").iterdir())
@@ -439,6 +439,6 @@ class TestChild:
     def test_the_working_directory_is_not_on_its_path(self, plan: Any, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "hostile.py").write_text("print('imported')")
-        monkeypatch.setattr(loadback, "MODULE", "hostile")
+        monkeypatch.setattr(load_back, "MODULE", "hostile")
         with LoadBack({}, {}) as child:
             assert "No module named hostile" in child.outcome().why

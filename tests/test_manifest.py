@@ -17,11 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surgeon import __version__
-from surgeon.assemble import assemble, manifest, rehash
-from surgeon.assemble.digest import digest
+from surgeon.assemble import assemble
+from surgeon.assemble.files import manifest
+from surgeon.assemble.write.digest import digest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.errors import InputError
+from surgeon.verify import rehash
 
 NAME = "model.layers.3.mlp.up_proj.weight"
 

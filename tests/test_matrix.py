@@ -18,11 +18,11 @@ from models import one_thread
 from planning import codes, plan_of, stack_of
 from test_plan_config import settings as settings_of
 
+from surgeon.checkpoint.checkpoint import Checkpoint, Layer
 from surgeon.checkpoint.config import ModelConfig, layer_attributes
-from surgeon.checkpoint.families import FAMILIES
-from surgeon.checkpoint.familyrules import FILLED, RULES
-from surgeon.checkpoint.model import Checkpoint, Layer
-from surgeon.plan.outconfig import output_config
+from surgeon.checkpoint.families.naming import FAMILIES
+from surgeon.checkpoint.families.type_rules import FILLED, RULES
+from surgeon.plan.config.output_config import output_config
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from memory_inputs import MemoryInputs, blended
 
-from surgeon.methods import chance
-from surgeon.methods.chance import Bits, Lanes, Random, Ranked, limits
-from surgeon.methods.ranks import LANES, Draws, ranked_limits
+from surgeon.methods import random_masks
+from surgeon.methods.random_masks import Bits, Lanes, Random, Ranked, limits
+from surgeon.methods.rank_masks import LANES, Draws, ranked_limits
 
 COUNT = 1 << 18
 
@@ -139,7 +139,7 @@ def test_it_does_not_matter_how_much_is_drawn_twice(method: str, monkeypatch: py
     each = [{"weight": 0.7, "density": 0.4}, {"weight": 0.4, "density": 0.6}]
     found = []
     for room in (1 << 28, 2000, 0):
-        monkeypatch.setattr(chance, "ROOM", room)
+        monkeypatch.setattr(random_masks, "ROOM", room)
         found += [blended(method, tensors, 0, {}, each, chunk_size=size) for size in (37, 370, 1 << 16)]
     assert all(torch.equal(one, found[0]) for one in found)
 

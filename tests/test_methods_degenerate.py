@@ -9,7 +9,7 @@ import pytest
 import torch
 from memory_inputs import blended, made
 
-from surgeon.methods.formulas import fusion
+from surgeon.methods.formulas import arcee_fusion
 from surgeon.methods.registry import every, find
 
 A = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])
@@ -190,7 +190,7 @@ def test_rows_longer_than_what_arcee_fusion_computes_at_once(monkeypatch: pytest
     tensors = [torch.randn(6, 50, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     expected = merged("arcee_fusion", *tensors, base=0)
     for count in (1, 49, 101):
-        monkeypatch.setattr(fusion, "TOGETHER", count)
+        monkeypatch.setattr(arcee_fusion, "TOGETHER", count)
         assert torch.equal(merged("arcee_fusion", *tensors, base=0), expected)
 
 

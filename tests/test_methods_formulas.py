@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_inputs import MemoryInputs, blended, made, run
 
-from surgeon.methods import chance, kernel, select
+from surgeon.methods import kernel, kth_largest, random_masks
 from surgeon.methods.registry import every, find
 
 BLOCK = 16
@@ -46,11 +46,11 @@ def small_limits() -> Iterator[None]:
     """Blocks, samples and buffers so small that small tensors have many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "BLOCK", BLOCK)
-        patch.setattr(select, "SAMPLES", 3)
-        patch.setattr(select, "SAMPLE", 2)
-        patch.setattr(select, "KEPT", 5)
-        patch.setattr(chance, "SORTED", 12)
-        patch.setattr(chance, "ROOM", 100)
+        patch.setattr(kth_largest, "SAMPLES", 3)
+        patch.setattr(kth_largest, "SAMPLE", 2)
+        patch.setattr(kth_largest, "KEPT", 5)
+        patch.setattr(random_masks, "SORTED", 12)
+        patch.setattr(random_masks, "ROOM", 100)
         yield
 
 
@@ -283,7 +283,7 @@ def test_float64_donors_are_blended_in_float64() -> None:
 @pytest.mark.parametrize("kind", ["close", "steps"])
 def test_sce_measures_donors_in_the_pass_that_cuts(kind: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SAMPLES", 16), ("SAMPLE", 16), ("KEPT", kept)):
-        monkeypatch.setattr(select, name, value)
+        monkeypatch.setattr(kth_largest, name, value)
     tensors = donors(kind, (128, 64), 4, 8, torch.float32)
     mixed, inputs = made("sce", {"select_topk": 0.3}, [{}] * 3), MemoryInputs(tensors, 0, 64)
     mixed.survey(inputs)

@@ -11,7 +11,7 @@ import torch
 from memory_inputs import MemoryInputs, made, run
 
 from surgeon.methods import find
-from surgeon.methods.modelwide import ModelTrim
+from surgeon.methods.whole_model_trim import ModelTrim
 
 SHAPES = [(4, 8), (17,), (), (0, 3), (5, 5, 2), (64,)]
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgeon.methods import folds, select
-from surgeon.methods import search as searches
-from surgeon.methods.search import TOP, Search, Share
-from surgeon.methods.select import Cut
+from surgeon.methods import histogram_search as searches
+from surgeon.methods import kth_largest, reductions
+from surgeon.methods.histogram_search import TOP, Search, Share
+from surgeon.methods.kth_largest import Cut
 
 KINDS = ("many values", "few values", "one value", "zeros", "mostly zeros", "rising", "low bits", "subnormal")
 
@@ -23,7 +23,7 @@ class Sequences:
     """Keys in memory."""
 
     def __init__(self, values: Sequence[torch.Tensor], chunk: int) -> None:
-        self.keys = [select.keys(value) for value in values]
+        self.keys = [kth_largest.keys(value) for value in values]
         self.numel, self.step, self.chunk, self.passes = len(values[0]), 1, chunk, 0
 
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
@@ -60,16 +60,16 @@ def largest(found: torch.Tensor, k: int) -> np.ndarray:
 
 def inside(cut: Cut, found: torch.Tensor) -> np.ndarray:
     """Which elements a cut keeps, by its definition."""
-    keys = select.keys(found).numpy()
+    keys = kth_largest.keys(found).numpy()
     return (keys > cut.key) | ((keys == cut.key) & (np.arange(len(keys)) < cut.end))
 
 
 def small_limits(patch: pytest.MonkeyPatch) -> None:
     """Samples, buffers and histograms so small that small tensors have many."""
     for module, name, value in (
-        (select, "SAMPLES", 4),
-        (select, "SAMPLE", 3),
-        (select, "KEPT", 6),
+        (kth_largest, "SAMPLES", 4),
+        (kth_largest, "SAMPLE", 3),
+        (kth_largest, "KEPT", 6),
         (searches, "BINS", 16),
     ):
         patch.setattr(module, name, value)
@@ -90,7 +90,7 @@ def test_cuts_are_those_of_a_stable_sort(
     with pytest.MonkeyPatch.context() as patch:
         small_limits(patch)
         found = [values(kind, count, seed + index, dtype) for index, kind in enumerate(kinds)]
-        cuts = select.cuts(Sequences(found, chunk), [ks] * len(found))
+        cuts = kth_largest.cuts(Sequences(found, chunk), [ks] * len(found))
     for group, sequence in zip(cuts, found, strict=True):
         for cut, k in zip(group, ks, strict=True):
             np.testing.assert_array_equal(inside(cut, sequence), largest(sequence, k))
@@ -103,8 +103,8 @@ def test_what_is_kept_is_what_the_cut_says(kind: str, dtype: torch.dtype) -> Non
     if dtype == torch.float64:
         sequence = sequence + 2.0**-40  # between float32 numbers
     for k in (0, 1, 57, 199, 200):
-        (cut,) = select.cuts(Sequences([sequence], 64), [[k]])[0]
-        pieces = [select.keep(sequence[start : start + 30].clone(), start, cut) for start in range(0, 200, 30)]
+        (cut,) = kth_largest.cuts(Sequences([sequence], 64), [[k]])[0]
+        pieces = [kth_largest.keep(sequence[start : start + 30].clone(), start, cut) for start in range(0, 200, 30)]
         expected = torch.where(torch.from_numpy(largest(sequence, k)), sequence, torch.zeros_like(sequence))
         assert torch.equal(torch.cat(pieces), expected)
 
@@ -112,22 +112,22 @@ def test_what_is_kept_is_what_the_cut_says(kind: str, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("key", [1, 2, 3, 0x00800000, 0x3F800000, 0x3F800001, 0x7F7FFFFF, 0x7F800000])
 def test_the_edge_of_a_key_is_the_largest_number_below_it(key: int) -> None:
     for dtype in (torch.float32, torch.float64):
-        edge = torch.tensor([select.edge(key, dtype)], dtype=dtype)
+        edge = torch.tensor([kth_largest.edge(key, dtype)], dtype=dtype)
         above = torch.nextafter(edge, torch.tensor([math.inf], dtype=dtype))
-        assert select.keys(edge).item() < key <= select.keys(above).item()
+        assert kth_largest.keys(edge).item() < key <= kth_largest.keys(above).item()
 
 
 def test_shares_are_of_what_is_not_zero() -> None:
     sequence = values("mostly zeros", 1000, 3)
     nonzero = int((sequence != 0).sum())
-    (cuts,) = select.cuts(Sequences([sequence], 100), [[Share(0.5), Share(0.0), Share(1.0)]])
+    (cuts,) = kth_largest.cuts(Sequences([sequence], 100), [[Share(0.5), Share(0.0), Share(1.0)]])
     assert [int(inside(cut, sequence).sum()) for cut in cuts] == [nonzero // 2, 0, nonzero]
 
 
 def test_a_sample_saves_passes() -> None:
     sequence = values("many values", 1 << 22, 1)
     source = Sequences([sequence], 1 << 16)
-    (cuts,) = select.cuts(source, [[1 << 21, 1 << 18]])
+    (cuts,) = kth_largest.cuts(source, [[1 << 21, 1 << 18]])
     assert [int(inside(cut, sequence).sum()) for cut in cuts] == [1 << 21, 1 << 18]
     assert source.passes == 1
 
@@ -136,7 +136,7 @@ def test_a_sample_that_misleads_costs_passes_alone() -> None:
     sequence = values("many values", 1 << 22, 1)
     source = Sequences([sequence], 1 << 16)
     begun = [[Search(1 << 21, 0x40000000, 0x40000100), Search(1 << 18, 5, 10)]]
-    (cuts,) = select.located(source, select.finish(source, begun))
+    (cuts,) = kth_largest.located(source, kth_largest.finish(source, begun))
     assert [int(inside(cut, sequence).sum()) for cut in cuts] == [1 << 21, 1 << 18]
     assert source.passes > 1
 
@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_tensor() -> None:
     sequence = values("many values", 1 << 20, 2)
     search = Search(1 << 19, 0, 0x7F000000, room=1 << 12)
     for start in range(0, 1 << 20, 1 << 14):
-        search.add(select.keys(sequence[start : start + (1 << 14)]), start)
+        search.add(kth_largest.keys(sequence[start : start + (1 << 14)]), start)
         assert search._waiting <= 1 << 12
         assert search._bins is None or search._bins.nbytes <= 8 * searches.BINS
     assert not search.narrow()
@@ -155,7 +155,7 @@ def test_memory_does_not_grow_with_the_tensor() -> None:
 @given(st.sampled_from(KINDS), st.integers(1, 200), st.integers(0, 1000), st.integers(1, 200))
 def test_searches_of_parts_add_up(kind: str, count: int, seed: int, k: int) -> None:
     sequence, k = values(kind, count, seed), min(k, count)
-    keys = select.keys(sequence)
+    keys = kth_largest.keys(sequence)
     search = Search(k)
     with pytest.MonkeyPatch.context() as patch:
         small_limits(patch)
@@ -173,7 +173,7 @@ def test_searches_of_parts_add_up(kind: str, count: int, seed: int, k: int) -> N
 @pytest.mark.parametrize("at_once", [False, True])
 def test_an_interval_up_to_the_top_is_searched_in_one_pass(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if at_once:
-        monkeypatch.setattr(folds, "PIECEWISE", frozenset())
+        monkeypatch.setattr(reductions, "PIECEWISE", frozenset())
     search = Search(3, 100, TOP)
     search.add(torch.tensor([5, 700, 99, 300, 100, 300, TOP - 1], dtype=torch.int32))
     assert search.narrow()

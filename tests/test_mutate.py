@@ -64,7 +64,9 @@ def test_lines_that_run_at_import_or_once_are_known(tmp_path: Path) -> None:
     assert (late["LIMIT = 3"], late["return [n]"], late["continue"]) == (False, False, True)
 
 
-@pytest.mark.parametrize("path", ["surgeon/methods/kernel.py", "surgeon/plan/blending.py", "surgeon/recipe/patch.py"])
+@pytest.mark.parametrize(
+    "path", ["surgeon/methods/kernel.py", "surgeon/plan/layers/blending.py", "surgeon/recipe/yaml/patch.py"]
+)
 def test_every_change_is_another_program(path: str) -> None:
     source = (ROOT / path).read_bytes()
     found = mutants(ROOT, path)

@@ -13,13 +13,13 @@ import pytest
 from test_tui_run import until
 from tui import app, cells, command, donors, keys, line
 
-from surgeon.assemble import destination
+from surgeon.assemble import preflight
 from surgeon.cli.app import run
 from surgeon.errors import SurgeonError
-from surgeon.jobs import board
-from surgeon.jobs.state import state_folder
+from surgeon.jobs import job_list
+from surgeon.jobs.state_folder import state_folder
 from surgeon.tui import swap
-from surgeon.tui.screens.try_it import TryScreen
+from surgeon.tui.try_model.try_screen import TryScreen
 
 RECIPE = "slices:\n- sources: [{model: ./a, layer_range: [0, 2]}]\n"
 
@@ -116,23 +116,23 @@ async def test_a_disk_that_fills_up_and_is_emptied(in_tmp: Path, monkeypatch: py
 
 
 async def test_a_job_that_cannot_be_kept_is_not_started(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    application, real = app(donors(in_tmp)), board.write_atomic
+    application, real = app(donors(in_tmp)), job_list.write_atomic
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
-    monkeypatch.setattr(board.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    monkeypatch.setattr(job_list.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
 
     def write(path: Path, text: str, *, own: bool = False) -> None:
         if path.name == "process.json":
             raise SurgeonError("cannot write the file: No space left on device", where=str(path))
         real(path, text, own=own)
 
-    monkeypatch.setattr(board, "write_atomic", write)
+    monkeypatch.setattr(job_list, "write_atomic", write)
     async with application.run_test(size=(80, 24)) as pilot:
         await command(pilot, "insert A:0-3")
         await command(pilot, "run out")
         assert "No space left" in line(pilot, "status") or "process.json" in line(pilot, "status")
         assert application.job is None
-    assert not board.every() and len(started) == 1 and started[0].returncode is not None
+    assert not job_list.every() and len(started) == 1 and started[0].returncode is not None
 
 
 def test_nobody_else_sees_it(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ def test_nobody_else_sees_it(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -
         assert swap.write("slices: []\n", [], None) == ""
     finally:
         os.umask(before)
-    assert board.find("1").wait(60)
+    assert job_list.find("1").wait(60)
     paths = [root, *root.rglob("*")]
     assert {"process.json", "events.jsonl", "log.txt", "about.json", "recipe.yaml"} <= {path.name for path in paths}
     for path in paths:
@@ -157,7 +157,7 @@ def test_nobody_else_sees_it(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_no_home_is_no_reason_to_refuse_a_folder(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_home(monkeypatch, in_tmp)
-    destination.check(in_tmp / "out", in_tmp / ".out.surgeon", (), force=False)
+    preflight.check(in_tmp / "out", in_tmp / ".out.surgeon", (), force=False)
 
 
 def test_a_home_that_can_only_be_read(in_tmp: Path) -> None:

@@ -13,9 +13,9 @@ from models import tiny_config
 from planning import codes, found, plan_of, stack_of
 from sparse import sparse_checkpoint, sparse_llama
 
-from surgeon.checkpoint.families import FAMILIES
+from surgeon.checkpoint.families.naming import FAMILIES
 from surgeon.plan import Plan
-from surgeon.plan.outconfig import output_config
+from surgeon.plan.config.output_config import output_config
 
 Config = dict[str, Any]
 LISTS = ("layer_types", "mlp_layer_types", "no_rope_layers")
@@ -371,8 +371,8 @@ def test_every_known_family_that_transformers_has_is_spliced_or_refused_rightly(
     """Configs as their classes make them, resolved by transformers before and after."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
+    from surgeon.checkpoint.checkpoint import Checkpoint, Layer
     from surgeon.checkpoint.config import ModelConfig, layer_attributes
-    from surgeon.checkpoint.model import Checkpoint, Layer
 
     order = [0, 1, 2, 3, 2, 3, 4, 5, 5, 1]
     for model_type in FAMILIES:

@@ -11,7 +11,7 @@ from models import tiny_model
 from planning import codes, found, plan_of, stack_of
 from sparse import sparse_llama
 
-from surgeon.plan.settings import UNSAID
+from surgeon.plan.config.scalars import UNSAID
 
 AB = stack_of(("a", 0, 2), ("b", 2, 4))
 
@@ -22,7 +22,7 @@ def test_layers_of_another_class_compute_the_same(tmp_path: Path, one: str, othe
     from transformers import AutoModelForCausalLM
 
     from surgeon.assemble import assemble
-    from surgeon.probe import virtual
+    from surgeon.probe import unwritten_model
 
     plain: dict[str, dict[str, Any]] = {"mistral": {"sliding_window": None}, "llama": {}}
     tiny_model(tmp_path / "a", one, seed=1, **plain[one])
@@ -46,7 +46,7 @@ def test_layers_of_another_class_compute_the_same(tmp_path: Path, one: str, othe
     with torch.no_grad():
         wanted = a(input_ids=ids, use_cache=False).logits
         assert torch.equal(written(input_ids=ids, use_cache=False).logits, wanted)
-        assert torch.equal(virtual.build(plan)(input_ids=ids, use_cache=False).logits, wanted)
+        assert torch.equal(unwritten_model.build(plan)(input_ids=ids, use_cache=False).logits, wanted)
 
 
 @pytest.mark.parametrize(

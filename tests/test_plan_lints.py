@@ -81,16 +81,16 @@ def test_the_norm_really_undoes_it(tmp_path: Path) -> None:
     import torch
     from models import tiny_model
 
-    from surgeon.probe import virtual
+    from surgeon.probe import unwritten_model
 
     tiny_model(tmp_path / "a", "olmo2", rms_norm_eps=1e-12)
     ids = torch.arange(3, 12)[None]
     with torch.no_grad():
-        plain = virtual.build(plan_of(tmp_path, stack_of(("a", 0, 4))))(input_ids=ids).logits
+        plain = unwritten_model.build(plan_of(tmp_path, stack_of(("a", 0, 4))))(input_ids=ids).logits
         for module, factor, same in (("o_proj", 4, True), ("down_proj", 4, True), ("o_proj", -4, False)):
             plan = scaled(tmp_path, f"{{filter: {module}, value: {factor}}}")
             assert ("warning:scale-no-effect" in codes(plan)) == same
-            assert torch.allclose(virtual.build(plan)(input_ids=ids).logits, plain, atol=1e-3) == same
+            assert torch.allclose(unwritten_model.build(plan)(input_ids=ids).logits, plain, atol=1e-3) == same
 
 
 def test_layers_that_are_multiplied_away(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from planning import codes, found, plan_of, stack_of
 from surgeon.assemble import assemble
 from surgeon.checkpoint.dtypes import BITS
 from surgeon.plan import Copy, Plan
-from surgeon.plan.quantised import _Unclear, layer_in
+from surgeon.plan.config.quantised import _Unclear, layer_in
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 4, "version": "gemm", "zero_point": True}

@@ -9,7 +9,7 @@ from blending import plan_of
 from models import one_thread, tiny_model
 
 from surgeon.assemble import assemble
-from surgeon.probe.virtual import build
+from surgeon.probe.unwritten_model import build
 
 
 def scaled(*scales: float) -> str:

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import InputError, SurgeonError
 from surgeon.probe.generate import _PATIENCE, Pieces, Run, pieces, tokens
-from surgeon.probe.measure import degenerate, finite_on_ids, perplexity
+from surgeon.probe.requests import Request, Text, run
 from surgeon.probe.score import read_probes, score
-from surgeon.probe.session import Request, Text, run
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
+from surgeon.probe.text_measures import degenerate, finite_on_ids, perplexity
 
 PROMPT = "reverse 123 ="
 

@@ -22,7 +22,7 @@ class Client:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "surgeon.probe.serve"],
+            [sys.executable, "-m", "surgeon.probe.resident_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -171,7 +171,7 @@ def test_where_memory_does_not_suffice_the_models_kept_make_room() -> None:
     import torch
 
     from surgeon.errors import SurgeonError
-    from surgeon.probe.serve import Child
+    from surgeon.probe.resident_child import Child
 
     child, asked = Child(io.StringIO(), io.StringIO()), []
 

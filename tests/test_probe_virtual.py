@@ -16,12 +16,12 @@ from models import FAMILIES, one_thread, tiny_model
 from safetensors.torch import load_file, save_file
 
 from surgeon.assemble import assemble
-from surgeon.assemble.device import pick_device
+from surgeon.assemble.gpu.device import pick_device
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.probe.environment import transformers
 from surgeon.probe.load import load, to_device
-from surgeon.probe.virtual import build
+from surgeon.probe.unwritten_model import build
 from surgeon.probe.weights import Weights
 from surgeon.recipe.document import parse
 

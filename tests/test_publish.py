@@ -14,12 +14,12 @@ from assembling import plan_of as planned
 from planning import found, plan_of
 
 from surgeon.assemble import assemble
-from surgeon.assemble.publish import public_names, published
+from surgeon.assemble.files.published_texts import public_names, published
 from surgeon.cli.app import run
-from surgeon.jobs import board
-from surgeon.plan.donors import absolute, rebased
+from surgeon.jobs import job_list
+from surgeon.plan.donors.open_donors import absolute, rebased
 from surgeon.recipe.document import parse
-from surgeon.tui.screens import run as run_screen
+from surgeon.tui.run import run_screen
 
 RECIPE = """\
 # made on my machine, from {top}/models/a and https://example.com/models
@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def detached(*words: str) -> None:
     assert run(["assemble", *words, "--no-check", "--no-fsync", "--detach"]) == 0
-    job = board.every()[-1]
+    job = job_list.every()[-1]
     assert job.wait(60)
     assert job.state().kind == "done", job.state()
 
@@ -88,7 +88,7 @@ def test_the_interface_publishes_the_same(here: Path, monkeypatch: pytest.Monkey
     foreground(str(path), "one/out")
     app = SimpleNamespace(session=Session((), load(path)), show_run=lambda: None)
     run_screen._start(app, here / "two" / "out", force=False)  # type: ignore[arg-type]
-    job = board.every()[-1]
+    job = job_list.every()[-1]
     assert job.wait(60)
     assert job.state().kind == "done", job.state()
     assert contents(here / "two" / "out") == contents(here / "one" / "out")
@@ -170,7 +170,7 @@ def test_nothing_of_the_machine_is_in_a_detached_run(here: Path) -> None:
     code = "import sys; from surgeon.__main__ import main; sys.exit(main())"
     words = ["assemble", str(path), "out", "--no-check", "--no-fsync", "--detach", "--quiet"]
     subprocess.run([sys.executable, "-c", code, *words], check=True, env=os.environ, timeout=120)
-    assert board.every()[-1].wait(60)
+    assert job_list.every()[-1].wait(60)
     assert all(str(here).encode() not in data for data in contents(here / "out").values())
 
 

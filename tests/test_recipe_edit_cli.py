@@ -10,9 +10,9 @@ from sparse import sparse_llama
 
 from surgeon.cli.app import run
 from surgeon.plan import Donors
-from surgeon.plan.donors import rebased
+from surgeon.plan.donors.open_donors import rebased
 from surgeon.recipe.document import load, parse
-from surgeon.recipe.edits import EDITS
+from surgeon.recipe.edits.layer_edits import EDITS
 
 TEXT = "# mine\n" + stack_of(("./a", 0, 4), ("../shared/b", 0, 4)).replace("}]", "}] # kept")
 

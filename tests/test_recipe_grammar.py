@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from recipe_strategies import MODELS, edits_for
 
 from surgeon.errors import InputError
-from surgeon.recipe import grammar
-from surgeon.recipe.edits import (
+from surgeon.recipe.edits import grammar
+from surgeon.recipe.edits.grammar import parse, renamed, unparse
+from surgeon.recipe.edits.layer_edits import (
     EDITS,
     Delete,
     Duplicate,
@@ -28,7 +29,6 @@ from surgeon.recipe.edits import (
     SetEnd,
     Upscale,
 )
-from surgeon.recipe.grammar import parse, renamed, unparse
 from surgeon.recipe.letters import letter, letters, named
 
 AB = ["./base", "org/math"]

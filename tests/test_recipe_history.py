@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from recipe_strategies import depth_of, edits_for, recipes
 
 from surgeon.recipe import stack
-from surgeon.recipe.edits import Delete, Move, SetDtype
+from surgeon.recipe.edits.layer_edits import Delete, Move, SetDtype
 from surgeon.recipe.history import History
 from surgeon.recipe.schema import Recipe
 

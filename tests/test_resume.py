@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from assembling import donor, passthrough, plan_of, snapshot
 
-import surgeon.assemble.fingerprint as fingerprints
-from surgeon.assemble import assemble, journal, ready, sink
-from surgeon.assemble.compute import PLAIN
-from surgeon.assemble.fingerprint import Fingerprint, fingerprint
-from surgeon.assemble.resume import look
-from surgeon.assemble.workspace import InUse, Workspace, hidden
+import surgeon.assemble.resume.fingerprint as fingerprints
+from surgeon.assemble import assemble, ready
+from surgeon.assemble.compute.arithmetic import PLAIN
+from surgeon.assemble.resume import journal
+from surgeon.assemble.resume.fingerprint import Fingerprint, fingerprint
+from surgeon.assemble.resume.unfinished import look
+from surgeon.assemble.resume.workspace import InUse, Workspace, hidden
+from surgeon.assemble.write import sink
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 
@@ -217,7 +219,7 @@ class TestWhatChanged:
 
         plan = self.plan(a, b, more="dtype: float32")
         stop(plan, out, 5, allow_nonfinite=True)
-        monkeypatch.setattr("surgeon.assemble.engine.blending_gpus", lambda name: (StandIn(),))  # there is no GPU
+        monkeypatch.setattr("surgeon.assemble.run.blending_gpus", lambda name: (StandIn(),))  # there is no GPU
         self.refused(plan, out, r"computed on cpu and now on cuda \(stand-in\)", device="cuda:1", allow_nonfinite=True)
         self.refused(plan, out, "begun with --allow-nonfinite")
         folder = hidden(out) / "begun.json"
@@ -277,7 +279,8 @@ class TestWhatChanged:
 def test_a_fingerprint_is_the_same_in_every_process(plan: Plan, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom assembling import plan_of\n"
-        "from surgeon.assemble.compute import PLAIN\nfrom surgeon.assemble.fingerprint import fingerprint\n"
+        "from surgeon.assemble.compute.arithmetic import PLAIN\n"
+        "from surgeon.assemble.resume.fingerprint import fingerprint\n"
         "print(fingerprint(plan_of(Path(sys.argv[1]).read_text()), 900, PLAIN).dumps())\n"
     )
     from surgeon.recipe.document import fresh
@@ -390,7 +393,7 @@ class TestTwoAtOnce:
         """On a full disk it cannot."""
         import fcntl
 
-        from surgeon.assemble import workspace
+        from surgeon.assemble.resume import workspace
 
         monkeypatch.setattr(workspace, "_PATIENCE", 0.0)
         hidden(out).mkdir(parents=True)

@@ -13,7 +13,7 @@ from surgeon.errors import SurgeonError
 from surgeon.recipe import document as documents
 from surgeon.recipe.saving import Occupied, Seen
 from surgeon.tui.app import SurgeonApp
-from surgeon.tui.screens.dialogs import Ask
+from surgeon.tui.dialogs import Ask
 
 TEXT = "slices:\n- sources: [{model: ./a, layer_range: [0, 2]}]\n"
 THEIRS = "# theirs\n" + TEXT

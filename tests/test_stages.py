@@ -9,7 +9,7 @@ from blending import donors, merged, plan_of, stored
 from planning import codes, found
 
 from surgeon.errors import InputError
-from surgeon.plan.donors import rebased
+from surgeon.plan.donors.open_donors import rebased
 from surgeon.recipe.document import parse
 
 STAGES = """\

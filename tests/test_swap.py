@@ -14,9 +14,9 @@ from test_tui_budget import terminal
 from tui import app, cells, command, donors, keys, line
 
 from surgeon import process
-from surgeon.jobs.state import state_folder
+from surgeon.jobs.state_folder import state_folder
 from surgeon.tui import swap
-from surgeon.tui.screens.dialogs import Ask
+from surgeon.tui.dialogs import Ask
 
 DEAD = 2**22 - 3
 """A process id that no machine hands out by chance while the test runs."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import tracker
-from surgeon.assemble.tracker import INTERVAL, Reporter, Tracker
+from surgeon.assemble.write import progress_tracker
+from surgeon.assemble.write.progress_tracker import INTERVAL, Reporter, Tracker
 
 TOTAL = 2_000_000_000
 
@@ -15,7 +15,7 @@ TOTAL = 2_000_000_000
 def etas(monkeypatch: pytest.MonkeyPatch, startup: float, rate: float, earlier: int = 0) -> list[tuple[float, float]]:
     """(told, true) seconds left of a run that begins to write after `startup` seconds."""
     now = 0.0
-    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_tracker.time, "monotonic", lambda: now)
     counts, events = Tracker({"x": 0}), list[dict[str, Any]]()
     reporter = Reporter(counts, TOTAL, events.append)
     counts.done = counts.earlier = earlier
@@ -40,7 +40,7 @@ def test_starting_is_no_part_of_the_rate(startup: float, earlier: int, monkeypat
 
 def test_nothing_is_told_while_the_rate_still_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_tracker.time, "monotonic", lambda: now)
     counts, events = Tracker({"x": 0}), list[dict[str, Any]]()
     reporter = Reporter(counts, TOTAL, events.append)
     for second in range(1, 9):

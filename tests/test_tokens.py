@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from vocabularies import added, donor, put_files, recipe, tables, tokenizer_json, write
 
-from surgeon.checkpoint.tokenizer import read_tokenizer
+from surgeon.checkpoint.tokenizer.tokenizer_identity import read_tokenizer
 from surgeon.errors import InputError
-from surgeon.plan.chat import choose, template_of
-from surgeon.plan.chattexts import BUILTIN
 from surgeon.plan.findings import Finding
 from surgeon.plan.model import Donor
-from surgeon.plan.newtokenizer import NewTokenizer
-from surgeon.plan.tokens import Built, build
+from surgeon.plan.tokenizer.chat_template import choose, template_of
+from surgeon.plan.tokenizer.known_templates import BUILTIN
+from surgeon.plan.tokenizer.new_tokenizer import NewTokenizer
+from surgeon.plan.tokenizer.output_vocabulary import Built, build
 from surgeon.recipe.document import as_data, parse
 
 

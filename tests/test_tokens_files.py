@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vocabularies import FLAGS, added, donor, put_files, recipe, tokenizer_json, write
 
-from surgeon.assemble.tokenizer_files import written
-from surgeon.checkpoint.tokenizer import read_tokenizer
-from surgeon.checkpoint.vocabulary import declared, read_vocabulary
+from surgeon.assemble.files.tokenizer_files import written
+from surgeon.checkpoint.tokenizer.tokenizer_identity import read_tokenizer
+from surgeon.checkpoint.tokenizer.vocabulary import declared, read_vocabulary
 from surgeon.plan.model import Donor
-from surgeon.plan.tokens import Built, build
+from surgeon.plan.tokenizer.output_vocabulary import Built, build
 
 HERE = "the cat sat on the mat and the rat sat on the cat that had sat there"
 THERE = "der Hund und die Katze und der Hund sind da und die Katze hat den Hund"
@@ -317,7 +317,7 @@ def test_what_is_no_vocabulary_is_a_finding(document: Any, tmp_path: Path) -> No
 
 def loose(folder: Path) -> Any:
     """A tokenizer whose identity could not be read."""
-    from surgeon.checkpoint.tokenizer import Tokenizer
+    from surgeon.checkpoint.tokenizer.tokenizer_identity import Tokenizer
 
     return Tokenizer("0123", None, {}, (folder / "tokenizer.json",))
 

@@ -22,7 +22,7 @@ def rows_of(takes: list[list[int]], heights: list[int], width: int) -> Rows:
 def reader(rows: Rows, dtype: Any = None) -> Any:
     import torch
 
-    from surgeon.assemble.rows import RowsReader
+    from surgeon.assemble.compute.token_rows_reader import RowsReader
 
     generator = torch.Generator().manual_seed(1)
     parts = [Memory(torch.randn(part.shape, generator=generator, dtype=dtype or torch.float32)) for part in rows.parts]
@@ -92,7 +92,7 @@ def test_any_cut_gives_the_rows(rows: Rows, cuts: list[int], double: bool) -> No
 def test_a_mean_is_made_in_float64() -> None:
     import torch
 
-    from surgeon.assemble.rows import RowsReader
+    from surgeon.assemble.compute.token_rows_reader import RowsReader
 
     parts = [Memory(torch.tensor([[value]])) for value in (1e8, 1.0, -1e8)]
     made = RowsReader(rows_of([[0], [0], [0]], [1, 1, 1], 1), parts)
@@ -126,7 +126,7 @@ def test_no_read_is_much_larger_than_what_is_asked_for() -> None:
 def test_a_table_of_one_dimension_and_an_empty_one() -> None:
     import torch
 
-    from surgeon.assemble.rows import RowsReader
+    from surgeon.assemble.compute.token_rows_reader import RowsReader
 
     bias = RowsReader(rows_of([[2, 0, MEAN]], [3], 1), [Memory(torch.tensor([1.0, 2.0, 5.0]))])
     assert bias.shape == (3,)

@@ -14,7 +14,7 @@ from vocabularies import added, donor, evaluated, recipe, tables, tokenizer_json
 
 from surgeon.plan.model import Donor
 from surgeon.plan.operands import Stored
-from surgeon.plan.tokens import Built, build
+from surgeon.plan.tokenizer.output_vocabulary import Built, build
 
 Vocab = Mapping[str, int]
 
@@ -249,7 +249,7 @@ def test_many_tokens(tmp_path: Path) -> None:
     import torch
     from vocabularies import Memory
 
-    from surgeon.assemble.rows import RowsReader
+    from surgeon.assemble.compute.token_rows_reader import RowsReader
 
     count, more = 150_000, 1000
     words = [f"t{number}" for number in range(count)]

@@ -11,11 +11,11 @@ from textual.pilot import Pilot
 from tui import SIZES, app, cells, donors, keys, line
 
 from surgeon.tui.app import SurgeonApp
-from surgeon.tui.screens.blend import BlendScreen
-from surgeon.tui.screens.curves import CurveScreen
-from surgeon.tui.screens.dialogs import Ask, Help
-from surgeon.tui.widgets.curve import CurveChart, bounds, spark
-from surgeon.tui.widgets.text import TextPane
+from surgeon.tui.blend.blend_screen import BlendScreen
+from surgeon.tui.curves.curve_screen import CurveScreen
+from surgeon.tui.dialogs import Ask, Help
+from surgeon.tui.widgets.curve_chart import CurveChart, bounds, spark
+from surgeon.tui.widgets.text_pane import TextPane
 
 RECIPE = """\
 # eight layers

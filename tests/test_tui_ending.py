@@ -18,7 +18,7 @@ import pytest
 from test_tui_budget import Terminal
 from tui import donors
 
-from surgeon.jobs.state import state_folder
+from surgeon.jobs.state_folder import state_folder
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ptys and namespaces as on Linux")
 

@@ -15,11 +15,11 @@ from textual.pilot import Pilot
 from tui import SIZES, app, command, donors, keys, line
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.jobs import board as jobs
+from surgeon.jobs import job_list as jobs
 from surgeon.jobs.job import Job
-from surgeon.tui.screens.dialogs import Ask
-from surgeon.tui.screens.run import RunScreen
-from surgeon.tui.screens.try_it import TryScreen
+from surgeon.tui.dialogs import Ask
+from surgeon.tui.run.run_screen import RunScreen
+from surgeon.tui.try_model.try_screen import TryScreen
 
 
 async def until(pilot: Pilot[None], ready: Callable[[], bool], seconds: float = 60) -> None:
@@ -116,7 +116,8 @@ class TestLater:
         """A job of an unsaved recipe in this folder, its output half written, as a killed one leaves it."""
         from assembling import plan_of
 
-        from surgeon.assemble import assemble, journal
+        from surgeon.assemble import assemble
+        from surgeon.assemble.resume import journal
         from surgeon.process import birth, boot
 
         text = f"slices: [{{sources: [{{model: {folder / 'a'}, layer_range: [0, 4]}}]}}]\n"

@@ -8,9 +8,9 @@ import pytest
 from tui import SIZES, app, cells, command, donors, keys, line
 
 from surgeon.recipe import document as documents
-from surgeon.recipe import grammar
-from surgeon.tui.screens.dialogs import Ask, Help, Reader
-from surgeon.tui.screens.plan import PlanScreen
+from surgeon.recipe.edits import grammar
+from surgeon.tui.dialogs import Ask, Help, Reader
+from surgeon.tui.plan.plan_screen import PlanScreen
 
 
 def run(letter: str, first: int, last: int) -> list[str]:

@@ -268,7 +268,7 @@ def test_a_tensor_that_the_class_ignores_is_no_mistake(tmp_path: Path, rows: int
     """A value head of a reward model, or an empty tensor: transformers ignores it in the donor too."""
     import numpy as np
 
-    from surgeon.assemble.loadback import LoadBack, expectation_of
+    from surgeon.assemble.load_back import LoadBack, expectation_of
     from surgeon.checkpoint import open_checkpoint
 
     plain_pair(tmp_path)

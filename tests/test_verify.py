@@ -13,12 +13,13 @@ import pytest
 from assembling import donor, passthrough, plan_of
 from models import tiny_model, tiny_tokenizer
 
-from surgeon.assemble import assemble, audit, loadback
-from surgeon.assemble.loadback import LoadBack, Outcome
+from surgeon.assemble import assemble, load_back
+from surgeon.assemble.load_back import LoadBack, Outcome
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.plan import Donors, resolve
 from surgeon.recipe.document import load, parse
+from surgeon.verify import audit
 
 NAME = "model.layers.3.mlp.up_proj.weight"
 
@@ -38,7 +39,7 @@ class InProcess:
     def outcome(self) -> Outcome:
         from tempfile import TemporaryDirectory
 
-        from surgeon.probe.loadback import check
+        from surgeon.verify.load_back_child import check
 
         with TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(self.config))
@@ -47,7 +48,7 @@ class InProcess:
 
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loadback, "LoadBack", InProcess)
+    monkeypatch.setattr(load_back, "LoadBack", InProcess)
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +411,7 @@ def test_differences_of_json() -> None:
 
 
 def test_with_its_child(out: Path, verify: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loadback, "LoadBack", LoadBack)
+    monkeypatch.setattr(load_back, "LoadBack", LoadBack)
     found = verify(out)
     assert (found["code"], found["unchecked"]) == (0, [])
     assert any("LlamaForCausalLM" in line for line in found["checked"])

@@ -20,9 +20,11 @@ import pytest
 from assembling import snapshot
 from blending import donors, plan_of
 
-from surgeon.assemble import assemble, journal, layout, workers
-from surgeon.assemble.tracker import Cancelled
-from surgeon.assemble.workspace import hidden
+from surgeon.assemble import assemble
+from surgeon.assemble.resume import journal
+from surgeon.assemble.resume.workspace import hidden
+from surgeon.assemble.write import layout, workers
+from surgeon.assemble.write.progress_tracker import Cancelled
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 
@@ -291,8 +293,8 @@ assemble(plan_of(Path({str(tmp_path / "donors")!r}), {RECIPE!r}), Path({str(out)
 
 
 def test_errors_travel() -> None:
-    from surgeon.assemble.verify import Mistaken
-    from surgeon.assemble.workspace import InUse
+    from surgeon.assemble.disk_checks import Mistaken
+    from surgeon.assemble.resume.workspace import InUse
 
     for error in (
         SurgeonError("what", where="where", why="why", remedy="remedy"),

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from surgeon.checkpoint import TensorEntry
-from surgeon.checkpoint.tokenizer import read_tokenizer
+from surgeon.checkpoint.tokenizer.tokenizer_identity import read_tokenizer
 from surgeon.plan.model import Donor
-from surgeon.plan.newtokenizer import NewTokenizer
 from surgeon.plan.operands import Operand, Rows, Stored
+from surgeon.plan.tokenizer.new_tokenizer import NewTokenizer
 from surgeon.recipe.document import parse
 from surgeon.recipe.schema import Recipe
 
@@ -55,7 +55,7 @@ def write(folder: Path, document: Any, settings: Mapping[str, Any] | None = None
 
 def put_files(files: NewTokenizer, folder: Path) -> Path:
     """The tokenizer files of an output, in a folder."""
-    from surgeon.assemble.tokenizer_files import written
+    from surgeon.assemble.files.tokenizer_files import written
 
     folder.mkdir(exist_ok=True)
     made = written(files)
@@ -108,7 +108,7 @@ def evaluated(operand: Operand, values: Mapping[str, Any]) -> Any:
     """An operand of tables in memory (by the name of their entry) as a tensor, float32."""
     import torch
 
-    from surgeon.assemble.rows import RowsReader
+    from surgeon.assemble.compute.token_rows_reader import RowsReader
 
     def reader(part: Operand) -> Any:
         if isinstance(part, Rows):

@@ -13,10 +13,10 @@ from ..errors import SurgeonError
 from ..machine import cores
 from ..methods import Method
 from ..text import size
-from . import recipes, state
-from .donors import NAMES, Donors
+from . import memory_state, recipes
 from .figures import COPY, OWN, Cell
-from .measure import measure
+from .made_donors import NAMES, Donors
+from .process_measure import measure
 
 OnEvent = Callable[[dict[str, Any]], object]
 
@@ -82,7 +82,7 @@ def contest(settings: Settings, donors: Donors, method: Method, on_event: OnEven
                     on_event({"event": "run", "of": settings.runs, **about})
                     _once(settings, donors, method, cell, recipe, out)
     finally:
-        state.remove(out)
+        memory_state.remove(out)
         recipe.unlink(missing_ok=True)
     yield from cells
 
@@ -90,7 +90,7 @@ def contest(settings: Settings, donors: Donors, method: Method, on_event: OnEven
 def _once(settings: Settings, donors: Donors, method: Method, cell: Cell, recipe: Path, out: Path) -> None:
     own = cell.tool in (COPY, OWN)
     files = donors.files(NAMES[0]) if cell.tool == COPY else recipes.files_read(method, donors)
-    state.prepare(donors.path(NAMES[0]), out, files, donors.shape.nbytes + SPARE, cold=settings.cold)
+    memory_state.prepare(donors.path(NAMES[0]), out, files, donors.shape.nbytes + SPARE, cold=settings.cold)
     try:
         sample = measure(_command(settings, cell.tool, donors, recipe, out))
         _check(out, donors)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import linear_regression, median
 from typing import Any
 
-from .measure import Sample
+from .process_measure import Sample
 
 COPY = "cp -r"
 OWN = "surgeon"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..methods import Method
-from .donors import NAMES, Donors
+from .made_donors import NAMES, Donors
 
 VALUES = {"weight": 0.5, "density": 0.5, "t": 0.3, "select_topk": 0.2}
 """What parameters that cost time or must be given are set to; the others have their defaults."""

@@ -3,7 +3,7 @@
 Standard library only; knows nobody above it.
 """
 
+from .checkpoint import Checkpoint, open_checkpoint
 from .header import TensorEntry, read_header
-from .model import Checkpoint, open_checkpoint
 
 __all__ = ["Checkpoint", "TensorEntry", "open_checkpoint", "read_header"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .families import FAMILIES, UNKNOWN, Family
-from .familyrules import WINDOW_KEYS, ruled
-from .layerrules import ATTENTION_NAMES
+from .families.layer_rules import ATTENTION_NAMES
+from .families.naming import FAMILIES, UNKNOWN, Family
+from .families.type_rules import WINDOW_KEYS, ruled
 from .rope import resolved_rope
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError, SurgeonError
 from .locate import INDEX, SINGLE
-from .tokenizer import FILES as TOKENIZER_FILES
+from .tokenizer.tokenizer_identity import FILES as TOKENIZER_FILES
 
 
 def wanted(names: Iterable[str]) -> list[str]:

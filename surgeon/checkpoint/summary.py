@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..text import ranges
+from .checkpoint import Checkpoint
 from .header import TensorEntry
-from .model import Checkpoint
 
 _ATTRIBUTES = ("attention", "window", "rope", "mlp")
 _SHOWN_RUNS = 6

@@ -19,7 +19,6 @@ from . import (
     bench,
     cancel,
     demo,
-    doctor,
     edit,
     export,
     generate,
@@ -32,6 +31,7 @@ from . import (
     verify,
 )
 from .common import fail
+from .doctor import doctor
 
 
 class _PathsOpenTheTui(TyperGroup):

@@ -30,9 +30,9 @@ def attach(
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Show a job's progress until it ends; Ctrl-C leaves it running."""
-    from ..jobs import board
+    from ..jobs import job_list
 
-    found = board.find(job)
+    found = job_list.find(job)
     try:
         if events:
             _follow(found, lambda event: print(json.dumps(event), flush=True))

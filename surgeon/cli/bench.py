@@ -19,8 +19,8 @@ from .common import JsonOption, bytes_option
 from .table import say
 
 if TYPE_CHECKING:
+    from ..bench.comparison import Report
     from ..bench.figures import Cell
-    from ..bench.session import Report
     from ..methods import Method
 
 PEER = "mergekit-yaml"
@@ -50,8 +50,8 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """How fast surgeon is here, against `cp` and, where it is found, mergekit."""
+    from ..bench.comparison import run
     from ..bench.contest import Settings
-    from ..bench.session import run
 
     settings = Settings(
         sizes=tuple(sorted({bytes_option(part) for part in sizes.split(",")})),

@@ -12,10 +12,10 @@ PATIENCE = 30.0
 
 def cancel(job: JobArgument = None) -> None:
     """Stop a job; `surgeon assemble --resume` goes on with it."""
-    from ..jobs import board
+    from ..jobs import job_list
     from .jobs import lines
 
-    found = board.find(job)
+    found = job_list.find(job)
     if not found.running:
         raise InputError(f"job {found.number} is not running", why=f"it is {found.state().kind}")
     if not found.cancel():

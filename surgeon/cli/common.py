@@ -82,7 +82,7 @@ def load_plan(
         roots: folders that relative paths are looked for in, instead of the recipe's own.
     """
     from ..plan import Donors, resolve
-    from ..plan.estimate import DEFAULT_SHARD
+    from ..plan.config.estimate import DEFAULT_SHARD
 
     document = load_document(recipe, sets)
     donors: Donors = Donors(document.roots if roots is None else roots)

@@ -91,7 +91,7 @@ def _run(folder: Path) -> None:
     """Assemble the example and print what donors and result score."""
     from ..assemble import assemble
     from ..checkpoint import open_checkpoint
-    from ..probe import session
+    from ..probe import requests
     from ..probe.score import read_probes
     from ..probe.subject import from_checkpoint
     from .common import load_plan, refuse
@@ -109,11 +109,11 @@ def _run(folder: Path) -> None:
     models = [*checkpoints(folder), out]
     subjects = {path.name: from_checkpoint(open_checkpoint(str(path)), "cpu") for path in models}
     prompt = sets[0].probes[0].prompt
-    done = last(session.run(subjects[out.name], session.Request(prompt=prompt, n=16)))
+    done = last(requests.run(subjects[out.name], requests.Request(prompt=prompt, n=16)))
     print(f"prompt: {prompt}\nanswer: {done['text'].strip()}\n")
     print(f"share of {len(sets[0].probes)} held-out prompts a skill that are answered exactly:")
     width = max(map(len, subjects)) + 2
     print(" " * width + "".join(f"{probes.name:>10}" for probes in sets))
     for name, subject in subjects.items():
-        done = last(session.run(subject, session.Request(probes=sets)))
+        done = last(requests.run(subject, requests.Request(probes=sets)))
         print(f"{name:<{width}}" + "".join(f"{probe['score']:>10.2f}" for probe in done["probes"]), flush=True)

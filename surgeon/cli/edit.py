@@ -67,7 +67,7 @@ def edit(
 
 
 def _print_edits() -> None:
-    from ..recipe.edits import EDITS
+    from ..recipe.edits.layer_edits import EDITS
 
     for kind in EDITS:
         say(kind.usage)
@@ -90,9 +90,9 @@ def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
 def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Recipe:
     """The recipe after all edits; donors keep the letters they have at the start, new ones get the next."""
     from ..plan import Donors
-    from ..plan.donors import located
-    from ..plan.expansion import completed
-    from ..recipe import grammar
+    from ..plan.donors.open_donors import located
+    from ..plan.layers.block_expansion import completed
+    from ..recipe.edits import grammar
 
     assert document.path is not None
     folder = document.path.absolute().parent
@@ -113,7 +113,7 @@ def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Re
 
 
 def _localised(models: Sequence[str], folder: Path, ref: str) -> str:
-    from ..plan.donors import located
+    from ..plan.donors.open_donors import located
 
     return ref if ref in models else located(ref, (), folder)
 
@@ -131,7 +131,7 @@ def _depth(recipe: Recipe, document: Document) -> int | None:
 
 
 def _write(document: Document, seen: Seen, target: Path) -> None:
-    from ..plan.donors import rebased
+    from ..plan.donors.open_donors import rebased
 
     if target == _STDOUT:
         sys.stdout.write(document.text)

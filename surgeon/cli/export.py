@@ -24,9 +24,9 @@ def export(
     sets: SetOption = None,
 ) -> None:
     """Write a recipe that another program runs to the same tensors, or say what it cannot express."""
+    from ..mergekit import export as exported
+    from ..mergekit import localised
     from ..plan import Donors, resolve
-    from ..plan.mergekit import export as exported
-    from ..plan.mergekit import localised
 
     if not mergekit:
         raise InputError("no program to export for is named", remedy="write `surgeon export RECIPE --mergekit`")

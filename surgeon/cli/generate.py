@@ -14,7 +14,7 @@ from ..text import duration, plural, safe, size
 from .common import JsonOption, SetOption, load_plan, refuse
 
 if TYPE_CHECKING:
-    from ..probe.session import Request
+    from ..probe.requests import Request
     from ..probe.subject import Subject
 
 DEFAULT_PROMPT = "The"
@@ -50,17 +50,17 @@ def generate(
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Smoke-test a checkpoint from disk, or a recipe's model in memory with nothing written."""
-    from ..probe import session
+    from ..probe import requests
     from ..probe.score import read_probes
 
     try:
-        wanted = session.Request(
+        wanted = requests.Request(
             prompt=prompt,
             n=n,
             probes=tuple(read_probes(path) for path in probe or ()),
             texts=(
-                *(session.text_in(path) for path in perplexity or ()),
-                *(session.text_given(text) for text in perplexity_text or ()),
+                *(requests.text_in(path) for path in perplexity or ()),
+                *(requests.text_given(text) for text in perplexity_text or ()),
             ),
             temperature=temperature,
             seed=seed,
@@ -70,7 +70,7 @@ def generate(
         subject = _load(target, sets, device)
         wanted = _with_default(wanted, subject)
         if events:
-            _show_event(session.loaded(subject))
+            _show_event(requests.loaded(subject))
         done = _run(subject, wanted, quiet=as_json, events=events)
         if as_json and not events:
             print(json.dumps({key: done[key] for key in KEYS}, indent=2))
@@ -118,11 +118,11 @@ def _with_default(wanted: Request, subject: Subject) -> Request:
 
 def _run(subject: Subject, wanted: Request, *, quiet: bool, events: bool) -> dict[str, Any]:
     """Carry the request out and print as it goes; gives the last event."""
-    from ..probe import session
+    from ..probe import requests
 
     done: dict[str, Any] = {}
     try:
-        for event in session.run(subject, wanted):
+        for event in requests.run(subject, wanted):
             if event["event"] == "done":
                 done = event
                 if not quiet and not events:

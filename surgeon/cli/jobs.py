@@ -26,12 +26,12 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """What is being written in the background, and what became of what was."""
-    from ..jobs import board
+    from ..jobs import job_list
 
     if clean:
-        print(f"{plural(board.clean(), 'job')} forgotten")
+        print(f"{plural(job_list.clean(), 'job')} forgotten")
         return
-    found = [(job, job.state()) for job in board.every()]
+    found = [(job, job.state()) for job in job_list.every()]
     if as_json:
         print(json.dumps([_values(job, state) for job, state in found], indent=2))
         return
@@ -43,9 +43,9 @@ def jobs(
 
 
 def _values(job: Job, state: State) -> dict[str, Any]:
-    from ..jobs import board
+    from ..jobs import job_list
 
-    left = board.unfinished(job) if state.kind != "running" else None
+    left = job_list.unfinished(job) if state.kind != "running" else None
     return {
         "job": job.number,
         "state": state.kind,
@@ -60,7 +60,7 @@ def _values(job: Job, state: State) -> dict[str, Any]:
 
 def lines(job: Job, state: State) -> list[str]:
     """A job for people: its number, state and output, and below what else there is to say."""
-    from ..jobs import board
+    from ..jobs import job_list
 
     started = job.about["started"]
     # The clock may have been set since: what it cannot say is left out.
@@ -70,8 +70,8 @@ def lines(job: Job, state: State) -> list[str]:
     if state.kind == "running":
         found.append(f"{'':17}{progress(state)}")
         return found
-    left = board.unfinished(job) if state.kind in ("failed", "cancelled", "crashed") else None
-    later = board.finished_by(job) if state.kind != "done" and left is None else None
+    left = job_list.unfinished(job) if state.kind in ("failed", "cancelled", "crashed") else None
+    later = job_list.finished_by(job) if state.kind != "done" and left is None else None
     if later is not None:
         # Its last words were of how it can be resumed.
         found.append(f"{'':17}job {later.number} has written it since")
@@ -97,13 +97,13 @@ def detached(
     document: Document, plan: Plan, out: Path, arguments: list[str], *, as_json: bool = False, quiet: bool = False
 ) -> None:
     """Start writing a plan that `ready` has let pass as a job, and tell of it."""
-    from ..jobs import board
+    from ..jobs import job_list
 
     final = Path(os.path.realpath(expanded(out)))
     letters = [layer.sources[0][0] for layer in plan.layers]
     about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
-    arguments = [str(final), *arguments, *board.rooted(document.roots)]
-    job = board.start("assemble", arguments, document.text, out=final, recipe=document.path, about=about)
+    arguments = [str(final), *arguments, *job_list.rooted(document.roots)]
+    job = job_list.start("assemble", arguments, document.text, out=final, recipe=document.path, about=about)
     if as_json:
         print(json.dumps({"job": job.number, "pid": job.pid, "out": str(final), "folder": str(job.folder)}))
     elif not quiet:

@@ -57,7 +57,7 @@ def overview(found: list[Method]) -> Iterator[str]:
 
 def lines(method: Method) -> Iterator[str]:
     """All of one method, in at most 80 columns."""
-    from ..plan.blending import counted
+    from ..plan.layers.blending import counted
 
     yield method.name
     for text in (method.summary, f"Source: {method.source}"):
@@ -76,7 +76,7 @@ def lines(method: Method) -> Iterator[str]:
 
 
 def _facts(parameter: Parameter) -> str:
-    from ..plan.blending import shown
+    from ..plan.layers.blending import shown
 
     facts = ["for each donor" if parameter.each else "one for all"]
     facts.append("required" if parameter.required else f"default {shown(parameter.default)}")

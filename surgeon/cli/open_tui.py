@@ -34,7 +34,7 @@ def open_tui(
     ] = None,
 ) -> int:
     """Open checkpoints and a recipe."""
-    from ..plan.donors import located
+    from ..plan.donors.open_donors import located
     from ..recipe import document as documents
     from ..recipe.schema import Recipe
     from ..tui.session import Session

@@ -34,7 +34,7 @@ def _tensors(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterat
 
 def spoken(values: Sequence[Value], letters: Sequence[str]) -> str:
     """Parameters in words: `weight A 0.6, B 0.3 (its source); normalize true (default)`."""
-    from ..plan.blending import shown
+    from ..plan.layers.blending import shown
 
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for value in values:

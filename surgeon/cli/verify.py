@@ -15,11 +15,11 @@ from ..text import one_line, plural, size
 from .common import JsonOption, SetOption
 
 if TYPE_CHECKING:
-    from ..assemble.audit import Audit
-    from ..assemble.manifest import Manifest
-    from ..assemble.tracker import OnEvent
+    from ..assemble.files.manifest import Manifest
+    from ..assemble.write.progress_tracker import OnEvent
     from ..checkpoint import Checkpoint
     from ..plan import Plan
+    from ..verify.audit import Audit
 
 SHOWN = 20
 """Problems that are printed; `--json` lists all."""
@@ -33,7 +33,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Whether a checkpoint is what its config, its recipe and its donors say."""
-    from ..assemble.audit import Audit
+    from ..verify.audit import Audit
 
     audit = Audit()
     checkpoint = _open(out, audit)
@@ -55,9 +55,9 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
     Raises:
         InputError: there is no checkpoint of that name.
     """
-    from ..assemble.audit import Problem
     from ..checkpoint import open_checkpoint
     from ..checkpoint.locate import find
+    from ..verify.audit import Problem
 
     path = find(out)
     if not any(path.glob("*.safetensors*")) if path.is_dir() else path.suffix != ".safetensors":
@@ -72,8 +72,8 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
 
 def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: bool) -> None:
     """Everything but the forward pass. transformers looks at the config while the bytes are read."""
-    from ..assemble import audit as audits
-    from ..assemble.loadback import LoadBack, Outcome, expectation, expectation_of, tensors_of
+    from ..assemble.load_back import LoadBack, Outcome, expectation, expectation_of, tensors_of
+    from ..verify import audit as audits
 
     audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
     plan, manifest = _plan(checkpoint, audit, sets), _manifest(checkpoint, audit)
@@ -107,7 +107,7 @@ def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: 
 
 def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan | None:
     """The plan of the recipe that lies beside the weights; None, and why, where there is none to compare with."""
-    from ..assemble.companions import RECIPE
+    from ..assemble.files.small_files import RECIPE
     from .common import load_plan
 
     path = checkpoint.folder / RECIPE
@@ -130,8 +130,8 @@ def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan 
 
 def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
     """The manifest beside the weights; None where there is none, or one that cannot be read, which is a problem."""
-    from ..assemble import manifest
-    from ..assemble.audit import Problem
+    from ..assemble.files import manifest
+    from ..verify.audit import Problem
 
     try:
         found = manifest.read(checkpoint.folder)
@@ -145,8 +145,8 @@ def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
 
 def _rehash(checkpoint: Checkpoint, manifest: Manifest, plan: Plan | None, audit: Audit, deep: bool) -> None:
     """Every byte against its hash, and copies against their donors, whose bytes are read where headers do not do."""
-    from ..assemble import audit as audits
-    from ..assemble import rehash
+    from ..verify import audit as audits
+    from ..verify import rehash
 
     told = {problem.file for problem in audit.problems}, {problem.tensor for problem in audit.problems}
     whole = [problem for problem in rehash.file_problems(checkpoint, manifest) if problem.file not in told[0]]
@@ -178,7 +178,7 @@ def _rehash(checkpoint: Checkpoint, manifest: Manifest, plan: Plan | None, audit
 
 def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit) -> None:
     """Copies against their donors, for what was written without a manifest."""
-    from ..assemble import audit as audits
+    from ..verify import audit as audits
 
     pairs = audits.copied(checkpoint, plan)
     total = sum(entry.nbytes for _, entry in pairs)
@@ -200,9 +200,9 @@ def _progress(layers: int) -> AbstractContextManager[OnEvent]:
 
 def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:
     """A forward pass."""
-    from ..assemble.audit import Problem
-    from ..probe.measure import finite_on_ids
     from ..probe.subject import from_checkpoint
+    from ..probe.text_measures import finite_on_ids
+    from ..verify.audit import Problem
 
     try:
         subject = from_checkpoint(checkpoint)
@@ -218,7 +218,7 @@ def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:
 
 
 def _print(out: str, checkpoint: Checkpoint | None, audit: Audit) -> None:
-    from ..assemble.audit import summary
+    from ..verify.audit import summary
 
     if checkpoint is not None:
         print(f"{one_line(out)}: {summary(checkpoint)}")

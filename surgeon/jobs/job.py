@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Literal
 
 from ..process import Recorded
 from ..statefile import open_regular, read, rest
-from . import events as events_of
-from .events import Event
+from . import job_events as events_of
+from .job_events import Event
 
 Kind = Literal["running", "done", "failed", "cancelled", "crashed"]
 
@@ -109,7 +109,7 @@ class Job:
 
     def _holds_output(self) -> bool:
         """Whether its process, which cannot be seen from here, is writing: the output's lock tells."""
-        from ..assemble.workspace import holder_of
+        from ..assemble.resume.workspace import holder_of
 
         return self.out is not None and bool(holder_of(self.out))
 

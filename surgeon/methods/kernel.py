@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .folds import ColumnSums, added, folded, in_order, piecewise, spans
+from .reductions import ColumnSums, added, folded, in_order, piecewise, spans
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """Recipe and checkpoints resolved: every output tensor decided, everything that can be wrong found, nothing written."""
 
-from .donors import Donors
+from .donors.open_donors import Donors
 from .findings import Finding
 from .model import Donor, Plan, PlannedLayer, PlannedTensor
 from .operands import Convert, Copy

@@ -11,12 +11,12 @@ from typing import Any
 
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.dtypes import nbytes
-from ..checkpoint.families import Place
+from ..checkpoint.families.naming import Place
 from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from .findings import Finding
-from .newtokenizer import NewTokenizer
 from .operands import Copy, Operand, Stored, TensorSource
+from .tokenizer.new_tokenizer import NewTokenizer
 
 
 @dataclass(frozen=True)

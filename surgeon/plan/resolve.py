@@ -9,23 +9,25 @@ from pathlib import Path
 from ..checkpoint import dtypes
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice
-from . import checks, leftovers, lints, methodchecks, quantised, scaling, wholemodel, workload
-from .blending import Chooser
-from .compare import compare, compare_ends
-from .donors import Donors
-from .ends import Owner, Owners, owners, plan_ends
-from .estimate import DEFAULT_SHARD, estimate
-from .fill import Filler
+from .checks import lints, method_checks, recipe_checks, scale_filters, whole_model, workload
+from .checks.donor_checks import compare, compare_ends
+from .config import quantised
+from .config.estimate import DEFAULT_SHARD, estimate
+from .config.model_code import AUTO_MAP, model_code
+from .config.output_config import in_place, output_config
+from .donors.open_donors import Donors
+from .donors.stages import lend_stages
+from .ends.end_owners import Owner, Owners, owners, plan_ends
+from .ends.token_rows import beyond, compare_tokenizers, fit_rows
 from .findings import SEVERITIES, Finding
+from .layers import unused_tensors
+from .layers.blending import Chooser
+from .layers.layer_tensors import Filler
+from .layers.planned_slices import Part, Row, parts, rows, single
+from .layers.unplaced_tensors import Unplaced, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
-from .model_code import AUTO_MAP, model_code
-from .outconfig import in_place, output_config
-from .outtokenizer import new_tokenizer, with_tokenizer
-from .parts import Part, Row, parts, rows, single
-from .stages import lend_stages
-from .tokens import build
-from .unplaced_tensors import Unplaced, blends_whole_models
-from .vocabulary import beyond, compare_tokenizers, fit_rows
+from .tokenizer.output_tokenizer import new_tokenizer, with_tokenizer
+from .tokenizer.output_vocabulary import build
 
 _COMPANIONS = (
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
@@ -61,10 +63,10 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     by_ref = {donor.ref: donor for donor in by_letter.values() if donor.ref in refs}
     findings = [
         *found,
-        *checks.keys(document),
-        *checks.unsupported(document),
-        *checks.comments(document),
-        *checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
+        *recipe_checks.keys(document),
+        *recipe_checks.unsupported(document),
+        *recipe_checks.comments(document),
+        *recipe_checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
     ]
 
     def depth_of(ref: str) -> int:
@@ -74,9 +76,9 @@ def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequenc
     if endless := tuple(workload.too_much(recipe, planned, spent)):
         return _finished(document, by_letter, (), None, [*findings, *endless])
     stack = rows(recipe, planned, depth_of)
-    problems = list(checks.spliceable(document, by_ref.values()))
-    findings += [*problems, *checks.slices(document, [part.slice for part in planned], by_ref, names)]
-    findings += methodchecks.methods(document, planned, stack, names)
+    problems = list(recipe_checks.spliceable(document, by_ref.values()))
+    findings += [*problems, *recipe_checks.slices(document, [part.slice for part in planned], by_ref, names)]
+    findings += method_checks.methods(document, planned, stack, names)
     layers = _bare_layers(stack, names)
     template = _template(recipe, [part.slice for part in planned], by_ref)
     if template is None or not layers or problems:
@@ -161,7 +163,7 @@ def _assembled(
     else:
         rows = built.rows
     used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
-    lines = {donor.letter: checks.line_of(document, donor.ref) for donor in used}
+    lines = {donor.letter: recipe_checks.line_of(document, donor.ref) for donor in used}
     pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
     moved = len(pairs) < len(layers) or not in_place(pairs)
     whole = _outer_owners(planned, filler.by_ref, template)[0] if blends_whole_models(planned, filler.by_ref) else None
@@ -176,10 +178,10 @@ def _assembled(
         *(() if built or _refused_vocabulary(findings) else compare_tokenizers(who, used, template)),
         *compare_ends(who, template),
         *problems,
-        *checks.base(document, template, used),
-        *checks.warnings(used),
+        *recipe_checks.base(document, template, used),
+        *recipe_checks.warnings(used),
         *unplaced.findings(),
-        *leftovers.findings(template, used, moved),
+        *unused_tensors.findings(template, used, moved),
     ]
     config = None
     code = model_code(template)
@@ -195,8 +197,8 @@ def _assembled(
         )
         if code.dropped:
             config.pop(AUTO_MAP, None)
-        findings += [*problems, *wholemodel.findings(_every_tensor(layers, ends, extra))]
-        findings += scaling.filters(document, planned, layers, ends, extra)
+        findings += [*problems, *whole_model.findings(_every_tensor(layers, ends, extra))]
+        findings += scale_filters.filters(document, planned, layers, ends, extra)
         findings += lints.lints(document, slices, template, used, layers)
     new, notes = new_tokenizer(document, filler, template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)

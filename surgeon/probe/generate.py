@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .environment import failure
-from .measure import degenerate
 from .subject import REPLACEMENT, Subject
+from .text_measures import degenerate
 
 if TYPE_CHECKING:
     import torch

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..assemble.companions import made_files
-from ..assemble.device import pick_device
+from ..assemble.files.small_files import made_files
+from ..assemble.gpu.device import pick_device
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.tokenizer import FILES
+from ..checkpoint.tokenizer.tokenizer_identity import FILES
 from ..errors import InputError
 from ..plan.model import Plan
 from .environment import transformers
 from .load import load_checkpoint, load_tokenizer
-from .virtual import build
+from .unwritten_model import build
 
 REPLACEMENT = "\ufffd"
 

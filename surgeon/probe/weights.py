@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..assemble.compute import PLAIN, Arithmetic, whole
+from ..assemble.compute.arithmetic import PLAIN, Arithmetic, whole
 from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import InputError
-from ..methods.convert import convert
+from ..methods.cast import convert
 from ..plan.model import PlannedTensor
 from ..plan.operands import Blend, Convert, Copy, TensorSource
 

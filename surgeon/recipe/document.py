@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import InputError
 from ..text import nearest, one_line
-from . import yamltext
-from .patch import comments, patch, without_aliases
 from .schema import ENDS, Recipe
-from .tree import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
+from .yaml import writer
+from .yaml.nodes import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
+from .yaml.patch import comments, patch, without_aliases
 
 MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
@@ -147,7 +147,7 @@ class Document:
     def _written_afresh(self, recipe: Recipe) -> str:
         known = Recipe.model_fields.keys() | _carriers(self.tree, "")
         strange = {key: value for key, value in _data(self.tree).items() if key not in known}
-        text = yamltext.dump({**as_data(recipe), **strange})
+        text = writer.dump({**as_data(recipe), **strange})
         if not self.stages or self.tree is None:
             return text
         return self._unix[: self.tree.start] + text + self._unix[self.tree.stop :].lstrip("\n")
@@ -185,7 +185,7 @@ def _tidy(value: Any) -> Any:
 
 def fresh(recipe: Recipe) -> Document:
     """A new document for a recipe that no file holds yet."""
-    return parse(yamltext.dump(as_data(recipe)), None)
+    return parse(writer.dump(as_data(recipe)), None)
 
 
 def load(path: Path) -> Document:

@@ -15,12 +15,12 @@ from ..errors import InputError
 from ..jobs.job import Job
 from ..recipe import document as documents
 from . import swap, theme
+from .action_screen import ActionScreen
 from .actions import of_screen
+from .dialogs import Ask
 from .ending import Ending
-from .screens.base import ActionScreen
-from .screens.dialogs import Ask
-from .screens.surgery import Surgery
 from .session import Session
+from .surgery.surgery_screen import Surgery
 
 
 class SurgeonApp(App[None]):
@@ -141,7 +141,7 @@ class SurgeonApp(App[None]):
         self.ask(question, answers, answered)
 
     def _offer_jobs(self) -> None:
-        from .screens.run import offer
+        from .run.run_screen import offer
 
         offer(self)
 
@@ -201,25 +201,25 @@ class SurgeonApp(App[None]):
 
     def start_run(self, name: str) -> None:
         """Write the model to a folder, in a child process."""
-        from .screens.run import begin
+        from .run.run_screen import begin
 
         begin(self, name)
 
     def show_run(self) -> None:
         """The screen of the job."""
-        from .screens.run import RunScreen
+        from .run.run_screen import RunScreen
 
         self.push_screen(RunScreen())
 
     def show_jobs(self) -> None:
         """Choose a job to show."""
-        from .screens.run import choose
+        from .run.run_screen import choose
 
         choose(self)
 
     def show_try(self, target: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from a folder."""
-        from .screens.try_it import TryScreen
+        from .try_model.try_screen import TryScreen
 
         self.push_screen(TryScreen(target))
 

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from ..checkpoint import Checkpoint
 from ..errors import InputError
 from ..plan import Donors, Plan, resolve
-from ..plan.donors import absolute, located, rebased
-from ..plan.expansion import completed
-from ..recipe import grammar, stack
-from ..recipe.curves import Level, tracks
+from ..plan.donors.open_donors import absolute, located, rebased
+from ..plan.layers.block_expansion import completed
+from ..recipe import stack
+from ..recipe.curves.tracks import Level, tracks
 from ..recipe.document import Document, fresh
-from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace
+from ..recipe.edits import grammar
+from ..recipe.edits.layer_edits import DepthOf, Edit, Insert, InsertRuns, Replace
 from ..recipe.history import History
 from ..recipe.letters import letters
 from ..recipe.saving import Seen

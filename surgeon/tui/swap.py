@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import SurgeonError
 from ..files import write_atomic
-from ..jobs.state import state_folder, state_folder_there
+from ..jobs.state_folder import state_folder, state_folder_there
 from ..process import Recorded, recorded
 from ..statefile import read
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..consensus import total
 from ..kernel import Inputs, Kernel, differences, subtract
+from ..kth_largest import shrink
 from ..registry import method, one
-from ..select import shrink
+from ..sign_consensus import total
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from .. import select
-from ..consensus import elected, total
-from ..folds import piecewise
+from .. import kth_largest
+from ..histogram_search import TOP, Search, Share
 from ..kernel import Inputs, Kernel, Scratch, Sum, differences, subtract, sums
+from ..reductions import piecewise
 from ..registry import method, one
-from ..search import TOP, Search, Share
+from ..sign_consensus import elected, total
 from .linear import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class Variances:
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
         """The one sequence there is."""
         for start, deltas in differences(self.inputs, self.inputs.others):
-            yield start, [select.keys(variance(deltas), spent=True)]
+            yield start, [kth_largest.keys(variance(deltas), spent=True)]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
         """The same of some elements."""
-        return [select.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)), spent=True)]
+        return [kth_largest.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)), spent=True)]
 
 
 class Sure:
@@ -88,21 +88,21 @@ class Sure:
         low, high = search.low, search.high
         for start, deltas in differences(inputs, inputs.others):
             single = variance(deltas)
-            found = select.keys(single, spent=True)
+            found = kth_largest.keys(single, spent=True)
             if not search.add(found, start):
                 self._kept = None
             if self._kept is None:
                 continue
             places, (keys, *inside) = search.inside(found, [found, *deltas])
             self._kept.append((places + start, keys, inside))
-            taken = select.shrink(single, select.edge(high, single.dtype)).sign_()
+            taken = kth_largest.shrink(single, kth_largest.edge(high, single.dtype)).sign_()
             for total_, delta in zip(self._sums, deltas, strict=True):
                 total_.add_squares(delta.mul_(taken))
         search.narrow()
         if not (search.key >= 0 and low <= search.key < high):
             self._kept = None
 
-    def squares(self, cut: select.Cut) -> list[float] | None:
+    def squares(self, cut: kth_largest.Cut) -> list[float] | None:
         """The sum of every donor; None if the interval held too much or not the cut, or float32 not the squares."""
         import numpy as np
 
@@ -126,7 +126,7 @@ class Selected(Kernel):
 
     share: float
     _base: int = 0
-    _cut: select.Cut | None = None
+    _cut: kth_largest.Cut | None = None
     _weights: list[float] = field(default_factory=list)
 
     def room(self, donors: int, width: int) -> int:
@@ -138,9 +138,9 @@ class Selected(Kernel):
         squares = None
         if self.share < 1:
             source = Variances(inputs)
-            ((search,),) = select.begun(source, [[Share(self.share)]])
+            ((search,),) = kth_largest.begun(source, [[Share(self.share)]])
             sure = Sure(inputs, search) if search.low > 0 or search.high < TOP else None
-            self._cut = select.located(source, select.finish(source, [[search]]))[0][0]
+            self._cut = kth_largest.located(source, kth_largest.finish(source, [[search]]))[0][0]
             squares = sure.squares(self._cut) if sure else None
         means = [square / max(inputs.numel, 1) for square in squares or self._squares(inputs)]
         whole = sum(means)
@@ -161,7 +161,7 @@ class Selected(Kernel):
         """(n,) 1 where the variance is among the largest, else 0; None where all are taken."""
         if self._cut is None:
             return None
-        return select.keep(variance(deltas), start, self._cut).sign_().to(deltas[0].dtype)
+        return kth_largest.keep(variance(deltas), start, self._cut).sign_().to(deltas[0].dtype)
 
     def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
         base, deltas = chunks[self._base], subtract(chunks, self._base)

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
-from ..rows import Row
+from ..surgery.stack_rows import Row
 from .line import Piece, strip_of
 
 HEAD_WIDTH = 6

@@ -1,0 +1,1 @@
+"""Numbers to bytes: readers of operands, and the arithmetic of converted and blended tensors."""

@@ -1,0 +1,363 @@
+"""Operands as numbers: any range of a donor's tensor, or of what is made of several, in the working dtype.
+
+A reader holds a chunk or so, never a tensor, and gives the same bits however the range is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import isfinite, prod
+from typing import TYPE_CHECKING, Protocol
+
+from ...checkpoint import TensorEntry
+from ...checkpoint.dtypes import BITS, TORCH_NAMES
+from ...errors import SurgeonError
+from ...methods import find
+from ...methods.kernel import BLOCK, Kernel, Threshold
+from ...plan.operands import Adapted, Blend, Operand, Rows, Stored
+from ...text import one_line
+from ..gpu.staging import Lane
+from ..write.byte_copy import Sources, read_exactly
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = BLOCK
+"""Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
+
+HERE = 16 * CHUNK
+"""Elements of a chunk on the CPU of a worker on a GPU: a thread, for which every operation may be a wait for Python's
+lock."""
+
+
+class Reader(Protocol):
+    """Gives ranges of one tensor.
+
+    Attributes:
+        shape: the tensor's.
+        numel: its elements.
+    """
+
+    shape: tuple[int, ...]
+    numel: int
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """Fill the flat CPU tensor `out`, of the working dtype, with the elements from `start` on."""
+        ...
+
+
+class StoredReader:
+    """A tensor on disk, read through a small buffer.
+
+    Attributes:
+        dtype: of its elements on disk.
+    """
+
+    def __init__(
+        self,
+        entry: TensorEntry,
+        sources: Sources,
+        allow_nonfinite: bool = False,
+        staged: dict[str, Staging] | None = None,
+    ) -> None:
+        """`staged`: by dtype, what readers that are used in turn share: the less memory, the more of it is in cache."""
+        import torch
+
+        self.shape, self.numel = entry.shape, entry.numel
+        self._entry, self._sources, self._allow = entry, sources, allow_nonfinite
+        self._width = BITS[entry.dtype] // 8
+        self.dtype: torch.dtype = getattr(torch, TORCH_NAMES[entry.dtype])
+        self._staging = ({} if staged is None else staged).setdefault(entry.dtype, Staging(self.dtype))
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`. SurgeonError when the file does not hold them, or they are not finite."""
+        if out.dtype == self.dtype:
+            self._fill(start, raw(out))
+        else:
+            staged = self._staging.take(out.numel())
+            self._fill(start, self._staging.raw)
+            out.copy_(staged)
+        if not self._allow:
+            self.look(start, out, out.sum().item())
+
+    def fill(self, start: int, out: torch.Tensor) -> None:
+        """Fill the flat CPU tensor `out`, of the dtype on disk, with the elements from `start` on, whatever they are;
+        SurgeonError when the file does not hold them."""
+        self._fill(start, raw(out))
+
+    def _fill(self, start: int, piece: memoryview) -> None:
+        read_exactly(self._sources.get(self._entry.file), piece, self._entry.offset + start * self._width)
+
+    @property
+    def looks(self) -> bool:
+        """Whether `look` is to be called."""
+        return not self._allow
+
+    def look(self, start: int, values: torch.Tensor, total: float) -> None:
+        """SurgeonError where elements from `start` on are not finite; `total` is their sum."""
+        # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
+        if isfinite(total) or bool(values.isfinite().all()):
+            return
+        place = start + int((~values.isfinite()).nonzero()[0])
+        value = float(values[place - start])
+        raise SurgeonError(
+            f"tensor {one_line(self._entry.name)} holds {'NaN' if value != value else 'infinity'} (element {place:,})",
+            where=str(self._entry.file),
+            why="a merge of it would spread such values",
+            remedy="mend the donor, or merge it as it is with --allow-nonfinite",
+        )
+
+
+def raw(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a flat CPU tensor, to be written to."""
+    import torch
+
+    data: memoryview = tensor.view(torch.uint8).numpy().data
+    return data
+
+
+class Staging:
+    """Memory for a chunk, kept from chunk to chunk."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device | None = None) -> None:
+        """`device`: the CPU if not given."""
+        import torch
+
+        self._all = self._now = torch.empty(0, dtype=dtype, device=device)
+        self._raw: memoryview | None = None
+
+    def take(self, count: int, size: int = 0) -> torch.Tensor:
+        """A flat tensor of so many elements; where there is less memory, `size` elements are kept from now on."""
+        if self._now.numel() != count:
+            self._raw = None
+            if self._all.numel() < count:
+                self._all = self._now = self._all.new_empty(0)  # before there is more
+                self._all = self._all.new_empty(max(count, size))
+            self._now = self._all[:count]
+        return self._now
+
+    @property
+    def raw(self) -> memoryview:
+        """The bytes of what was taken last, on the CPU."""
+        if self._raw is None:
+            self._raw = raw(self._now)
+        return self._raw
+
+
+class Uploaded:
+    """What another reader reads, on a GPU: as a file has it where it is a tensor on disk, which is half as much."""
+
+    def __init__(self, reader: Reader, lane: Lane) -> None:
+        self.shape, self.numel = reader.shape, reader.numel
+        self.stored = reader if isinstance(reader, StoredReader) else None
+        self._reader, self._lane = reader, lane
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`, but that `out` is on the GPU, and what a file holds is not looked at."""
+        if self.stored:
+            self._lane.upload(self.stored.fill, self.stored.dtype, start, out)
+        else:
+            self._lane.upload(self._reader.read, out.dtype, start, out)
+
+
+class Inputs:
+    """The donors of one blend, chunk by chunk; see `surgeon.methods.kernel.Inputs`."""
+
+    def __init__(
+        self,
+        blend: Blend,
+        readers: Sequence[Reader],
+        dtype: torch.dtype,
+        unit: str,
+        chunk: int,
+        device: torch.device,
+        here: Inputs | None = None,
+    ) -> None:
+        """`here`: the same on the CPU, where this is on a GPU."""
+        self._here = here
+        self.count, self.base = len(readers), blend.base
+        self.seeds: Sequence[int] = blend.seeds
+        self.shape, self.numel = blend.shape, prod(blend.shape)
+        self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
+        self.device = device
+        # Wider importances cost little and are nearer to the formula; float32 donors are compared as mergekit does.
+        self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
+        self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
+        self._readers, self._dtype = readers, dtype
+        self._scratch: dict[int, Staging] = {}
+        self._spare: dict[int, Staging] = {}
+
+    @property
+    def here(self) -> Inputs:
+        """The same donors on the CPU."""
+        return self._here or self
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The donors without the base, in order."""
+        return tuple(index for index in range(self.count) if index != self.base)
+
+    def chunks(self, which: Sequence[int] | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """(first element, one chunk per donor), from the first element to the last."""
+        for start in range(0, self.numel, self.step):
+            yield start, self.at(start, min(self.step, self.numel - start), which)
+
+    def at(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
+        """One chunk of every donor (of `which`, if given), in scratch memory that the next call overwrites."""
+        return self._fill(self._scratch, start, count, which)
+
+    def read(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
+        """`at`, in other memory: chunks that are being worked on stay as they are."""
+        return self._fill(self._spare, start, count, which)
+
+    def _fill(
+        self, kept: dict[int, Staging], start: int, count: int, which: Sequence[int] | None
+    ) -> list[torch.Tensor]:
+        found = []
+        size = 0 if kept is self._spare else min(self.step, self.numel)
+        for index in range(self.count) if which is None else which:
+            if index not in kept:
+                kept[index] = Staging(self._dtype, self.device)
+            out = kept[index].take(count, size)
+            self._readers[index].read(start, out)
+            found.append(out)
+        if self._here:
+            self._look(start, found, which)
+        return found
+
+    def _look(self, start: int, found: Sequence[torch.Tensor], which: Sequence[int] | None) -> None:
+        """Looks at what donors' files have given to a GPU, all at once: every look waits for it."""
+        import torch
+
+        readers = self._readers if which is None else [self._readers[index] for index in which]
+        pairs = zip(readers, found, strict=True)
+        there = [(reader.stored, out) for reader, out in pairs if isinstance(reader, Uploaded) and reader.stored]
+        if there := [(stored, out) for stored, out in there if stored.looks]:
+            totals = torch.stack([out.sum() for _, out in there]).tolist()
+            for (stored, out), total in zip(there, totals, strict=True):
+                stored.look(start, out, total)
+
+
+class BlendReader:
+    """What a blend gives, computed where it is read. Its survey is made once, at the first read."""
+
+    def __init__(
+        self,
+        blend: Blend,
+        readers: Sequence[Reader],
+        dtype: torch.dtype,
+        chunk: int,
+        lane: Lane | None = None,
+        given: Sequence[Threshold] | None = None,
+    ) -> None:
+        """
+        Args:
+            blend: what is computed.
+            readers: of its donors, on the CPU; those of blends may be on a GPU.
+            dtype: what it is computed in.
+            chunk: elements per chunk.
+            lane: where it is computed, if not on the CPU.
+            given: what a trim over the whole model found for this tensor, where its method makes one.
+        """
+        import torch
+
+        self.shape, self.numel = blend.shape, prod(blend.shape)
+        self._given = given
+        self.kernel = kernel_of(blend)
+        unit, cpu = self.kernel.unit, torch.device("cpu")
+        if lane is None:
+            self.inputs = Inputs(blend, readers, dtype, unit, chunk, cpu)
+        else:
+            there = [reader if isinstance(reader, BlendReader) else Uploaded(reader, lane) for reader in readers]
+            here = Inputs(blend, readers, dtype, unit, HERE, cpu)
+            self.inputs = Inputs(blend, there, dtype, unit, chunk, lane.device, here)
+
+    @cached_property
+    def ready(self) -> Kernel:
+        """The kernel, after its survey."""
+        if self.numel:
+            if self._given is not None:
+                self.kernel.give(self._given)
+            self.kernel.survey(self.inputs)
+        return self.kernel
+
+    def chunks(self, first: int = 0) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first element, result), from element `first` to the last."""
+        kernel, inputs = self.ready, self.inputs
+        for start in range(first, inputs.numel, inputs.step):
+            yield start, kernel.blend(start, inputs.at(start, min(inputs.step, inputs.numel - start)))
+
+    def read(self, start: int, out: torch.Tensor) -> None:
+        """See `Reader`; `out` may be on the GPU, too. Whole blocks or rows are computed, as for the whole tensor."""
+        stop = start + out.numel()
+        unit = max(1, self.inputs.columns) if self.kernel.unit == "row" else BLOCK
+        kernel, step = self.ready, self.inputs.step
+        for low in range(start // unit * unit, stop, step):
+            high = min(low + step, -(-stop // unit) * unit, self.numel)
+            result = kernel.blend(low, self.inputs.at(low, high - low))
+            first, last = max(low, start), min(high, stop)
+            out[first - start : last - start].copy_(result[first - low : last - low])
+
+
+def kernel_of(blend: Blend) -> Kernel:
+    """The kernel of a blend, before its survey."""
+    method = find(blend.method)
+    assert method is not None, f"the plan has let pass a method that does not exist: {blend.method}"
+    return method.kernel(dict(blend.one), [dict(table) for table in blend.each])
+
+
+def need(operand: Operand, width: int) -> int:
+    """Bytes per element of a chunk that an operand takes on a GPU, at most, in numbers of `width` bytes."""
+    match operand:
+        case Blend():
+            count = len(operand.inputs)
+            own = count * width + kernel_of(operand).room(count, width)
+            return own + sum(need(donor, width) for donor in operand.inputs)
+        case Adapted():
+            return need(operand.whole, width)
+        case Rows():
+            return sum(need(part, width) for part in operand.parts)
+    return 0
+
+
+class Readers:
+    """Makes readers for operands, all of one worker's files.
+
+    Attributes:
+        chunk: elements per chunk, a multiple of BLOCK.
+        lane: where blends are computed, if not on the CPU.
+    """
+
+    def __init__(
+        self, sources: Sources, *, chunk: int = CHUNK, allow_nonfinite: bool = False, lane: Lane | None = None
+    ) -> None:
+        self.chunk, self.lane = chunk, lane
+        self._sources, self._allow = sources, allow_nonfinite
+        self._staged: dict[str, Staging] = {}
+
+    def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
+        """The reader of an operand, in this working dtype."""
+        match operand:
+            case Stored(entry):
+                return self._stored(entry)
+            case Blend():
+                return self.blend(operand, dtype)
+            case Adapted():
+                from .adapter_reader import AdaptedReader
+
+                pieces = (operand.down, operand.up, *([operand.magnitude] if operand.magnitude else []))
+                parts = map(self._stored, pieces)
+                return AdaptedReader(operand, self.of(operand.whole, dtype), *parts)
+            case Rows():
+                from .token_rows_reader import RowsReader
+
+                return RowsReader(operand, [self.of(part, dtype) for part in operand.parts])
+
+    def _stored(self, entry: TensorEntry) -> StoredReader:
+        return StoredReader(entry, self._sources, self._allow, self._staged)
+
+    def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
+        """The reader of a blend; `given` as for `BlendReader`."""
+        readers = [self.of(operand, dtype) for operand in blend.inputs]
+        return BlendReader(blend, readers, dtype, self.chunk, self.lane, given)

@@ -1,0 +1,65 @@
+"""What must be known of a whole model before its first tensor is blended: trims over all of them (`scope: model`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
+
+from ...methods.whole_model_trim import ModelTrim
+from ...plan.model import Plan, PlannedTensor
+from ...plan.operands import Blend
+from ..gpu.staging import Lane
+from ..write.byte_copy import Sources
+from ..write.progress_tracker import Cancelled
+from .arithmetic import Arithmetic, Computer
+from .operand_readers import kernel_of
+
+
+def surveyed(
+    plan: Plan, how: Arithmetic, cancelled: Callable[[], bool] = lambda: False, lane: Lane | None = None
+) -> Arithmetic:
+    """The arithmetic with the thresholds of every tensor whose method trims over the whole model.
+
+    They are found on `lane`, if it is given.
+
+    Raises:
+        SurgeonError: a donor's file is not what its header says, or a value is not finite.
+        Cancelled: `cancelled` said so.
+    """
+    groups: dict[tuple[float, ...], list[tuple[PlannedTensor, Blend]]] = {}
+    for tensor in plan.tensors:
+        if isinstance(tensor.source, Blend) and (densities := kernel_of(tensor.source).whole_model) is not None:
+            groups.setdefault(densities, []).append((tensor, tensor.source))
+    trims = dict(how.trims)
+    sources = Sources()
+    try:
+        with lane.working() if lane else nullcontext():
+            for densities, group in groups.items():
+                trim = ModelTrim(densities)
+                while not trim.done:
+                    for number, (tensor, blend) in enumerate(group):
+                        if cancelled():
+                            raise Cancelled
+                        trim = _visited(trim, number, Computer(sources, how, lane), tensor, blend)
+                    trim.end_pass()
+                trims |= {tensor.name: trim.thresholds(number) for number, (tensor, _) in enumerate(group)}
+    finally:
+        sources.close()
+    return replace(how, trims=trims)
+
+
+def _visited(trim: ModelTrim, number: int, computer: Computer, tensor: PlannedTensor, blend: Blend) -> ModelTrim:
+    """The trim after a visit of a tensor; on a GPU, in chunks so small that they fit."""
+    import torch
+
+    while True:
+        found = deepcopy(trim) if computer.lane else trim  # half a visit would have counted half of the tensor
+        try:
+            found.visit(number, computer.reader(tensor, blend).inputs)
+            return found
+        except torch.OutOfMemoryError as error:
+            computer.shrink(tensor, error)
+        if computer.lane:
+            computer.lane.gpu.forget()

@@ -1,0 +1,1 @@
+"""GPUs: devices, memory, streams and staging buffers."""

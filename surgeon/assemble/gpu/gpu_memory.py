@@ -1,0 +1,96 @@
+"""How much of a GPU's memory each worker gets, and what the blends of a plan make of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from math import ceil, prod
+
+from ...errors import InputError
+from ...methods import kernel
+from ...plan.model import Plan, PlannedTensor
+from ...plan.operands import Adapted, Blend, Operand, Rows
+from ...text import size
+from ..compute.arithmetic import Arithmetic, is_wide
+from ..compute.operand_readers import kernel_of, need
+from .staging import SPARE, Lane
+
+FREE = 0.9
+"""The share of what is free on a GPU that is taken, where it is not said how much: others may want some more."""
+
+FITTED = 7 / 8
+"""The share of a worker's memory that chunks are fitted to; the rest is lost between what is taken and given back."""
+
+
+def shares(free: int, vram: int | None, workers: int, least: int) -> tuple[int, int]:
+    """How many of the workers there is room for on a GPU, and the bytes that the chunks of each may take.
+
+    Args:
+        free: bytes of the GPU that nobody has taken.
+        vram: bytes of it that may be taken; None where nobody has said.
+        workers: how many are wanted.
+        least: bytes that the chunks of one take when they are as small as they can be.
+    """
+    room = min(int(free * FREE), free if vram is None else vram)
+    count = max(1, min(workers, room // (SPARE + ceil(least / FITTED))))
+    return count, max(0, int((room // count - SPARE) * FITTED))
+
+
+def least_of(plan: Plan) -> int:
+    """Bytes of chunks that a worker cannot do without, whichever of the plan's blends it has."""
+    blends = ((tensor, tensor.source) for tensor in plan.tensors if isinstance(tensor.source, Blend))
+    return max((_least(tensor, blend) for tensor, blend in blends), default=0)
+
+
+def _least(tensor: PlannedTensor, blend: Blend) -> int:
+    return need(blend, 8 if is_wide(tensor, blend) else 4) * max(_smallest(blend), 1)
+
+
+def _smallest(operand: Operand) -> int:
+    """Elements of the smallest chunks of a blend and of those that are among its donors."""
+    match operand:
+        case Blend():
+            shape, numel = operand.shape, prod(operand.shape)
+            row = shape[-1] if len(shape) > 1 else numel
+            own = max(kernel.BLOCK, row) if kernel_of(operand).unit == "row" else kernel.BLOCK
+            return max([min(own, numel), *map(_smallest, operand.inputs)])
+        case Adapted():
+            return _smallest(operand.whole)
+        case Rows():
+            return max(map(_smallest, operand.parts))
+    return 0
+
+
+def check_vram(plan: Plan, vram: int) -> None:
+    """InputError where a worker can do nothing with so many bytes of a GPU."""
+    least = SPARE + ceil(least_of(plan) / FITTED)
+    if vram < least:
+        raise InputError(
+            f"--vram {size(vram)} is too little for this recipe",
+            remedy=f"give at least {size(ceil(least / 1e6) * 1_000_000)}",
+        )
+
+
+@contextlib.contextmanager
+def hired(how: Arithmetic, plan: Plan, workers: int) -> Iterator[list[Lane]]:
+    """The lanes of so many workers (or of fewer, where there is not the room), GPUs in turn; none without a GPU."""
+    used = how.gpus[:workers]
+    least = least_of(plan) if used else 0
+    rows: list[list[Lane]] = []
+    try:
+        for number, gpu in enumerate(used):
+            gpu.forget()
+            wanted = len(range(number, workers, len(used)))
+            count, room = shares(gpu.free(), how.vram, wanted, least)
+            if how.vram is not None:
+                gpu.limit(how.vram)
+            rows.append([Lane(gpu, room) for _ in range(count)])
+        yield _in_turn(rows)
+    finally:
+        for gpu in used if how.vram is not None else ():
+            gpu.limit(None)
+
+
+def _in_turn(rows: Sequence[Sequence[Lane]]) -> list[Lane]:
+    most = max(map(len, rows), default=0)
+    return [row[number] for number in range(most) for row in rows if number < len(row)]

@@ -1,0 +1,1 @@
+"""Unfinished outputs: workspace, journal, fingerprint, and whether a run may resume."""

@@ -1,0 +1,1 @@
+"""Bytes to files: layout, workers, byte copies, hashes and progress."""

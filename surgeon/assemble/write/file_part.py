@@ -1,0 +1,101 @@
+"""A worker's job: one part of an output file, until a mark in the journal says that all of it is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..compute.arithmetic import PLAIN, Arithmetic, Computer
+from ..gpu.staging import Lane
+from ..resume.journal import Notes
+from .byte_copy import Source, Sources, copy_range, write_all
+from .digest import digest_range
+from .layout import Part, Run, steps
+from .progress_tracker import Counts
+from .sink import Sink, Target
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers share.
+
+    Attributes:
+        folder: where the files go.
+        tracker: counts what they do.
+        journal: notes what they have done, and what an earlier run had.
+        flush: bring everything to the disk.
+        kernel: let the kernel copy where it can.
+        how: blends are computed.
+        found: sizes of the files that an earlier run has begun, by name.
+    """
+
+    folder: Path
+    tracker: Counts
+    journal: Notes
+    flush: bool
+    kernel: bool = False
+    how: Arithmetic = PLAIN
+    found: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_part(part: Part, work: Work, lane: Lane | None = None) -> None:
+    """Write the tensors of a part, but for those that an earlier run has written; `lane`: what the worker has of a GPU.
+
+    Raises:
+        Halted: the tracker was halted.
+        SurgeonError: a source is not what its header says.
+        OSError: reading or writing failed.
+    """
+    shard, sources = part.shard, Sources(work.kernel)
+    target = Target(work.folder / shard.name, work.flush, shard.nbytes, part.start)
+    work.tracker.open(shard.name, sum(placed.tensor.nbytes for placed in shard.tensors), part.count)
+    computer = Computer(sources, work.how, lane)
+    try:
+        if part.number == 0:
+            write_all(target.fd, shard.header, 0)
+        _recheck(part, target, sources.buffer, work)
+        for step in steps(part.tensors, work.journal.lines):
+            if isinstance(step, Run):
+                _copy(step, target, sources, work)
+            else:
+                sink = Sink(target, (step,), work.tracker, work.journal)
+                for piece in computer.run(step.tensor):
+                    sink.write(piece)
+                sink.finish(computer.warning(step.tensor))
+        target.sync(part.tensors[-1].stop, work.journal)
+    finally:
+        sources.close()
+        target.close(flush=False)
+    work.tracker.close(shard.name)
+
+
+def _copy(run: Run, target: Target, sources: Sources, work: Work) -> None:
+    sink = Sink(target, run.tensors, work.tracker, work.journal)
+    source = sources.get(run.file)
+    for piece in copy_range(source, target.fd, run.start, run.offset, run.nbytes, sources.buffer):
+        sink.took(piece)
+    sink.finish()
+
+
+def _recheck(part: Part, target: Target, buffer: memoryview, work: Work) -> None:
+    """Count what an earlier run has written. What is not marked as being on the disk is read and held against its hash,
+    and written again where it differs: there may have been a power loss since."""
+    journal, here = work.journal, Source(target.path, target.fd)
+    found = work.found.get(part.shard.name, 0)
+    for placed in part.tensors:
+        name, count = placed.tensor.name, placed.tensor.nbytes
+        line = journal.lines.get(name)
+        if line is None:
+            continue
+        marked = name in journal.marked
+        if found < placed.stop or (
+            not marked and digest_range(here, placed.offset, count, buffer, work.tracker.check) != line.hash
+        ):
+            journal.void(name)
+            continue
+        if not marked:
+            target.whole.append(name)
+        work.tracker.skip(name, count, part.shard.name)
+        if line.warning:
+            work.tracker.warn(line.warning)

@@ -1,0 +1,184 @@
+"""Which model type says by which rules what its layers are, and what else surgeon knows of keys by layer.
+
+`RULES` has, for each model type that says it in a way of its own, the rules in the order in which transformers heeds
+them (read off transformers 5.23; tests hold them against it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .layer_rules import (
+    Between,
+    Following,
+    Indexed,
+    Letters,
+    Listed,
+    Periodic,
+    Prefixed,
+    Repeated,
+    Rule,
+    Runs,
+    Text,
+    Uniform,
+    Values,
+)
+
+_LIST = Listed()
+_DENSE = Uniform("mlp", "dense")
+
+
+def _dense_first(key: str, count: int) -> Prefixed:
+    return Prefixed("mlp", key, "dense", "experts", count)
+
+
+def _every(key: str, inside: str, outside: str, period: int) -> Periodic:
+    return Periodic("attention", key, inside, outside, period)
+
+
+_QWEN_NEXT = (_LIST, _every("full_attention_interval", "full", "linear", 4))
+_GRANITE_HYBRID = (_LIST, Uniform("attention", "linear"))
+_LLAMA4 = (
+    Listed("rope", ("no_rope_layers",), {1: True, 0: False}),
+    Periodic("rope", "no_rope_layer_interval", False, True, 4),
+    _LIST,
+    Following("attention", "rope", {True: "chunked", False: "full"}),
+    Indexed("mlp", "moe_layers", "experts", "dense"),
+    Periodic("mlp", "interleave_moe_layer_step", "experts", "dense", 1),
+)
+_NEMOTRON_KINDS = {"M": "linear", "*": "full", "-": "mlp", "E": "moe"}
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "afmoe": (_LIST, _every("global_attn_every_n_layers", "full", "sliding", 4), _dense_first("num_dense_layers", 1)),
+    "bamba": (Indexed("attention", "attn_layer_indices", "full", "linear", absent="linear"), _DENSE),
+    "deepseek_v2": (_dense_first("first_k_dense_replace", 0),),
+    "deepseek_v3": (_dense_first("first_k_dense_replace", 3),),
+    "dots1": (_dense_first("first_k_dense_replace", 0),),
+    "ernie4_5_moe": (Between("mlp", "moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval"),),
+    "glm4_moe": (_dense_first("first_k_dense_replace", 1),),
+    "gpt_neo": (Runs("attention", "attention_types", {"global": "full", "local": "sliding"}), _DENSE),
+    "granitemoehybrid": _GRANITE_HYBRID,
+    "jamba": (
+        Periodic("attention", "attn_layer_period", "full", "linear", 8, "attn_layer_offset", 4),
+        Periodic("mlp", "expert_layer_period", "experts", "dense", 2, "expert_layer_offset", 1),
+    ),
+    "lfm2": (_LIST, Indexed("attention", "full_attn_idxs", "full", "conv", absent="full"), _DENSE),
+    "lfm2_moe": (_LIST, _dense_first("num_dense_layers", 2)),
+    "llama4": _LLAMA4,
+    "llama4_text": _LLAMA4,
+    "nemotron_h": (
+        Listed(keys=("layers_block_type", "layer_types")),
+        Letters("attention", "hybrid_override_pattern", _NEMOTRON_KINDS),
+        Following("mlp", "attention", {"moe": "experts", "mlp": "dense", "full": "none", "linear": "none"}),
+    ),
+    "qwen3_next": _QWEN_NEXT,
+    "qwen3_5_text": (*_QWEN_NEXT, _DENSE),
+    "qwen3_5_moe_text": (*_QWEN_NEXT, Uniform("mlp", "experts")),
+    "recurrent_gemma": (
+        Repeated(
+            "attention",
+            "block_types",
+            {"recurrent": "linear", "attention": "sliding"},
+            ("recurrent", "recurrent", "attention"),
+        ),
+        _DENSE,
+    ),
+}
+"""By model type, the first rule for an attribute that reads one counts, and the first that can say it writes."""
+
+WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
+    "gpt_neo": ("window_size", 256),
+    "modernbert": ("local_attention", 128),
+    "recurrent_gemma": ("attention_window_size", 2048),
+}
+"""Model types whose sliding window has another name: the key, and the window when it is absent."""
+
+VALUE_LISTS = (
+    "layer_rope_theta", "num_attention_heads_per_layer", "num_key_value_heads_per_layer", "activation_sparsity_pattern",
+    "intermediate_size", "moe_topk", "num_experts", "attention_window", "swiglu_limits", "swiglu_limits_shared",
+    "attention_layers", "num_query_heads", "num_kv_heads", "ffn_multipliers", "block_configs",
+)  # fmt: skip
+"""Keys that hold, where they hold a list, a value for each layer that goes along with it."""
+
+NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
+"""Kinds of attention of which a model type must have at least one layer."""
+
+LAST_IS_FULL = frozenset({
+    "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "diffusion_gemma", "diffusion_gemma_text",
+})  # fmt: skip
+"""Model types that make their last layer one of full attention."""
+
+FILLED: Mapping[str, frozenset[str]] = {
+    "layer_types": frozenset({
+        "axk2", "bailing_hybrid", "beam", "cohere2_moe", "cohere_compass", "cohere_compass_text", "cwm",
+        "deepseek_v32", "deepseek_v4", "diffusion_gemma", "diffusion_gemma_text", "dots1", "dots3_note",
+        "dots3_note_text", "embedding_gemma2", "embedding_gemma2_text", "exaone4_5", "exaone_moe", "flint",
+        "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "glm5_next",
+        "glm5_next_text", "glm_moe_dsa", "granite_swa", "granitemoe_swa", "hy_v4", "inkling2", "inkling2_text",
+        "inkling_text", "kimi_linear", "kolibri1", "laguna", "lfm3", "mellum", "mimo_v2_flash", "minimax",
+        "minimax_m3_vl", "minimax_m3_vl_text", "ministral", "mistral_large4", "mistral_large4_text", "modernbert",
+        "modernbert-decoder", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme",
+        "olmo_hybrid", "qwen2_5_omni_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_vl", "qwen2_vl_text",
+        "qwen4_exp", "qwen4_exp_text", "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_text",
+        "t5gemma2_decoder", "t5gemma2_encoder", "ultrabert", "unlimited_ocr", "unlimited_ocr_text", "vaultgemma",
+        "zaya",
+    }),
+    "mlp_layer_types": frozenset({
+        "axk1", "axk2", "bailing_hybrid", "beam", "cohere2_moe", "deepseek_v32", "deepseek_v4", "dots3_note",
+        "dots3_note_text", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "exaone_moe", "glm4_moe_lite", "glm5_next",
+        "glm5_next_text", "glm_moe_dsa", "hy_v3", "hy_v4", "inkling_text", "kimi_linear", "laguna", "mellum",
+        "mimo_v2_flash", "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text",
+        "muse_spark", "muse_spark_text", "step3p5", "step3p7", "unlimited_ocr", "unlimited_ocr_text",
+    }),
+    "no_rope_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
+    "indexer_types": frozenset({
+        "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "mistral_large4", "mistral_large4_text",
+    }),
+    "kv_source_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
+    "layer_rope_theta": frozenset({
+        "granite_swa", "granitemoe_swa", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text",
+    }),
+}  # fmt: skip
+"""Lists that transformers fills in for model types of which surgeon knows no rule: without them it cannot tell."""
+
+
+def rules(model_type: str) -> tuple[Rule, ...]:
+    """The rules of a model type, () for most."""
+    return RULES.get(model_type, ())
+
+
+def rule_keys(model_type: str) -> frozenset[str]:
+    """Every config key that a model type's rules read and write."""
+    return frozenset(key for rule in rules(model_type) for key in rule.keys)
+
+
+def ruled(model_type: str, text: Text, depth: int) -> dict[str, list[Any]]:
+    """The attributes that rules say, one list per attribute with an entry per layer."""
+    known: dict[str, list[Any]] = {}
+    for rule in rules(model_type):
+        if rule.attribute not in known and (values := rule.read(text, depth, known)) is not None:
+            known[rule.attribute] = values
+    return known
+
+
+def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Values]) -> None:
+    """Make `text` say `wanted` of each layer, by the first rule of each attribute that can; periods go with it."""
+    for attribute in dict.fromkeys(rule.attribute for rule in rules(model_type)):
+        values = list(wanted[attribute])
+        mine = [rule for rule in rules(model_type) if rule.attribute == attribute]
+        for number, rule in enumerate(mine):
+            patch = rule.write(values, text)
+            if patch is None:
+                continue
+            others = _keys(mine[number + 1 :]) - _keys(mine[: number + 1])
+            trial = {key: value for key, value in text.items() if key not in others} | patch
+            if ruled(model_type, trial, len(values)).get(attribute) == values:
+                for key in others:
+                    text.pop(key, None)
+                text.update(patch)
+                break
+
+
+def _keys(group: Iterable[Rule]) -> frozenset[str]:
+    return frozenset(key for rule in group for key in rule.keys)

@@ -1,0 +1,1 @@
+"""Tokenizers on disk: which vocabulary one has, and whether two mean the same."""

@@ -1,0 +1,1 @@
+"""`surgeon doctor`: what this terminal and this machine can do."""

@@ -1,0 +1,184 @@
+"""The stack cut where edge policies begin and end, each piece with the parameters that hold in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..methods.registry import Word
+from ..plan.layers.planned_slices import Part, Row, edge_of
+from ..plan.model import PlannedLayer
+from ..recipe import stack
+from ..recipe.parameters import cut, has_gradient, over
+from ..recipe.schema import EdgePolicy, Parameters, Recipe, Slice, Source
+from .refusal import Place
+from .written_parameters import steps, written
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of output layers that become one slice.
+
+    Attributes:
+        slice: its sources, base included, and its own parameters.
+        method: its method's name.
+        base: the donor that the method takes for the base; None without one.
+        first: its first output layer.
+        whole: nothing was cut or added: the recipe's parameters for all slices hold as they stand.
+        alone: those do not hold: it is an edge policy's donor.
+        place: where the recipe says it.
+    """
+
+    slice: Slice
+    method: str
+    base: str | None
+    first: int
+    whole: bool
+    alone: bool
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Rows that can be one piece: of one slice, in one edge policy or in none."""
+
+    rows: Sequence[Row]
+    offset: int
+    edge: tuple[str, EdgePolicy, int] | None
+
+
+def pieces(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row], layers: Sequence[PlannedLayer]) -> list[Piece]:
+    """The stack as pieces.
+
+    Args:
+        recipe: it, as mergekit spells it.
+        planned: its slices with their methods.
+        rows: its layers.
+        layers: their tensors, with the value of every parameter.
+    """
+    held = {name: value for name, value in recipe.parameters.items() if has_gradient(value)}
+    made = []
+    for run in _runs(recipe, planned, rows):
+        row, count = run.rows[0], len(run.rows)
+        part = planned[row.slice_index]
+        if run.edge is not None and run.edge[1].model is not None:
+            made.append(_edge_donor(run))
+            continue
+        whole = run.edge is None and count == stack.length(part.slice)
+        piece = Piece(part.slice, part.name, base_of(part), row.index, whole, False, ("slices", part.number))
+        if not whole:
+            piece = replace(piece, slice=stack.piece(_holding(part.slice, held), run.offset, run.offset + count))
+        if run.edge is not None:
+            piece = replace(piece, slice=_edged(piece.slice, part, run, layers[row.index]))
+        made.append(piece)
+    return made
+
+
+def base_of(part: Part) -> str | None:
+    """The donor that a slice's method takes for the base: the first of those that it begins at, where none is named."""
+    if part.base is not None:
+        return part.sources[part.base].model
+    return part.sources[0].model if part.method is not None and part.method.base == "start" else None
+
+
+def _runs(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row]) -> Iterator[_Run]:
+    starts, place = [], 0
+    for part in planned:
+        starts.append(place)
+        place += stack.length(part.slice)
+    single = [any(map(steps, _values(recipe, part))) for part in planned]
+    current: list[Row] = []
+    for row in rows:
+        if current and not _continues(recipe, current[-1], row, len(rows), single[row.slice_index]):
+            yield _run(recipe, current, starts, len(rows))
+            current = []
+        current.append(row)
+    if current:
+        yield _run(recipe, current, starts, len(rows))
+
+
+def _run(recipe: Recipe, rows: list[Row], starts: Sequence[int], depth: int) -> _Run:
+    return _Run(tuple(rows), rows[0].index - starts[rows[0].slice_index], edge_of(recipe, rows[0].index, depth))
+
+
+def _continues(recipe: Recipe, before: Row, row: Row, depth: int, single: bool) -> bool:
+    one, other = edge_of(recipe, before.index, depth), edge_of(recipe, row.index, depth)
+    if (one and one[0]) != (other and other[0]):
+        return False
+    if other is not None and other[1].model is not None:
+        (ref, layer), (following, next_layer) = before.sources[0], row.sources[0]
+        return (ref, layer + 1) == (following, next_layer)
+    return before.slice_index == row.slice_index and not single and not (other and other[1].taper)
+
+
+def _values(recipe: Recipe, part: Part) -> Iterator[Any]:
+    known = part.method.parameters if part.method else {}
+    tables = (recipe.parameters, part.slice.parameters, *(source.parameters for source in part.sources))
+    for table in tables:
+        yield from (value for name, value in table.items() if name in known)
+
+
+def _holding(part: Slice, shared: Parameters) -> Slice:
+    """A slice that says itself what the recipe says for all of them."""
+    if not shared:
+        return part
+    own = {name: over(part.parameters.get(name), value) for name, value in shared.items()}
+    return part.model_copy(update={"parameters": {**part.parameters, **own}})
+
+
+def _edge_donor(run: _Run) -> Piece:
+    """Layers of an edge policy's donor, scaled as the policy says."""
+    assert run.edge is not None
+    key, policy, place = run.edge
+    model, layer = run.rows[0].sources[0]
+    count = len(run.rows)
+    source = Source(model=model, layer_range=(layer, layer + count))
+    own = {name: _portion(value, policy, place, count) for name, value in policy.parameters.items()}
+    part = Slice(sources=(source,), parameters=own) if own else Slice(sources=(source,))
+    return Piece(part, "passthrough", None, run.rows[0].index, False, True, (key,))
+
+
+def _edged(piece: Slice, part: Part, run: _Run, layer: PlannedLayer) -> Slice:
+    """A piece with an edge policy's parameters over its own."""
+    assert run.edge is not None and part.method is not None
+    _, policy, place = run.edge
+    known = {name: part.method.parameters[name] for name in policy.parameters if name in part.method.parameters}
+    if policy.taper:
+        return _tapered(piece, known, layer)
+    shared = dict(piece.parameters)
+    sources = list(piece.sources)
+    for name, parameter in known.items():
+        value = _portion(policy.parameters[name], policy, place, len(run.rows))
+        if not parameter.each:
+            shared[name] = over(value, shared.get(name))
+            continue
+        for index, source in enumerate(sources):
+            if not (part.method.subtracts and index == part.base):
+                sources[index] = _set(source, name, over(value, source.parameters.get(name)))
+    return piece.model_copy(update={"sources": tuple(sources), "parameters": shared})
+
+
+def _portion(value: Any, policy: EdgePolicy, place: int, count: int) -> Any:
+    """A policy's setting for `count` of its layers."""
+    return value if count == policy.count else cut(value, policy.count, place, place + count)
+
+
+def _tapered(piece: Slice, known: Any, layer: PlannedLayer) -> Slice:
+    """One layer with the values that its tensors have in the plan."""
+    values: dict[tuple[str, int | None], dict[str, Word]] = {}
+    for tensor in layer.tensors:
+        for value in tensor.values:
+            if value.name in known:
+                values.setdefault((value.name, value.donor), {})[tensor.place.suffix] = value.value
+    shared, sources = dict(piece.parameters), list(piece.sources)
+    for (name, donor), found in values.items():
+        if donor is None:
+            shared[name] = written(found)
+        else:
+            sources[donor] = _set(sources[donor], name, written(found))
+    return piece.model_copy(update={"sources": tuple(sources), "parameters": shared})
+
+
+def _set(source: Source, name: str, value: Any) -> Source:
+    return source.model_copy(update={"parameters": {**source.parameters, name: value}})

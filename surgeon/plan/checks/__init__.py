@@ -1,0 +1,1 @@
+"""Checks of recipes and donors. Each yields findings and decides nothing."""

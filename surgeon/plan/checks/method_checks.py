@@ -1,0 +1,202 @@
+"""What a recipe says wrong of methods: names, numbers of donors, bases, parameters nobody reads, edge policies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...methods.registry import every, suggestion
+from ...recipe.document import Document
+from ...recipe.schema import ENDS
+from ...text import nearest, one_line, plural
+from ..findings import Finding
+from ..layers.blending import counted
+from ..layers.planned_slices import Part, Row, used_tables
+
+
+def methods(
+    document: Document, planned: Sequence[Part], stack: Sequence[Row], names: Mapping[str, str]
+) -> Iterator[Finding]:
+    """All of them.
+
+    Args:
+        document: the recipe.
+        planned: its slices with their methods.
+        stack: the output's layers.
+        names: letters of donors by reference.
+    """
+    by_slice: dict[int, list[int]] = {}
+    for row in stack:
+        if row.part is planned[row.slice_index]:
+            by_slice.setdefault(row.slice_index, []).append(row.index)
+    layers = {number: tuple(indices) for number, indices in by_slice.items()}
+    yield from _unknown(document, planned, layers)
+    for part in planned:
+        if part.method is not None:
+            yield from _arity(document, part, layers.get(part.number, ()), names)
+    yield from _parameters(document, planned)
+    yield from _edges(document, len(stack))
+
+
+def _line(document: Document, part: Part) -> int | None:
+    return document.line("slices", part.number) or document.line("models") or document.line("merge_method")
+
+
+def _unknown(document: Document, planned: Sequence[Part], layers: Mapping[int, tuple[int, ...]]) -> Iterator[Finding]:
+    asked: dict[tuple[str, int | None], list[int]] = {}
+    for part in planned:
+        if part.method is None:
+            own = ("slices", part.number, "merge_method") if part.slice.merge_method else ("merge_method",)
+            asked.setdefault((part.name, document.line(*own)), []).extend(layers.get(part.number, ()))
+    for (name, line), here in asked.items():
+        guess = suggestion(name)
+        yield Finding(
+            "error",
+            "method",
+            f"There is no method {one_line(name)!r}",
+            "surgeon does not know how to carry it out",
+            f"did you mean `{guess}`?" if guess else "see `surgeon methods`",
+            tuple(here),
+            line,
+        )
+
+
+def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping[str, str]) -> Iterator[Finding]:
+    method, line = part.method, _line(document, part)
+    assert method is not None
+    count = len(part.sources) - (method.subtracts and part.base is not None)
+    low, high = method.donors
+    base = names.get(part.base_ref or "", "?")
+    if part.only_base:
+        yield Finding(
+            "note",
+            "only-base",
+            f"{part.only_base} has the base {base} and no other donor",
+            "nothing is added to it, so that it is copied",
+            layers=here,
+            line=line,
+        )
+    if method.base == "required" and part.base is None:
+        if part.base_ref is None:
+            what, why = f"{part.name} has no base_model", "it works on what donors differ from a base by"
+            remedy = "set base_model to the model that the donors were trained from"
+        else:
+            what = f"Which layers of the base {base} belong to the others cannot be told"
+            why = "the sources of the slice have different ranges, and the base is not among them"
+            remedy = "list the base as a source of the slice, with its own layer_range"
+        yield Finding("error", "base-missing", what, why, remedy, here, line)
+    if part.name == "passthrough" and count > 1:
+        yield Finding(
+            "error",
+            "sources",
+            f"A slice of passthrough has {count} sources",
+            "copying takes each layer from exactly one donor",
+            "give each range a slice of its own, or set merge_method to blend them",
+            here,
+            line,
+        )
+    elif count < low or (high is not None and count > high):
+        beside = ""
+        if method.base != "none" and part.base is not None:
+            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
+        yield Finding(
+            "error",
+            "donors",
+            f"{part.name} takes {counted(method.donors)}{beside}, and the slice has {count}",
+            method.summary.rstrip(".")[:1].lower() + method.summary.rstrip(".")[1:],
+            "give the slice that many sources, or another method",
+            here,
+            line,
+        )
+    if method.base in ("member", "none") and part.base_ref is not None and document.recipe.models is not None:
+        listed = [entry.model for entry in document.recipe.models]
+        if part.base_ref not in listed and any(source.model == part.base_ref for source in part.sources):
+            yield Finding(
+                "note",
+                "base-member",
+                f"{part.name} takes the base {base} for a donor like the others",
+                "it subtracts no base; mergekit's does the same",
+                "take base_model out to leave it out",
+                here,
+                line,
+            )
+    twice = sorted(ref for ref, count in Counter(source.model for source in part.sources).items() if count > 1)
+    if twice and part.base_ref in twice and part.base is not None and method.base != "none":
+        yield Finding(
+            "note",
+            "base-first",
+            f"Of the sources that are {names.get(twice[0], '?')}, the first one is the base",
+            "the slice names the base more than once",
+            layers=here,
+            line=line,
+        )
+
+
+def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding]:
+    """Parameters that no method there has: another method's is a warning, a typing mistake an error."""
+    recipe = document.recipe
+    places: list[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]] = list(used_tables(recipe, planned))
+    for end in ENDS:
+        value = recipe.end(end)
+        if value is not None:
+            outer = planned[0 if end == "embeddings" else -1 :][:1]
+            places.append((value.parameters, (end, "parameters"), [] if value.model else list(outer)))
+    known_anywhere = {name for method in every().values() for name in method.parameters}
+    for table, place, where in places:
+        # A table of one donor (no part) is read by passthrough.
+        found = [every().get(part.only_base, part.method) for part in where] if where else [every()["passthrough"]]
+        if any(method is None for method in found):
+            continue
+        known = {name for method in found if method for name in method.parameters}
+        names = sorted({method.name for method in found if method})
+        for name in table:
+            if name in known:
+                continue
+            guess = nearest(name, known)
+            elsewhere = name in known_anywhere or name in _FORMER_PARAMETERS
+            yield Finding(
+                "warning" if elsewhere else "error",
+                "parameter",
+                f"{' and '.join(names)} {'have' if len(names) > 1 else 'has'} no parameter `{one_line(name)}`",
+                "it has no effect" if elsewhere else "it is not known",
+                f"did you mean `{guess}`?" if guess else "take it out",
+                line=document.line(*place, name),
+            )
+
+
+_FORMER_PARAMETERS = frozenset({"embed_slerp"})
+"""Parameters that mergekit once had and that published recipes still give."""
+
+
+def _edges(document: Document, depth: int) -> Iterator[Finding]:
+    recipe = document.recipe
+    edges = [(key, edge) for key in ("first_layers", "last_layers") if (edge := getattr(recipe, key)) is not None]
+    if depth and sum(edge.count for _, edge in edges) > depth:
+        yield Finding(
+            "error",
+            "edges",
+            f"{' and '.join(key for key, _ in edges)} ask for {plural(sum(edge.count for _, edge in edges), 'layer')}",
+            f"the stack has {plural(depth, 'layer')}",
+            "give a smaller count",
+            line=document.line(edges[0][0]),
+        )
+    for key, edge in edges:
+        if edge.model is None and not edge.parameters:
+            yield Finding(
+                "error",
+                "edges",
+                f"{key} says nothing",
+                "it names neither a model nor parameters",
+                "give `model: ...` to take one donor's layers, or `parameters: {...}` to blend them otherwise",
+                line=document.line(key),
+            )
+        elif edge.model is not None and edge.taper:
+            yield Finding(
+                "error",
+                "edges",
+                f"{key} cannot taper from a donor",
+                "a taper leads from one set of parameters to another",
+                "leave model out, and give the parameters of the outermost layer",
+                line=document.line(key, "taper"),
+            )

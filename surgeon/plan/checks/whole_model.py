@@ -1,0 +1,56 @@
+"""Methods that look at the whole model before they blend a tensor: one set of densities, and no earlier stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...methods import find
+from ..findings import Finding
+from ..model import PlannedTensor
+from ..operands import Blend, Operand, Settings
+
+
+def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
+    """Why such a method cannot do here what it says."""
+    densities: dict[tuple[float, ...], PlannedTensor] = {}
+    nested = False
+    known: dict[tuple[str, Settings, tuple[Settings, ...]], tuple[float, ...] | None] = {}
+
+    def looked(blend: Blend) -> tuple[float, ...] | None:
+        key = (blend.method, blend.one, blend.each)
+        if key not in known:
+            method = find(blend.method)
+            assert method is not None
+            known[key] = method.kernel(dict(blend.one), [dict(table) for table in blend.each]).whole_model
+        return known[key]
+
+    for tensor in tensors:
+        if isinstance(tensor.source, Blend):
+            found = looked(tensor.source)
+            if found is not None:
+                densities.setdefault(found, tensor)
+            nested = nested or any(looked(inner) is not None for inner in _inner(tensor.source.inputs))
+    if len(densities) > 1:
+        one, other, *_ = densities.values()
+        yield Finding(
+            "error",
+            "scope-model",
+            "A trim over the whole model needs one density per donor",
+            f"{one.name} and {other.name} have different ones (or different numbers of donors)",
+            "give density without filters and gradients, or use `scope: tensor`",
+        )
+    if nested:
+        yield Finding(
+            "error",
+            "scope-model",
+            "A trim over the whole model cannot be made in an earlier stage",
+            "stages are computed tensor by tensor, where they are read",
+            "assemble that stage first, or use `scope: tensor` in it",
+        )
+
+
+def _inner(operands: Sequence[Operand]) -> Iterator[Blend]:
+    for operand in operands:
+        if isinstance(operand, Blend):
+            yield operand
+            yield from _inner(operand.inputs)

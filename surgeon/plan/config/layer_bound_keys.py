@@ -1,0 +1,130 @@
+"""What in a config ties layers to their places: keys that count layers, and computations that depend on the depth.
+
+A family in `FAMILIES` has been read: only what nobody could expect there is doubted. Of any other, each key that may
+count layers is, because a config that goes on counting the old layers loads and computes something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ...checkpoint.config import DEPTH_KEYS, ModelConfig
+from ...checkpoint.families.type_rules import FILLED, VALUE_LISTS, rule_keys
+
+LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")
+"""Config keys with one entry per layer that are gathered as they stand."""
+
+TABLE = "per_layer_config"
+"""A config key with a table from layer indices to settings of those layers."""
+
+MTP_COUNTS = ("num_nextn_predict_layers", "num_mtp_layers")
+MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern")
+"""What a config says of layers for predicting several tokens at once, which come after the others."""
+
+_REWRITTEN = frozenset({
+    *MTP_COUNTS, *MTP_LISTS, *DEPTH_KEYS, *LISTS, "sliding_window_pattern", "_sliding_window_pattern",
+    "no_rope_layer_interval", "max_window_layers", "use_sliding_window", "mlp_only_layers", "decoder_sparse_step",
+    "first_k_dense_replace", "prefix_dense_sliding_window_pattern",
+})  # fmt: skip
+"""Keys that the output's config is made to say the right thing by."""
+
+_DEPTH_MATHS = ("scale_attn_by_inverse_layer_idx", "rescale_every", "scale_depth", "rescale_layer", "use_depth_scaled")
+_COMPENSATED = {("scale_depth", "minicpm3")}
+_COUNTS = re.compile(
+    r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage"
+)
+_HARMLESS = re.compile(
+    r"layer_?norm|layer_?drop|layer_scale|encoder_|initializer|block_(size|length|multiple)|index_(local|topk)_blocks"
+)
+_NEUTRAL = {"moe_layer_freq": 1, "decoder_sparse_step": 1, "interleave_moe_layer_step": 1, "expert_layer_period": 1}
+_NOT_BY_LAYER = frozenset({
+    "architectures", "eos_token_id", "bos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens",
+    "bad_words_ids", "keys_to_ignore_at_inference", "mlp_only_layers",
+})  # fmt: skip
+
+_SHARING = "its layers share keys and values by position, and have columns of a table outside them"
+_ZAMBA = "its attention blocks are shared between layers by their index"
+_DEPTH_BOUND = {
+    "albert": "its layers share their weights in groups",
+    "diffllama": "each layer's lambda depends on its index",
+    "beam": "what a layer adds to the residual stream depends on its index",
+    "gemma3n": _SHARING,
+    "gemma3n_text": _SHARING,
+    "gemma4": _SHARING,
+    "gemma4_text": _SHARING,
+    "gemma4_unified": _SHARING,
+    "gemma4_unified_text": _SHARING,
+    "minimax": "its decay depends on a layer's index and the depth",
+    "rwkv": "its weights are rescaled by the layer's index",
+    "zamba": _ZAMBA,
+    "zamba2": _ZAMBA,
+}
+"""Model types whose computation depends on where a layer stands, whatever their config says."""
+
+
+_SHARED_WEIGHTS = frozenset({"albert", "zamba", "zamba2"})
+"""Model types whose layers hold the same weights, which are stored once."""
+
+_FIRST_BOUND = dict.fromkeys(("modernbert", "modernbert-decoder"), "its first layer lacks a norm that the others have")
+_LAST_BOUND = {"gpt_neox_japanese": "only its last layer has a bias"}
+"""Model types whose first or last layer is unlike the others."""
+
+
+def end_bound(config: ModelConfig, depth: int, indices: Sequence[int]) -> str | None:
+    """Why layers of this model type cannot come in the order of `indices`, where one of its ends is special."""
+    first, last = _FIRST_BOUND.get(config.model_type), _LAST_BOUND.get(config.model_type)
+    if first and (indices[0] != 0 or 0 in indices[1:]):
+        return first
+    return last if last and (indices[-1] != depth - 1 or depth - 1 in indices[:-1]) else None
+
+
+def depth_bound(config: ModelConfig) -> str | None:
+    """Why layers of this model type cannot be moved at all, or None."""
+    if _shares_nothing(config):
+        return None
+    return _DEPTH_BOUND.get(config.model_type)
+
+
+def shares_weights(config: ModelConfig) -> bool:
+    """Whether layers of this model type hold the same weights, so that all must come from one donor."""
+    return config.model_type in _SHARED_WEIGHTS
+
+
+def _shares_nothing(config: ModelConfig) -> bool:
+    """Whether a gemma4 has neither shared keys and values nor embeddings per layer."""
+    text = config.text
+    unshared = config.model_type.startswith("gemma4") and not text.get("num_kv_shared_layers")
+    # gemma4_unified has no embeddings per layer, and no key that says how wide they are.
+    width = text.get("hidden_size_per_layer_input", 0 if "unified" in config.model_type else None)
+    return unshared and width == 0
+
+
+def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
+    """Keys of a config of `depth` layers that would be wrong once layers move, each with the reason."""
+    kind = config.model_type or "this model"
+    vision = config.raw.get("vision_config")
+    if isinstance(vision, dict) and vision.get("deepstack_visual_indexes"):
+        yield "deepstack_visual_indexes", "the features of images enter the first layers by their position"
+    for key, kinds in FILLED.items():
+        if config.model_type in kinds and not isinstance(config.text.get(key), list) and config.family is None:
+            yield key, f"config.json leaves out this list, and surgeon has no rule for what it then is in {kind}"
+    known = rule_keys(config.model_type) | {TABLE, *LISTS}
+    if _shares_nothing(config):
+        known |= {"vocab_size_per_layer_input"}
+    for key, value in config.text.items():
+        if key in _DEPTH_MATHS and value and (key, config.model_type) not in _COMPENSATED:
+            yield key, "it makes the computation depend on the depth or on a layer's position"
+        elif not value or key in known or (key in VALUE_LISTS and isinstance(value, list)):
+            continue
+        elif isinstance(value, list) and len(value) == depth > 2 and key not in _NOT_BY_LAYER:
+            yield key, f"it has one entry per layer, and surgeon has no rule for it in {kind}"
+        elif config.family is None and _may_count(key, value):
+            yield key, f"it may count layers, and surgeon has no rule for it in {kind}"
+
+
+def _may_count(key: str, value: object) -> bool:
+    """Whether a key of an unread family may say something by layer: a number, list, table or pattern, by its name."""
+    if key in _REWRITTEN or isinstance(value, (bool, float)) or _NEUTRAL.get(key, ()) == value:
+        return False
+    return bool(_COUNTS.search(key)) and not _HARMLESS.search(key)

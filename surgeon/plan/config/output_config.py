@@ -1,0 +1,372 @@
+"""The output's config.json: every attribute that belongs to a layer follows the layer it came with.
+
+One rule for all families: resolve each donor's layers to their own attributes, gather them in the output's order,
+write them explicitly where the config would say something else, and resolve the result again. What still differs
+cannot be represented, and that is an error, never a wrong config.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...checkpoint import Checkpoint
+from ...checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
+from ...checkpoint.families.type_rules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ...text import one_line, plural, ranges
+from ..findings import Finding
+from . import quantised
+from .layer_bound_keys import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
+
+_NOT_OF_LAYERS = frozenset({
+    "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",
+    "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
+})  # fmt: skip
+ORIGINS = ("name_or_path", "_name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
+"""Keys in which libraries note where a file was read from."""
+
+_PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
+_LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
+
+_NAMES = {"attention": "attention kind", "window": "sliding window", "rope": "rope", "mlp": "kind of MLP"}
+
+SourceLayer = tuple[Checkpoint, int]
+Row = dict[str, Any]
+
+
+def output_config(
+    template: Checkpoint,
+    layers: Sequence[SourceLayer],
+    *,
+    tied: bool,
+    dtype: str | None,
+    vocab_size: int | None,
+) -> tuple[dict[str, Any], list[Finding]]:
+    """The config of a model made of `layers`, and what cannot be said in it.
+
+    Args:
+        template: the donor whose config everything global comes from.
+        layers: for each output layer its donor and the layer there.
+        tied: whether the head is the embedding.
+        dtype: torch's name of the dtype most of the output has; None leaves the template's.
+        vocab_size: rows of the output's embedding; None leaves the template's.
+    """
+    assert template.config is not None
+    config = ModelConfig.of(copy.deepcopy(template.config.raw))
+    _set_depth(config, template.depth, len(layers))
+    _set_globals(config, template, tied, dtype, vocab_size)
+    findings = list(_unknown_keys(template, layers))
+    findings += quantised.reindex(config, template, layers, in_place(layers))
+    _gather_lists(config.text, layers)
+    findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
+    if not in_place(layers):
+        findings += _gather_table(config.text, layers)
+    wanted, notes = _wanted(config, template, layers)
+    findings += notes
+    if not in_place(layers):
+        findings += _drop_predictors(config.text)
+        findings += _rescale(config, layers)
+        write_rules(config.model_type, config.text, {key: [row.get(key) for row in wanted] for key in _NAMES})
+    for write in (_write_attention, _write_rope, _write_mlp):
+        write(config, wanted)
+    if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
+        for key in _PERIODS:
+            config.text.pop(key, None)
+    findings += _differences(config, wanted, known=not (in_place(layers) and _same_configs(layers)))
+    return config.raw, findings
+
+
+def _set_depth(config: ModelConfig, old: int, new: int) -> None:
+    # Some configs state the depth under two names, or beside a nested text model too.
+    for level in (config.raw, config.text):
+        for key in DEPTH_KEYS:
+            if type(level.get(key)) is int and level[key] == old:
+                level[key] = new
+    if config.depth != new:
+        config.text[config.depth_key or DEPTH_KEYS[0]] = new
+
+
+def _set_globals(
+    config: ModelConfig, template: Checkpoint, tied: bool, dtype: str | None, vocab_size: int | None
+) -> None:
+    raw, text = config.raw, config.text
+    for level in (raw, text):
+        # Where the donor once lay says nothing of the output, and may name a user.
+        for key in ORIGINS:
+            if is_local(level.get(key)):
+                del level[key]
+    # Written only where it differs from what transformers would read: a config stays as its author left it.
+    if tied != config.tied or (tied != template.tied and not config.says_tied):
+        for level in (raw, text):
+            level.pop("tie_word_embeddings", None)
+        raw["tie_word_embeddings"] = tied
+        if config.nest:
+            text["tie_word_embeddings"] = tied
+    if dtype is not None:
+        keys = [(level, key) for level in (raw, text) for key in ("dtype", "torch_dtype") if key in level]
+        for level, key in keys or [(raw, "torch_dtype")]:
+            level[key] = dtype
+    if vocab_size is not None and (old := config.vocab_size) not in (None, vocab_size):
+        text["vocab_size"] = vocab_size
+        if raw.get("vocab_size") == old:
+            raw["vocab_size"] = vocab_size
+
+
+_KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
+
+
+def is_local(origin: object) -> bool:
+    """Whether a value names a place on a machine, and no id of the Hub."""
+    return isinstance(origin, str) and bool(re.match(r"[/~\\.]|[A-Za-z]:", origin))
+
+
+def _cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = _KEEP) -> Finding:
+    return Finding(
+        "error",
+        "config",
+        f"The output's config.json cannot express {what}",
+        why,
+        remedy,
+        layers,
+    )
+
+
+def in_place(layers: Sequence[SourceLayer]) -> bool:
+    """Whether every layer stays where it was, in a stack of its donor's own depth."""
+    return all(index == position and donor.depth == len(layers) for position, (donor, index) in enumerate(layers))
+
+
+def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """What ties layers to their places and cannot be re-indexed: refused once layers move, or donors differ in it."""
+    assert template.config is not None
+    still, base = in_place(layers), template.config
+    why = depth_bound(base) or end_bound(base, template.depth, [index for _, index in layers])
+    if not still and why:
+        yield _cannot(f"layers of {one_line(base.model_type)} in other places", why)
+    if len({id(donor) for donor, _ in layers}) > 1 and shares_weights(base):
+        yield _cannot("layers of several donors", f"{depth_bound(base)}, and stored once")
+    donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
+    reported: set[str] = set()
+    for donor in donors.values():
+        assert donor.config is not None
+        own, theirs = donor.config.text, base.text
+        for key, why in [*suspects(donor.config, donor.depth), *suspects(base, template.depth)]:
+            # A key that every donor has alike goes on saying the right thing while no layer moves.
+            if key not in reported and not (still and own.get(key) == theirs.get(key)):
+                reported.add(key)
+                remedy = _KEEP
+                if donor.config.text.get(key) is None and key in FILLED:
+                    remedy = (
+                        f"write the list `{one_line(key)}`, {plural(donor.depth, 'layer')} long, into a copy of the "
+                        "donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
+                        ".save_pretrained('COPY'); or " + _KEEP
+                    )
+                yield _cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
+
+
+def _borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
+    """A layer that takes the indices of the one before it cannot come first."""
+    kinds = text.get("indexer_types")
+    if isinstance(kinds, list) and kinds[:1] == ["shared"]:
+        why = "it takes the tokens that the indexer of the layer before it has chosen, and there is none"
+        yield _cannot("a first layer whose indexer is shared", why, (0,))
+
+
+def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
+    for key in LISTS:
+        gathered: list[Any] = []
+        for donor, index in layers:
+            assert donor.config is not None
+            values = donor.config.text.get(key)
+            if not isinstance(values, list) or index >= len(values):
+                break
+            gathered.append(values[index])
+        else:
+            if isinstance(text.get(key), list):
+                text[key] = gathered
+            continue
+        text.pop(key, None)
+
+
+def _gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """Lists of plain values, of which every donor has one or none has."""
+    for key in VALUE_LISTS:
+        values = [donor.config.text.get(key) if donor.config else None for donor, _ in layers]
+        listed = [value for value in values if isinstance(value, list)]
+        if not listed and not isinstance(text.get(key), list):
+            continue
+        if len(listed) == len(layers) and all(
+            index < len(value) for value, (_, index) in zip(listed, layers, strict=True)
+        ):
+            text[key] = [value[index] for value, (_, index) in zip(listed, layers, strict=True)]
+        else:
+            yield _cannot(f"what `{key}` says of each layer", "not every layer has an entry in its donor's list")
+
+
+def _gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """Settings by layer index, of which every donor has a table or none has."""
+    tables = [donor.config.text.get(TABLE) if donor.config else None for donor, _ in layers]
+    if not any(tables) and not text.get(TABLE):
+        return
+    gathered = {}
+    for place, (table, (_, index)) in enumerate(zip(tables, layers, strict=True)):
+        if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
+            yield _cannot(f"what `{TABLE}` says of each layer", "not every donor has such a table of layer indices")
+            return
+        own = {int(key): value for key, value in table.items()}
+        if index in own:
+            gathered[str(place)] = own[index]
+    text[TABLE] = gathered
+
+
+def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
+    """Layers that predict several tokens at once stay behind, and the config says so."""
+    counted = [key for key in MTP_COUNTS if type(text.get(key)) is int and text[key] > 0]
+    for key in counted:
+        text[key] = 0
+    for key in MTP_LISTS:
+        text.pop(key, None)
+    if counted:
+        yield Finding(
+            "note",
+            "mtp",
+            f"Layers for predicting several tokens at once stay behind, and {counted[0]} becomes 0",
+            "they stand after the last layer and were trained for the donor's own stack",
+        )
+
+
+def _rescale(config: ModelConfig, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """minicpm3 scales what a layer adds by scale_depth / sqrt(depth): another depth needs another scale_depth."""
+    if config.model_type != "minicpm3":
+        return
+    scales = {
+        value / math.sqrt(donor.depth) if isinstance(value := donor.config.text.get("scale_depth"), (int, float)) else 1
+        for donor, _ in layers
+        if donor.config
+    }
+    if len(scales) > 1:
+        yield _cannot("the residual scale of each layer", "scale_depth / sqrt(depth) is not the same in the donors")
+        return
+    (scale,), root = scales, math.sqrt(len(layers))
+    near = scale * root
+    # The neighbours too, so that the division gives back the very same number.
+    choices = (near, math.nextafter(near, 0.0), math.nextafter(near, math.inf))
+    config.text["scale_depth"] = next((choice for choice in choices if choice / root == scale), near)
+
+
+def _lists_attention(config: ModelConfig) -> bool:
+    """Whether the config can say of each layer by itself how it attends."""
+    if any(rule.attribute == "attention" for rule in rules(config.model_type)):
+        return True
+    return config.family.explicit if config.family else isinstance(config.text.get("layer_types"), list)
+
+
+def _wanted(
+    config: ModelConfig, template: Checkpoint, layers: Sequence[SourceLayer]
+) -> tuple[list[Row], list[Finding]]:
+    """What each output layer shall be, and where the one setting that a family has for all layers decides instead."""
+    rows = [dict(donor.layers[index].attributes) for donor, index in layers]
+    findings: list[Finding] = []
+    own = {row.get("attention") for row in (layer.attributes for layer in template.layers)}
+    if not _lists_attention(config) and len(own) == 1:
+        (kind,) = own
+        other = [index for index, row in enumerate(rows) if row["attention"] != kind]
+        if other and all(_uniform(donor) for donor, _ in layers):
+            findings.append(_one_window(template, tuple(other), str(kind)))
+            rows = [{**row, "attention": kind, "window": template.config and template.config.window} for row in rows]
+            rows = rows if kind == "sliding" else [{k: v for k, v in row.items() if k != "window"} for row in rows]
+    sliding = [index for index, row in enumerate(rows) if row["attention"] == "sliding"]
+    theirs = next((rows[index]["window"] for index in sliding if rows[index].get("window")), None)
+    window = (template.config.window if template.config else None) or theirs
+    other = [index for index in sliding if rows[index].get("window") != window]
+    if other:
+        findings.append(_one_window(template, tuple(other), f"sliding with a window of {window}"))
+    for index in sliding:
+        rows[index]["window"] = window
+    return rows, findings
+
+
+def _uniform(donor: Checkpoint) -> bool:
+    return len({layer.attributes.get("attention") for layer in donor.layers}) == 1
+
+
+def _one_window(template: Checkpoint, layers: tuple[int, ...], said: str) -> Finding:
+    kind = one_line(template.config.model_type if template.config else "")
+    return Finding(
+        "warning",
+        "setting",
+        f"Layer {ranges(layers)} had another sliding window in its donor: in the output its attention is {said}",
+        f"a {kind} config has one window for all layers, and the base model's is written",
+        "set base_model to the donor whose window should win, or use donors that agree",
+        layers,
+    )
+
+
+def _now(config: ModelConfig, depth: int, attribute: str) -> list[Any]:
+    return [row.get(attribute) for row in layer_attributes(config, depth)]
+
+
+def _write_attention(config: ModelConfig, wanted: Sequence[Row]) -> None:
+    kinds = [row["attention"] for row in wanted]
+    text = config.text
+    window = next((row["window"] for row in wanted if row["attention"] == "sliding"), None)
+    if window and _lists_attention(config) and config.window != window:
+        text["sliding_window"] = window
+        if config.family and config.family.switch:
+            text["use_sliding_window"] = True
+    if _lists_attention(config) and _now(config, len(kinds), "attention") != kinds and None not in kinds:
+        text["layer_types"] = [_LONG_NAMES.get(kind, kind) for kind in kinds]
+
+
+def _write_rope(config: ModelConfig, wanted: Sequence[Row]) -> None:
+    rope = [row.get("rope") for row in wanted]
+    if None not in rope and _now(config, len(rope), "rope") != rope:
+        config.text["no_rope_layers"] = [int(bool(value)) for value in rope]
+
+
+def _write_mlp(config: ModelConfig, wanted: Sequence[Row]) -> None:
+    kinds = [row["mlp"] for row in wanted]
+    if _now(config, len(kinds), "mlp") == kinds:
+        return
+    dense = [index for index, kind in enumerate(kinds) if kind == "dense"]
+    if "mlp_only_layers" in config.text or "decoder_sparse_step" in config.text:
+        config.text["decoder_sparse_step"] = 1
+        config.text["mlp_only_layers"] = dense
+    elif "first_k_dense_replace" in config.text and dense == list(range(len(dense))):
+        config.text["first_k_dense_replace"] = len(dense)
+
+
+def _same_configs(layers: Sequence[SourceLayer]) -> bool:
+    """Whether the donors say the same of their layers, whatever it means."""
+    configs = {id(donor): donor.config for donor, _ in layers}.values()
+    said = [{k: v for k, v in c.text.items() if k not in _NOT_OF_LAYERS} for c in configs if c is not None]
+    return all(other == said[0] for other in said)
+
+
+def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, known: bool) -> Iterator[Finding]:
+    """What the config gives otherwise than wanted; `known`: what is wanted must be known of every layer."""
+    got = layer_attributes(config, len(wanted))
+    present = {row["attention"] for row in wanted}
+    if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
+        why = f"{config.model_type} needs a layer of each kind"
+        yield _cannot(f"a stack without a layer of {lacking[0]} attention", why)
+    if config.model_type in LAST_IS_FULL and wanted[-1]["attention"] != "full":
+        why = f"{config.model_type} lets its last layer attend fully, whatever the config says"
+        yield _cannot(f"a last layer with {one_line(wanted[-1]['attention'])} attention", why, (len(wanted) - 1,))
+    for attribute, name in _NAMES.items():
+        wrong = [
+            index
+            for index, (have, want) in enumerate(zip(got, wanted, strict=True))
+            if have.get(attribute) != want.get(attribute) or (known and attribute in want and want[attribute] is None)
+        ]
+        if wrong:
+            first = wrong[0]
+            yield _cannot(
+                f"the {name} of layer {ranges(wrong)}",
+                f"layer {first} should have {one_line(wanted[first].get(attribute))}, the config gives "
+                f"{one_line(got[first].get(attribute))}",
+                tuple(wrong),
+            )

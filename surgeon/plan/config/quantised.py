@@ -1,0 +1,359 @@
+"""Quantised donors: their bytes are moved as they are, and what their config says of each layer moves with the layers.
+
+A quantisation config is a tree in which lists of names (`ignore`, `modules_to_not_convert`, `targets`) and keys of
+tables (`dynamic`, `extra_config`) may name a layer by its index. No list of formats is needed: whatever names a layer
+follows it, what names none stays, and what names several at once is refused. Patterns come from files that nobody
+vouches for, so they are read and never run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...checkpoint import Checkpoint
+from ...checkpoint.config import ModelConfig
+from ...text import one_line, plural
+from ..findings import Finding
+from ..model import Donor, PlannedTensor
+from ..operands import Copy
+
+KEYS = ("quantization_config", "compression_config")
+REMEDY = "dequantise first: load each donor with transformers, save it in bfloat16, and splice those"
+
+_ABOUT = frozenset({
+    "meta", "global_compression_ratio", "damp_percent", "damp_auto_increment", "dataset", "tokenizer",
+    "model_name_or_path", "autoround_version",
+})  # fmt: skip
+"""Keys that tell how a model was quantised and not how it is read."""
+
+_CONTAINER = r"(?:layers?|h|blocks?)"
+_DECODER = frozenset({
+    "", "*", "model", "language_model", "text_model", "transformer", "decoder", "backbone", "gpt_neox", "llm",
+})  # fmt: skip
+_ELSEWHERE = re.compile(r"vis|audio|image|tower|speech|mtp|project|resampl")
+_ORDERED = "dynamic"
+"""A table of patterns of which the first that fits counts."""
+
+_LONGEST = 1000
+_DOT = r"(?:\\\.|\[\.\]|\.)"
+_EVERY = re.compile(
+    r"(?:\((?:\?:)?)?(?:\\d[+*]|\[0-9\][+*]|\[\^\.\][+*]|\[\^\\\.\][+*]|\.[*+]\??|\\w[+*]|\*)\)?(?=$|[^0-9])"
+)
+_PLAIN_AFTER = re.compile(rf"{_DOT}(?![*+?{{])|\\b|\$$")
+
+
+class _Unclear(ValueError):
+    """A pattern that names layers in a way that cannot be moved; says why."""
+
+
+Span = tuple[int, int]
+"""Where in a name or pattern the digits of a layer's index stand."""
+
+_SEVERAL = "it is a pattern over several layers"
+
+
+def layer_in(name: str, pattern: bool) -> Span | None:
+    """Where a name of a quantisation config says a layer's index, or None where it names no one layer.
+
+    Args:
+        name: a module's name, a glob, or a regular expression.
+        pattern: whether it is a regular expression.
+
+    Raises:
+        _Unclear: it may name several layers.
+    """
+    if len(name) > _LONGEST:
+        raise _Unclear(f"it is longer than {_LONGEST} characters")
+    return _in_pattern(name) if pattern else _in_name(name)
+
+
+def _in_name(name: str) -> Span | None:
+    for match in re.finditer(rf"(?:^|\.){_CONTAINER}\.", name):
+        rest, before = name[match.end() :], name[: match.start()].split(".")
+        digits = re.match(r"\d+", rest)
+        if any(_ELSEWHERE.search(part) for part in before):
+            return None
+        if _EVERY.match(rest) or not (digits or re.match(r"[*?\[{(\\]", rest)):
+            continue
+        if not digits or rest[digits.end() : digits.end() + 1] not in ("", "."):
+            raise _Unclear(_SEVERAL)
+        if not set(before) <= _DECODER:
+            raise _Unclear("it is not known whether it means these layers")
+        return match.end(), match.end() + digits.end()
+    if re.match(r"\d+\.[A-Za-z_]", name):
+        raise _Unclear("it begins with a number that may be a layer's index")
+    return None
+
+
+def _in_pattern(text: str) -> Span | None:
+    start = re.match(r"re:|[+-]:|", text)
+    first = start.end() if start else 0
+    body = text[first:]
+    places = [match.end() for match in re.finditer(rf"(?<![A-Za-z_]){_CONTAINER}{_DOT}", body)]
+    spans = []
+    for place in places:
+        if any(_ELSEWHERE.search(part) for part in re.split(r"\W+", body[:place])):
+            return None
+        if _EVERY.match(body, place):
+            continue
+        digits = re.compile(r"\d+").match(body, place)
+        if not digits or not _PLAIN_AFTER.match(body, digits.end()):
+            raise _Unclear(_SEVERAL)
+        spans.append(digits.span())
+    if not places:
+        spans = [match.span(1) for match in re.finditer(rf"{_DOT}(\d+)(?={_DOT}(?![*+?{{])|$)", body)]
+    rest = re.sub(r"[A-Za-z_][A-Za-z_0-9]*", "", _EVERY.sub("", _without(body, spans)))
+    if not places and re.search(r"\d", rest):
+        raise _Unclear(_SEVERAL)
+    if len(spans) > 1 or (spans and (_splits(body) or "(?!" in body or "(?<!" in body)):
+        raise _Unclear(_SEVERAL)
+    return (spans[0][0] + first, spans[0][1] + first) if spans else None
+
+
+def _without(text: str, spans: Sequence[Span]) -> str:
+    for start, stop in reversed(spans):
+        text = text[:start] + text[stop:]
+    return text
+
+
+def _splits(pattern: str) -> bool:
+    """Whether alternatives stand outside of groups, so that one part may name a layer and another not."""
+    depth = 0
+    for char in re.sub(r"\\.|\[[^\]]*\]", "", pattern):
+        depth += (char == "(") - (char == ")")
+        if char == "|" and depth == 0:
+            return True
+    return False
+
+
+def _is_pattern(name: str, key: str) -> bool:
+    return name.startswith(("re:", "+:", "-:")) or key == _ORDERED
+
+
+def settings(config: ModelConfig | None) -> dict[str, Any] | None:
+    """The quantisation config of a checkpoint, or None where its config states none."""
+    for level in (config.raw, config.text) if config else ():
+        for key in KEYS:
+            if isinstance(value := level.get(key), dict) and value:
+                return value
+    return None
+
+
+def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | None]) -> Iterator[Finding]:
+    """Whether all donors are quantised alike, what they say of single layers aside."""
+    base = settings(template.checkpoint.config)
+    for donor in donors:
+        own = settings(donor.checkpoint.config)
+        if donor.letter == template.letter or (own is None and base is None):
+            continue
+        if own is None or base is None:
+            one, other = (template, donor) if own is None else (donor, template)
+            yield Finding(
+                "error",
+                "quantised-mixed",
+                f"{one.letter} is quantised ({one_line(one.checkpoint.quantisation)}) and {other.letter} is not",
+                "a model is quantised one way throughout",
+                REMEDY,
+                line=lines.get(donor.letter),
+            )
+            continue
+        difference = next(_differences(_common(own), _common(base)), None)
+        if difference is not None:
+            key, mine, theirs = difference
+            yield Finding(
+                "error",
+                "quantised-differs",
+                f"{donor.letter} and {template.letter} are quantised differently: {one_line(key)} is "
+                f"{one_line(_short(mine))} in {donor.letter} and {one_line(_short(theirs))} in {template.letter}",
+                "the output's config.json describes one format, and bytes of another would be read wrongly",
+                f"use donors quantised alike, or {REMEDY}",
+                line=lines.get(donor.letter),
+            )
+
+
+def arithmetic(template: Donor, tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
+    """Tensors of a quantised output that a recipe would cast, scale or blend."""
+    if settings(template.checkpoint.config) is None:
+        return
+    made = [tensor for tensor in tensors if not isinstance(tensor.source, Copy)]
+    cast = [tensor for tensor in made if tensor.dtype != tensor.entry.dtype]
+    kept = [tensor for tensor in made if tensor.dtype == tensor.entry.dtype]
+    scaled = [tensor for tensor in kept if tensor.place.role == "layer" or not _is_plain(tensor.name, tensors)]
+    for found, code, what in ((cast, "quantised-dtype", "cast"), (scaled, "quantised-scale", "scaled")):
+        if found:
+            entry = found[0].entry
+            yield Finding(
+                "error",
+                code,
+                f"{plural(len(found), 'tensor')} of a quantised model would be {what}, for instance "
+                f"{one_line(entry.name)} ({entry.dtype})",
+                "quantised weights and what belongs to them can be copied, but not computed with",
+                f"take {'dtype' if what == 'cast' else 'the scale'} out of the recipe, or {REMEDY}",
+                tuple(dict.fromkeys(tensor.place.index for tensor in found if tensor.place.role == "layer")),
+            )
+
+
+def _is_plain(name: str, tensors: Sequence[PlannedTensor]) -> bool:
+    """Whether nothing but weights and biases stands beside a tensor: its module is not quantised."""
+    module = name.rpartition(".")[0] + "."
+    beside = {tensor.name.removeprefix(module) for tensor in tensors if tensor.name.startswith(module)}
+    return beside <= {"weight", "bias"}
+
+
+def reindex(
+    config: ModelConfig, template: Checkpoint, layers: Sequence[tuple[Checkpoint, int]], still: bool
+) -> list[Finding]:
+    """Make the output's quantisation config say of each layer what its donor says of the layer it was.
+
+    Args:
+        config: the output's, a copy of the template's; changed in place.
+        template: the donor of the config.
+        layers: for each output layer its donor and the layer there.
+        still: whether every layer stays where it is.
+    """
+    donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
+    stated = {key: settings(donor.config) for key, donor in donors.items()}
+    if stated[id(template)] is None or None in stated.values() or (still and len(donors) == 1):
+        return []  # Where only some are quantised, `compare` tells.
+    work = _Reindexer(id(template), [(id(donor), index) for donor, index in layers], template.depth if still else None)
+    made = work.node(stated)
+    for level in (config.raw, config.text):
+        for key in KEYS:
+            if isinstance(level.get(key), dict) and level[key]:
+                level[key] = made
+    return [] if still else [_refused(name, why) for name, why in work.unclear.items()]
+
+
+def _refused(name: str, why: str) -> Finding:
+    return Finding(
+        "error",
+        "quantised-entry",
+        f"{one_line(name[:120])!r} in the quantisation config cannot be moved with its layers",
+        why,
+        f"write it out as one entry for each layer, or {REMEDY}",
+    )
+
+
+class _Reindexer:
+    """Walks the quantisation configs of all donors at once; the template's is the one that is rewritten."""
+
+    def __init__(self, base: int, layers: Sequence[tuple[int, int]], depth: int | None) -> None:
+        """`depth` is the template's where nothing moves: what names layers beyond it is then kept as well."""
+        self.base, self.layers, self.depth = base, layers, depth
+        self.unclear: dict[str, str] = {}
+
+    def node(self, nodes: Mapping[int, Any], key: str = "") -> Any:
+        """The output's value, out of each donor's (None where a donor has none)."""
+        kinds = {type(value) for value in nodes.values() if value is not None}
+        base = nodes[self.base]
+        if kinds == {dict}:
+            return self._table({donor: value or {} for donor, value in nodes.items()}, key)
+        if kinds == {list} and all(isinstance(item, str) for value in nodes.values() for item in value or ()):
+            lists = {donor: dict.fromkeys(value or ()) for donor, value in nodes.items()}
+            return list(self._merged(lists, key)) if base is not None or any(lists.values()) else None
+        if isinstance(base, list) and base:
+            if all(isinstance(item, int) and not isinstance(item, bool) for item in base) and "layer" in key:
+                self.unclear[key] = "it lists numbers that may be those of layers"
+            same = all(isinstance(value, list) and len(value) == len(base) for value in nodes.values())
+            pieces = [
+                {donor: value[i] if same else base[i] for donor, value in nodes.items()} for i in range(len(base))
+            ]
+            return [self.node(piece, key) for piece in pieces]
+        if isinstance(base, str) and (self._span(base, key) is not None):
+            self.unclear[base] = "it stands alone, and a layer may come to stand in several places"
+        return base
+
+    def _table(self, tables: Mapping[int, dict[str, Any]], key: str) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, values in self._merged(tables, key).items():
+            value = self.node(values, name)
+            emptied = isinstance(value, dict) and value.get("targets") == [] and self._had_targets(values)
+            if not emptied and (value is not None or name in tables[self.base]):
+                made[name] = value
+        return made
+
+    @staticmethod
+    def _had_targets(values: Mapping[int, Any]) -> bool:
+        return any(isinstance(value, dict) and value.get("targets") for value in values.values())
+
+    def _span(self, name: str, key: str) -> Span | None:
+        try:
+            return layer_in(name, _is_pattern(name, key))
+        except _Unclear as error:
+            self.unclear[name] = str(error)
+            return None
+
+    def _merged(self, tables: Mapping[int, Mapping[str, Any]], key: str) -> dict[str, dict[int, Any]]:
+        """Names of the output in order, each with every donor's value of it.
+
+        Names without an index stay in their order (in some formats the first that fits counts); what stands between
+        two of them goes on standing there.
+        """
+        common: list[str] = []
+        indexed: dict[tuple[int, int, int], list[tuple[str, Span, Any]]] = {}
+        for donor, table in tables.items():
+            number = 0
+            for name, value in table.items():
+                span = self._span(name, key)
+                if span is None:
+                    number += 1
+                    if name not in common:
+                        common.append(name)
+                else:
+                    index = int(name[span[0] : span[1]])
+                    indexed.setdefault((donor, index, number), []).append((name, span, value))
+        made: dict[str, dict[int, Any]] = {}
+        for number in range(len(common) + 1):
+            for position, (donor, index) in enumerate(self.layers):
+                for name, (start, stop), value in indexed.get((donor, index, number), ()):
+                    made[f"{name[:start]}{position}{name[stop:]}"] = dict.fromkeys(tables, value)
+            if self.depth is not None:
+                beyond = [names for (donor, index, at), names in indexed.items()
+                          if donor == self.base and at == number and index >= self.depth]  # fmt: skip
+                made |= {name: dict.fromkeys(tables, value) for names in beyond for name, _, value in names}
+            if number < len(common):
+                made[common[number]] = {donor: table.get(common[number]) for donor, table in tables.items()}
+        return made
+
+
+def _common(value: Any, key: str = "") -> Any:
+    """What a quantisation config says of all layers together, in one spelling; None where nothing is left."""
+    if isinstance(value, dict):
+        skip = _ABOUT | ({"version"} if value.get("quant_method") == "compressed-tensors" else set())
+        kept: dict[str, Any] = {}
+        for name, item in value.items():
+            # Within a table of modules nothing but the name may be said of one.
+            left = item if key and item == {} else _common(item, name)
+            if left is not None and name not in skip and not _names_layer(name, key):
+                kept[name] = left
+        return (list(map(list, kept.items())) if key == _ORDERED else kept) or None
+    if isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            return sorted(item for item in value if not _names_layer(item, key)) or None
+        return [_common(item, key) for item in value]
+    return value
+
+
+def _names_layer(name: str, key: str) -> bool:
+    try:
+        return layer_in(name, _is_pattern(name, key)) is not None
+    except _Unclear:
+        return False
+
+
+def _differences(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in dict.fromkeys((*one, *other)):
+            yield from _differences(one.get(name), other.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(one, list) and isinstance(other, list) and all(isinstance(item, str) for item in (*one, *other)):
+        if one != other:
+            yield key, [item for item in one if item not in other], [item for item in other if item not in one]
+    elif one != other:
+        yield key or "quantization_config", one, other
+
+
+def _short(value: Any) -> str:
+    text = "not stated" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,143 @@
+"""Merges in stages: an earlier document of a recipe as a donor, its tensors computed where a later one reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from ...checkpoint import Checkpoint, TensorEntry
+from ...checkpoint.checkpoint import assembled
+from ...checkpoint.config import ModelConfig
+from ...recipe.document import Document
+from ...text import one_line
+from ..findings import Finding
+from ..model import Plan, PlannedTensor
+from ..operands import Blend, Convert, Copy, Operand, Stored
+from .open_donors import Donors, Lent
+
+Resolve = Callable[[Document, Donors, int], Plan]
+
+
+@dataclass
+class Stages:
+    """What came of the stages.
+
+    Attributes:
+        findings: what was found in them, with the stage's name.
+        taken: layers of donors that they take.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    taken: int = 0
+
+
+def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
+    """Plan every earlier stage that the recipe uses, each once, and make it a donor under its name.
+
+    Args:
+        resolve: plans one document without its stages, given how many layers those before it have taken.
+    """
+    by_name = {stage.recipe.name: stage for stage in document.stages if stage.recipe.name}
+    made = Stages()
+    done: set[str] = set()
+    failed: set[str] = set()
+
+    def visit(current: Document, above: tuple[str, ...]) -> None:
+        for ref in current.recipe.model_refs():
+            if ref in above:
+                # A stage that is planned by itself is among no stages.
+                made.findings.append(_circle(by_name.get(ref, current), ref))
+            elif ref in by_name and ref not in done:
+                stage = by_name[ref]
+                visit(stage, (*above, ref))
+                done.add(ref)
+                if failed.isdisjoint(stage.recipe.model_refs()):
+                    made.findings += (lent := _lend(stage, ref, donors, resolve, made.taken)).findings
+                    made.taken += lent.taken
+                if donors.lent(ref) is None:
+                    # What is made of it would say nothing but that it is not there.
+                    failed.add(ref)
+
+    name = document.recipe.name
+    visit(document, (name,) if name else ())
+    for name in by_name.keys() - done:
+        made.findings.append(_unused(by_name[name], str(name)))
+    return made
+
+
+def _lend(stage: Document, name: str, donors: Donors, resolve: Resolve, spent: int) -> Stages:
+    refs = tuple(stage.recipe.model_refs())
+    key = (stage.recipe, tuple(lent.serial for ref in refs if (lent := donors.lent(ref)) is not None))
+    known = donors.lent(name)
+    if known is not None and known.key == key:
+        return Stages(list(known.findings), known.taken)
+    plan = resolve(stage, donors, spent)
+    findings = list(_findings(stage, name, plan))
+    taken = sum(len(layer.sources) for layer in plan.layers)
+    if plan.ok and plan.config is not None and plan.config_donor is not None:
+        donors.lend(name, Lent(as_checkpoint(name, plan), overlay(plan), refs, key, tuple(findings), taken))
+    return Stages(findings, taken)
+
+
+def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
+    """What the whole recipe is told of a stage."""
+    for finding in plan.findings:
+        if finding.severity != "note":
+            what = f"Stage {one_line(name)}: {finding.what}"
+            yield Finding(finding.severity, finding.code, what, finding.why, finding.remedy, line=finding.line)
+    if plan.ok and plan.config is not None and plan.config_donor is not None:
+        yield Finding(
+            "note",
+            "stage",
+            f"{one_line(name)} is computed where it is read, and not rounded in between",
+            "it is an earlier document of this recipe",
+            line=stage.line("name"),
+        )
+
+
+def _circle(stage: Document, name: str) -> Finding:
+    return Finding(
+        "error",
+        "stage-circle",
+        f"Stage {one_line(name)} needs itself",
+        "stages cannot be made of one another in a circle",
+        "name another donor",
+        line=stage.line("name"),
+    )
+
+
+def _unused(stage: Document, name: str) -> Finding:
+    return Finding(
+        "warning",
+        "stage-unused",
+        f"Stage {one_line(name)} is not used",
+        "no document that leads to the result names it",
+        "take it out, or use it as a model",
+        line=stage.line("name"),
+    )
+
+
+def as_checkpoint(name: str, plan: Plan) -> Checkpoint:
+    """A plan as the checkpoint that it would be on disk; its tensors lie in no file."""
+    assert plan.config is not None and plan.config_donor is not None
+    template = plan.donors[plan.config_donor].checkpoint
+    nowhere = Path(f"<{name}>")
+    tensors = {t.name: TensorEntry(t.name, t.dtype, t.shape, nowhere, 0, t.nbytes) for t in plan.tensors}
+    return assembled(name, template.folder, tensors, ModelConfig.of(plan.config))
+
+
+def overlay(plan: Plan) -> Mapping[str, Operand]:
+    """What each tensor of a plan is computed from, to compute further with."""
+    return MappingProxyType({tensor.name: _operand(tensor) for tensor in plan.tensors})
+
+
+def _operand(tensor: PlannedTensor) -> Operand:
+    source = tensor.source
+    if isinstance(source, Copy):
+        return Stored(source.entry)
+    if isinstance(source, Convert):
+        scale = ((("scale", source.factor),),)
+        return Blend("passthrough", (Stored(source.entry),), None, (), scale, (0,), tensor.dtype)
+    return source

@@ -1,0 +1,264 @@
+"""Embeddings, final norm and head: whose they are, and whether the head is the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ...checkpoint import TensorEntry
+from ...checkpoint.families.naming import Place
+from ...checkpoint.tensor_equality import alike, equal
+from ...recipe.schema import ENDS, End, Recipe
+from ...text import number, one_line, size
+from ..findings import Finding
+from ..layers.planned_slices import Part, single
+from ..model import Donor, PlannedEnd, PlannedTensor
+from ..operands import Convert, Copy
+
+_COMPARED = 512 << 20
+"""Bytes up to which two tables are compared in full while a recipe is planned."""
+
+MakeTensor = Callable[[Place, Sequence[TensorEntry], "Owner", End], "PlannedTensor | None"]
+"""Plans one tensor of an end: its place, each donor's entry, the donors, and the end whose parameters apply."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who gives an end: one donor, or several that a slice's method blends."""
+
+    donors: tuple[Donor, ...]
+    part: Part
+
+    @property
+    def first(self) -> Donor:
+        """The donor whose tensors, tokenizer and tied head count."""
+        return self.donors[0]
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Letters of all donors."""
+        return tuple(donor.letter for donor in self.donors)
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Who gives each end."""
+
+    by_end: Mapping[End, Owner]
+
+    def of(self, end: End) -> Owner:
+        """The owner of one end."""
+        return self.by_end[end]
+
+    @property
+    def embeddings(self) -> Donor:
+        """The (first) donor of the embeddings."""
+        return self.by_end["embeddings"].first
+
+    @property
+    def final_norm(self) -> Donor:
+        """The (first) donor of the final norm."""
+        return self.by_end["final_norm"].first
+
+    @property
+    def lm_head(self) -> Donor:
+        """The (first) donor of the head."""
+        return self.by_end["lm_head"].first
+
+    @property
+    def letters(self) -> set[str]:
+        """Letters of all donors of ends."""
+        return {letter for owner in self.by_end.values() for letter in owner.letters}
+
+
+def owners(recipe: Recipe, first: Owner, last: Owner, by_ref: Mapping[str, Donor]) -> Owners:
+    """Who gives which end: the recipe's own keys, else the first slice's donors (embeddings) and the last one's."""
+    chosen: dict[End, Owner] = {}
+    for end, default in zip(ENDS, (first, last, last), strict=True):
+        value = recipe.end(end)
+        named = by_ref.get(value.model) if value and value.model else None
+        chosen[end] = Owner((named,), single(named.ref)) if named else default
+    return Owners(chosen)
+
+
+def plan_ends(
+    recipe: Recipe, who: Owners, make: MakeTensor, template: Donor
+) -> tuple[dict[str, PlannedEnd], list[Finding]]:
+    """The three ends with their tensors, and what the user should know about the head.
+
+    Args:
+        template: the donor of the config, whose class decides whether there is a language-model head.
+    """
+    ends: dict[str, PlannedEnd] = {}
+    findings: list[Finding] = []
+    copied: tuple[End, ...] = ("embeddings", "final_norm")
+    for end in copied:
+        owner = who.of(end)
+        places = {suffix: Place(end, -1, suffix) for suffix in owner.first.checkpoint.ends[end]}
+        found = [donor.checkpoint.ends[end] for donor in owner.donors]
+        tensors = _made(places, found, owner, end, make, findings)
+        ends[end] = PlannedEnd(end, owner.first.letter, _how(owner) if places else "missing", tensors, owner.letters)
+    if template.checkpoint.headless:
+        ends["lm_head"] = PlannedEnd("lm_head", None, "absent")
+    else:
+        ends["lm_head"] = _head(recipe, who, make, findings, ends["embeddings"])
+        findings += _head_findings(recipe, who, ends["lm_head"])
+    return ends, [*findings, *_missing(recipe, who, ends)]
+
+
+def _missing(recipe: Recipe, who: Owners, ends: Mapping[str, PlannedEnd]) -> Iterator[Finding]:
+    """Keys of the recipe for an end that its donor does not have: they would have no effect."""
+    for end in ("embeddings", "final_norm"):
+        donor = who.of(end).first
+        if recipe.end(end) is not None and not ends[end].tensors and not donor.checkpoint.ends[end]:
+            yield Finding(
+                "error",
+                "end-missing",
+                f"`{end}` cannot be carried out",
+                f"{donor.letter} ({one_line(donor.ref)}) has no tensor that is known as its {end.replace('_', ' ')}",
+                "take the key out, or see the names with `surgeon inspect --tensors`",
+            )
+
+
+def _how(owner: Owner) -> str:
+    return "blended" if len(owner.donors) > 1 else "copied"
+
+
+def _made(
+    places: Mapping[str, Place],
+    found: Sequence[Mapping[str, TensorEntry]],
+    owner: Owner,
+    end: End,
+    make: MakeTensor,
+    findings: list[Finding],
+) -> tuple[PlannedTensor, ...]:
+    """The tensors of an end, each from every donor's; a donor that lacks one is told of."""
+    tensors = []
+    for suffix, place in places.items():
+        entries = [table[suffix] for table in found if suffix in table]
+        if len(entries) < len(owner.donors):
+            lacking = next(d for d, table in zip(owner.donors, found, strict=True) if suffix not in table)
+            findings.append(_lacks(end, suffix, owner.first, lacking))
+        elif (tensor := make(place, entries, owner, end)) is not None:
+            tensors.append(tensor)
+    return tuple(tensors)
+
+
+def _lacks(end: End, suffix: str, one: Donor, other: Donor) -> Finding:
+    return Finding(
+        "error",
+        "end-tensors",
+        f"The {end} of {one.letter} and {other.letter} cannot be blended",
+        f"{one.letter} has {one_line(suffix)} and {other.letter} has not",
+        f"give {end} a donor of its own: `{end}: {{model: ...}}`",
+    )
+
+
+def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding], embeddings: PlannedEnd) -> PlannedEnd:
+    owner, explicit = who.of("lm_head"), recipe.lm_head
+    letter, heads = owner.first.letter, [donor.checkpoint.ends["lm_head"] for donor in owner.donors]
+    if explicit and explicit.tie:
+        return PlannedEnd("lm_head", who.embeddings.letter, "tied")
+    if all(donor.checkpoint.tied for donor in owner.donors):
+        # The table is the embedding, but a bias of the head is its own.
+        places = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
+        beside = _made(places, heads, owner, "lm_head", make, findings)
+        if owner.letters == who.of("embeddings").letters:
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+        places, tables = _tables(owner)
+        copies = _made(places, tables, owner, "lm_head", make, findings)
+        treated_alike = len(copies) == 1 and any(_same_values(copies[0], tensor) for tensor in embeddings.tensors)
+        if treated_alike and _one_table(owner, who.of("embeddings")):
+            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+        how = "materialised" if places else "missing"
+        return PlannedEnd("lm_head", letter, how, (*copies, *beside), owner.letters)
+    if any(donor.checkpoint.tied for donor in owner.donors):
+        # Beside a donor with a head of its own, a tied one's is its embedding.
+        _, tables = _tables(owner)
+        weight = next(name for head, donor in zip(heads, owner.donors, strict=True) if not donor.checkpoint.tied
+                      for name in head if name.endswith("weight"))  # fmt: skip
+        heads = [
+            {weight: next(iter(table.values()))} if donor.checkpoint.tied and table else head
+            for donor, head, table in zip(owner.donors, heads, tables, strict=True)
+        ]
+    places = {suffix: Place("lm_head", -1, suffix) for head in heads for suffix in head}
+    tensors = _made(places, heads, owner, "lm_head", make, findings)
+    return PlannedEnd("lm_head", letter, _how(owner) if places else "missing", tensors, owner.letters)
+
+
+def _same_values(one: PlannedTensor, other: PlannedTensor) -> bool:
+    """Whether nothing but the donors tells two tensors apart: the same is done to both, and not a blend."""
+    mine, theirs = one.source, other.source
+    if isinstance(mine, Convert) and isinstance(theirs, Convert):
+        return (one.dtype, mine.factor) == (other.dtype, theirs.factor)
+    return isinstance(mine, Copy) and isinstance(theirs, Copy)
+
+
+def _one_table(one: Owner, other: Owner, *, sampled: bool = False) -> bool:
+    """Whether two donors' token embeddings hold the same bytes; `sampled`: as far as some pages tell."""
+    first, second = (owner.first.checkpoint.token_embedding for owner in (one, other))
+    if first is None or second is None or len(one.donors) > 1 or len(other.donors) > 1:
+        return False
+    if first.name in one.first.overlay or second.name in other.first.overlay:
+        return False
+    with suppress(OSError):
+        return alike(first, second) if sampled else first.nbytes <= _COMPARED and equal(first, second)
+    return False
+
+
+def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]]]:
+    """Where a head made of embeddings lies, and each donor's table for it, by the table's name."""
+    naming = owner.first.checkpoint.naming
+    assert naming is not None
+    found = []
+    for donor in owner.donors:
+        ends, table = donor.checkpoint.ends["embeddings"], donor.checkpoint.token_embedding
+        found.append({suffix: entry for suffix, entry in ends.items() if entry is table})
+    return {suffix: naming.head_for(suffix) for suffix in found[0]}, found
+
+
+def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Finding]:
+    donor = who.lm_head
+    if head.how == "materialised":
+        cost = f"{number(sum(t.numel for t in head.tensors))} parameters, {size(sum(t.nbytes for t in head.tensors))}"
+        same = _one_table(who.of("lm_head"), who.of("embeddings"), sampled=True)
+        yield Finding(
+            "warning",
+            "head-materialised",
+            f"The head is written out as a copy of {donor.letter}'s embedding ({cost} more), and tie_word_embeddings "
+            "becomes false",
+            f"{donor.letter} ties its head to its own embedding, but the embedding comes from {who.embeddings.letter}"
+            + (", and the two are too large to compare in full; some pages of both are the same" if same else ""),
+            "set `lm_head: {tie: true}` to use the embedding as the head instead",
+        )
+    elif head.how == "missing":
+        yield Finding(
+            "error",
+            "head-missing",
+            f"{donor.letter} has no output head",
+            "it is not tied to its embedding, and its files hold none",
+            "name another donor under lm_head",
+        )
+    elif head.how == "tied" and recipe.lm_head and recipe.lm_head.tie and not who.embeddings.checkpoint.tied:
+        yield Finding(
+            "warning",
+            "head-tied",
+            f"The head becomes the embedding of {who.embeddings.letter}, which was trained with a head of its own",
+            "lm_head: {tie: true} asks for it",
+        )
+    elif head.how == "copied" and who.embeddings.checkpoint.tied and not donor.checkpoint.tied:
+        yield Finding(
+            "note",
+            "tied-mixed",
+            f"The head is {donor.letter}'s own and tie_word_embeddings becomes false",
+            f"{who.embeddings.letter}, the donor of the embeddings, ties its head, and {donor.letter} does not",
+        )
+    stored = any(suffix.endswith("weight") for suffix in donor.checkpoint.ends["lm_head"])
+    if head.how == "tied" and stored and donor.checkpoint.tied:
+        yield Finding(
+            "note",
+            "head-ignored",
+            f"The head stored in {donor.letter} is left out",
+            "its config ties the head to the embedding",
+        )

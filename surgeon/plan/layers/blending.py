@@ -1,0 +1,223 @@
+"""Blended tensors: their parameters, looked up table by table, and the donors' tensors they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from ...checkpoint import dtypes
+from ...methods import Method, Parameter
+from ...methods.registry import Word
+from ...recipe.document import Document
+from ...recipe.parameters import first_of
+from ...text import one_line, plural
+from ..findings import Finding
+from ..model import Value
+from ..operands import Blend, Operand, Settings
+from .planned_slices import Part, Scope, Table
+
+_PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The parameters of one tensor: of all donors, of each (without a base that is subtracted), and as shown."""
+
+    one: Settings
+    each: tuple[Settings, ...]
+    values: tuple[Value, ...]
+
+
+@dataclass
+class Chooser:
+    """Looks parameters up, and remembers what was wrong with them, by layer."""
+
+    problems: dict[tuple[str, int], tuple[str, str, list[int]]] = field(default_factory=dict)
+    cancelling: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
+
+    def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
+        """The parameters of a blended tensor; None where they cannot be told, or donors are too many or few.
+
+        Args:
+            part: its slice, whose method is known.
+            name: its name in the output, which filters of shared parameters see.
+            names: its name in each source, which filters of a donor's parameters see.
+            layer: the output layer, -1 for an end.
+        """
+        method = part.method
+        assert method is not None
+        donors = [index for index in _order(part) if not (method.subtracts and index == part.base)]
+        low, high = method.donors
+        if not low <= len(donors) <= (high or len(donors)):
+            return None  # a finding of `methodchecks`; a formula may count on its number of donors
+
+        def table(source: int | None, seen: str) -> dict[str, Value | None]:
+            wanted = (p for p in method.parameters.values() if p.each == (source is not None))
+            return {p.name: self._value(p, scope, source, seen, part, layer) for p in wanted}
+
+        shared, own = table(None, name), [table(index, names[index]) for index in donors]
+        found = [*shared.values(), *(value for table in own for value in table.values())]
+        if any(value is None for value in found):
+            return None
+        one = tuple((key, value.value) for key, value in shared.items() if value)
+        each = tuple(tuple((key, value.value) for key, value in table.items() if value) for table in own)
+        if why := self._unsound(method, one, each):
+            self._note(f"{method.name} cannot take these parameters", why, part, layer)
+            return None
+        if _cancels(dict(one), [dict(table) for table in each]):
+            self.cancelling.setdefault((method.name, part.number), []).append(layer)
+        return Chosen(one, each, tuple(value for value in found if value))
+
+    def _value(
+        self, parameter: Parameter, scope: Scope, source: int | None, name: str, part: Part, layer: int
+    ) -> Value | None:
+        try:
+            return _looked_up(parameter, scope, source, name)
+        except ValueError as error:
+            self._note(f"A value of {parameter.name} cannot be used", one_line(error), part, layer)
+        except LookupError:
+            whose = "" if source is None else f" for {one_line(part.sources[source].model)}"
+            what = f"{part.name} needs the parameter `{parameter.name}`{whose}"
+            self._note(what, f"nothing gives it a value for {one_line(name)}", part, layer)
+        return None
+
+    def _unsound(self, method: Method, one: Settings, each: tuple[Settings, ...]) -> str:
+        """Why the method refuses these values together; empty where it takes them."""
+        key = (method.name, one, each)
+        if key not in self._sound:
+            try:
+                method.kernel(dict(one), [dict(table) for table in each])
+                self._sound[key] = ""
+            except ValueError as error:
+                self._sound[key] = one_line(error)
+        return self._sound[key]
+
+    def _note(self, what: str, why: str, part: Part, layer: int) -> None:
+        # One finding per slice and parameter is enough: the first tensor's reason stands for all.
+        self.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
+
+    def findings(self, document: Document) -> Iterator[Finding]:
+        """What was wrong with parameters."""
+        for (what, number), (why, method, layers) in self.problems.items():
+            here = tuple(dict.fromkeys(layer for layer in layers if layer >= 0))
+            remedy = f"see `surgeon methods {one_line(method)}` for what it takes"
+            line = document.line("slices", number) or document.line("parameters") or document.line("models")
+            yield Finding("error", "parameter", what, why, remedy, here, line)
+        for (method, number), layers in self.cancelling.items():
+            yield Finding(
+                "warning",
+                "weights-cancel",
+                f"The weights of {method} sum to 0, so they are not divided by their sum",
+                "what is written is a difference of donors, and no mean; mergekit does the same",
+                "set other weights, or normalize: false if that is meant",
+                tuple(dict.fromkeys(layer for layer in layers if layer >= 0)),
+                document.line("slices", number) or document.line("models"),
+            )
+
+
+def _cancels(one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> bool:
+    """Whether weights are to be divided by their sum, which is 0."""
+    if not (one.get("normalize") or one.get("normalize_weights")):
+        return False
+    weights = [table["weight"] for table in each if "weight" in table]
+    return bool(weights) and any(weights) and abs(sum(map(float, weights))) < 1e-8
+
+
+def _looked_up(parameter: Parameter, scope: Scope, source: int | None, name: str) -> Value:
+    """ValueError for a value that is not of the parameter's kind, LookupError where a required one is not given."""
+    below = _first(parameter, scope.levels(source), source, name)
+    if scope.taper is None:
+        if below is None:
+            raise LookupError
+        return below
+    outer = _first(parameter, [scope.taper.table], source, name, default=False)
+    if outer is None or below is None or parameter.kind not in ("float",):
+        if below is None and outer is None:
+            raise LookupError
+        return below or outer  # type: ignore[return-value]
+    assert isinstance(outer.value, (int, float)) and isinstance(below.value, (int, float))
+    weight = scope.taper.weight
+    mixed = weight * outer.value + (1 - weight) * below.value
+    return Value(parameter.name, mixed, source, f"{outer.origin} into {below.origin}", outer.rule or below.rule)
+
+
+def _first(
+    parameter: Parameter, tables: Sequence[Table], source: int | None, name: str, *, default: bool = True
+) -> Value | None:
+    found = first_of(parameter.name, ((table.parameters, name, table.t) for table in tables))
+    if found is not None:
+        (value, rule), number = found
+        return Value(parameter.name, parameter.typed(value), source, tables[number].origin, rule)
+    if parameter.required or not default:
+        return None
+    return Value(parameter.name, parameter.default, source, "default")
+
+
+def is_moving(value: Value, scope: Scope, name: str) -> bool:
+    """Whether a value that was looked up at the start of gradients is another at their end."""
+    tables = [table for table in scope.levels(value.donor) if table is not scope.edge]
+    later = first_of(value.name, ((table.parameters, name, 1.0) for table in tables))
+    return value.origin in ("source", "slice", "recipe") and later is not None and later[0].value != value.value
+
+
+def _order(part: Part) -> list[int]:
+    """The sources as the method takes them: as they stand, but a base that is the start first."""
+    indices = list(range(len(part.sources)))
+    if part.method is not None and part.method.base == "start" and part.base is not None:
+        indices.sort(key=lambda index: index != part.base)
+    return indices
+
+
+def blend(part: Part, chosen: Chosen, operands: Sequence[Operand], seed: int, name: str, dtype: str | None) -> Blend:
+    """The blend of one tensor.
+
+    Args:
+        operands: the donors' tensors, in the order of the part's sources.
+        seed: the recipe's.
+        name: the tensor's in the output.
+        dtype: safetensors code of the result; None for the donors' own.
+    """
+    order = _order(part)
+    base = None if part.base is None else order.index(part.base)
+    return Blend(
+        method=part.name,
+        inputs=tuple(operands[index] for index in order),
+        base=base,
+        one=chosen.one,
+        each=chosen.each,
+        seeds=tuple(_seed(seed, index, name) for index in order),
+        code=dtype or promoted([operand.dtype for operand in operands]),
+    )
+
+
+def _seed(seed: int, source: int, name: str) -> int:
+    """64 bits that depend on the recipe's seed, the source's place in its slice, and the tensor's name, alone."""
+    return int.from_bytes(blake2b(f"{seed}\0{source}\0{name}".encode(), digest_size=8).digest(), "little")
+
+
+def promoted(codes: Sequence[str]) -> str:
+    """The dtype that holds values of all these: the widest, and F32 for BF16 with F16."""
+    widest = max(codes, key=lambda code: _PRECISION[code])
+    return "F32" if _PRECISION[widest] == 0 and len(set(codes)) > 1 else widest
+
+
+def computable(operands: Sequence[Operand]) -> bool:
+    """Whether all of them are floating-point numbers of 16 bits or more."""
+    return all(operand.dtype in dtypes.ARITHMETIC for operand in operands)
+
+
+def counted(donors: tuple[int, int | None]) -> str:
+    """How many donors a method takes, in words."""
+    low, high = donors
+    if high is None:
+        return f"at least {plural(low, 'donor')}"
+    return f"exactly {plural(low, 'donor')}" if low == high else f"{low} to {plural(high, 'donor')}"
+
+
+def shown(value: Word) -> str:
+    """A parameter's value as people read it."""
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

@@ -1,0 +1,252 @@
+"""Puts tensors into layers and ends: what each is copied, converted or blended from, with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from ...checkpoint import TensorEntry, dtypes
+from ...checkpoint.families.naming import Naming, Place
+from ...checkpoint.tensor_equality import alike
+from ...recipe.document import Document
+from ...recipe.schema import End
+from ...text import one_line
+from ..checks import scale_filters
+from ..ends.end_owners import Owner
+from ..ends.token_rows import one_height
+from ..findings import Finding, Severity
+from ..model import Donor, PlannedLayer, PlannedTensor
+from ..operands import Blend, Convert, Copy, Operand, Stored, TensorSource
+from ..tokenizer.output_vocabulary import Built
+from . import unused_tensors
+from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
+from .planned_slices import Part, Row, Scope, end_scope, outer_scope
+
+
+@dataclass
+class Filler:
+    """Plans tensors one by one, and remembers what was wrong.
+
+    Attributes:
+        document: the recipe.
+        by_ref: its donors.
+        template: the donor of the config, whose names the output's tensors have.
+        chooser: looks parameters up.
+        vocabulary: the output's, where the recipe asks for one and it could be made.
+    """
+
+    document: Document
+    by_ref: Mapping[str, Donor]
+    template: Donor
+    chooser: Chooser
+    vocabulary: Built | None = None
+    _frozen: dict[str, list[int]] = field(default_factory=dict)
+    _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _buffers: dict[tuple[Severity, str], dict[str, list[int]]] = field(default_factory=dict)
+    _moving: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> str | None:
+        """The dtype asked for, as torch names it."""
+        return self.document.recipe.out_dtype or self.document.recipe.dtype
+
+    def layer(self, layer: PlannedLayer, row: Row) -> PlannedLayer:
+        """The layer with its tensors; as it is where a source or the method does not exist."""
+        donors = [self.by_ref.get(ref) for ref, _ in row.sources]
+        found = [
+            unused_tensors.weights(donor.checkpoint, index)
+            for donor, (_, index) in zip(donors, row.sources, strict=True)
+            if donor is not None and 0 <= index < donor.checkpoint.depth
+        ]
+        part = row.part
+        if part.method is None or len(found) < len(donors) or (part.name == "passthrough" and len(found) > 1):
+            return layer
+        owner = Owner(tuple(donor for donor in donors if donor is not None), part)
+        tensors = []
+        for suffix in found[0]:
+            entries = [table[suffix] for table in found if suffix in table]
+            if len(entries) < len(found):
+                self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
+                continue
+            made = self._tensor(Place("layer", layer.index, suffix), entries, owner, row.scope, part)
+            tensors += [made] if made else []
+        extra = {suffix for table in found[1:] for suffix in table} - found[0].keys()
+        for suffix in sorted(extra):
+            self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
+        attributes = dict(owner.first.checkpoint.layers[row.sources[0][1]].attributes)
+        return replace(layer, tensors=tuple(tensors), attributes=attributes)
+
+    def end(self, place: Place, entries: Sequence[TensorEntry], owner: Owner, end: End) -> PlannedTensor | None:
+        """A tensor of an end, with the parameters that mergekit gives it: its slice's, at the start of gradients."""
+        scope = end_scope(self.document.recipe, owner.part, end)
+        made = self._tensor(place, entries, owner, scope, owner.part)
+        if made is not None and len(owner.donors) > 1 and end != "embeddings":
+            seen = _seen(place, entries, owner)
+            for value in made.values:
+                if is_moving(value, scope, made.name if value.donor is None else seen[value.donor]):
+                    self._moving.setdefault(end, set()).add(value.name)
+        return made
+
+    def unplaced(
+        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, *, head: bool
+    ) -> PlannedTensor | None:
+        """A tensor outside layers and ends; a head has the parameters of `lm_head`. None where they cannot be told."""
+        if head:
+            scope = end_scope(self.document.recipe, owner.part, "lm_head")
+        else:
+            scope = outer_scope(self.document.recipe, owner.part)
+        return self._tensor(place, entries, owner, scope, owner.part)
+
+    def plain(self, place: Place, entry: TensorEntry, donor: Donor) -> PlannedTensor:
+        """A tensor that nothing but the dtype can change."""
+        return self._one(place, donor.operand(entry), donor, 1.0, None)
+
+    def _tensor(
+        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, scope: Scope, part: Part
+    ) -> PlannedTensor | None:
+        name = _naming(self.template).name(place)
+        operands = [self._operand(place, donor, entry) for donor, entry in zip(owner.donors, entries, strict=True)]
+        chosen = self.chooser.choose(part, scope, name, _seen(place, entries, owner), place.index)
+        if chosen is None:
+            return None
+        if part.name == "passthrough":
+            return self._one(place, operands[0], owner.first, float(dict(chosen.each[0])["scale"]), chosen)
+        return self._blended(place, name, operands, owner, part, chosen)
+
+    def _operand(self, place: Place, donor: Donor, entry: TensorEntry) -> Operand:
+        """A donor's tensor, its rows of tokens in the order of the output's vocabulary."""
+        own = donor.operand(entry)
+        tokens = place.role == "lm_head" or entry is donor.checkpoint.token_embedding
+        if self.vocabulary is None or not tokens:
+            return own
+        tables = {other.letter: table for other in self.by_ref.values() if (table := _table(other, place)) is not None}
+        return self.vocabulary.operand(donor.letter, {**tables, donor.letter: own})
+
+    def _blended(
+        self, place: Place, name: str, operands: list[Operand], owner: Owner, part: Part, chosen: Chosen
+    ) -> PlannedTensor | None:
+        if not computable(operands):
+            return self._buffer(place, operands, owner, part)
+        if len({operand.shape for operand in operands}) > 1:
+            cut = one_height(operands, owner.donors) if place.role in ("embeddings", "lm_head") else None
+            if cut is None:
+                shapes = ", ".join(
+                    f"{list(o.shape)} in {d.letter}" for o, d in zip(operands, owner.donors, strict=True)
+                )
+                self._unequal.setdefault((one_line(name if place.index < 0 else place.suffix), shapes), []).append(
+                    place.index
+                )
+                return None
+            operands = cut
+        dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else promoted([operand.dtype for operand in operands])
+        source = blend(part, chosen, operands, self.document.recipe.seed, name, dtype)
+        return PlannedTensor(name, dtype, operands[0].shape, source, place, owner.first.letter, chosen.values)
+
+    def _buffer(self, place: Place, operands: Sequence[Operand], owner: Owner, part: Part) -> PlannedTensor:
+        """What cannot be computed with is copied from the base, or from the first donor."""
+        number = part.base or 0
+        operand = operands[number]
+        assert isinstance(operand, Stored), "only tensors on disk are of other types"
+        donor = owner.donors[number]
+        severity: Severity = "note"
+        if any(o.dtype in dtypes.NARROW_FLOATS for o in operands):
+            severity = "error"
+        elif not all(isinstance(o, Stored) and _same_bytes(operand.entry, o.entry) for o in operands):
+            severity = "warning"
+        self._buffers.setdefault((severity, donor.letter), {}).setdefault(one_line(place.suffix), []).append(
+            place.index
+        )
+        return PlannedTensor(
+            _naming(self.template).name(place), operand.dtype, operand.shape, Copy(operand.entry), place, donor.letter
+        )
+
+    def _one(self, place: Place, operand: Operand, donor: Donor, factor: float, chosen: Chosen | None) -> PlannedTensor:
+        """One donor's tensor: a copy when nothing changes its numbers, else a conversion."""
+        dtype = operand.dtype
+        if dtype in dtypes.ARITHMETIC:
+            dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else dtype
+        elif factor != 1.0:
+            self._frozen.setdefault(place.suffix, []).append(place.index)
+        source = _source(operand, dtype, factor)
+        values = chosen.values if chosen else ()
+        name = _naming(self.template).name(place)
+        return PlannedTensor(name, dtype, operand.shape, source, place, donor.letter, values)
+
+    def findings(self) -> Iterator[Finding]:
+        """What was wrong on the way."""
+        yield from self.chooser.findings(self.document)
+        yield from scale_filters.frozen({name: tuple(indices) for name, indices in self._frozen.items()})
+        for (name, why), indices in self._unequal.items():
+            layers = tuple(index for index in dict.fromkeys(indices) if index >= 0)
+            what = f"{name} cannot be blended" if layers else f"{name} of the ends cannot be blended"
+            remedy = "blend donors of one size and kind" + (
+                "" if layers else ", or give the end one donor: `model: ...`"
+            )
+            yield Finding("error", "blend-shapes", what, why, remedy, layers)
+        yield from self._at_start()
+        for (severity, letter), by_name in self._buffers.items():
+            names = ", ".join(list(by_name)[:3]) + (" and more" if len(by_name) > 3 else "")
+            layers = tuple(dict.fromkeys(i for indices in by_name.values() for i in indices if i >= 0))
+            if severity == "error":
+                what, why = f"{names} cannot be blended", "they are floating-point numbers of 8 bits or fewer"
+                remedy = "convert the donors to bfloat16 first"
+                yield Finding("error", "blend-dtype", what, why, remedy, layers)
+                continue
+            differ = ", and the donors' values differ" if severity == "warning" else ""
+            yield Finding(
+                severity,
+                "buffers-copied",
+                f"{names} are not blended: they are copied from {letter}",
+                f"their numbers are not floating-point numbers of 16 bits or more{differ}",
+                layers=layers,
+            )
+
+    def _at_start(self) -> Iterator[Finding]:
+        """Norm and head are blended at the first value of every gradient, which few expect."""
+        for end, names in self._moving.items():
+            shown = ", ".join(map(one_line, sorted(names)))
+            yield Finding(
+                "note",
+                "end-gradient",
+                f"{end} is blended with the first value of each gradient ({shown})",
+                "mergekit evaluates the ends of the network there, the last slice's too",
+                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
+                line=self.document.line("slices") or self.document.line("models"),
+            )
+
+
+def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
+    """Whether two small tensors are the same; no where they cannot be read."""
+    with suppress(OSError):
+        return alike(one, other)
+    return False
+
+
+def _seen(place: Place, entries: Sequence[TensorEntry], owner: Owner) -> list[str]:
+    """The name of a tensor in each donor, as filters see it: a materialised head answers to the head's."""
+    if place.role != "lm_head":
+        return [entry.name for entry in entries]
+    return [_naming(donor).name(place) for donor in owner.donors]
+
+
+def _source(operand: Operand, dtype: str, factor: float) -> TensorSource:
+    if not isinstance(operand, Stored):
+        return Blend("passthrough", (operand,), None, (), ((("scale", factor),),), (0,), dtype)
+    if dtype not in dtypes.ARITHMETIC or (dtype == operand.dtype and factor == 1.0):
+        return Copy(operand.entry)
+    return Convert(operand.entry, factor)
+
+
+def _table(donor: Donor, place: Place) -> Operand | None:
+    """What a donor has in the place of a table of tokens: its embedding, its head (the embedding where they are tied),
+    or the head's bias; None where it has none."""
+    entry = donor.checkpoint.token_embedding
+    if place.role == "lm_head" and not (donor.checkpoint.tied and place.suffix.endswith("weight")):
+        entry = donor.checkpoint.ends["lm_head"].get(place.suffix)
+    return None if entry is None else donor.operand(entry)
+
+
+def _naming(donor: Donor) -> Naming:
+    assert donor.checkpoint.naming is not None, "a donor without naming is not spliceable"
+    return donor.checkpoint.naming

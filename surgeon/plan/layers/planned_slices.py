@@ -1,0 +1,223 @@
+"""Slices as they are planned: their method, every source written out, and where each parameter is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ...methods import Method, find
+from ...recipe import stack
+from ...recipe.parameters import position
+from ...recipe.schema import EdgePolicy, End, Recipe, Slice, Source
+
+
+class Table(NamedTuple):
+    """A parameter table, where it stands, and the position on gradients in it."""
+
+    origin: str
+    parameters: Mapping[str, Any]
+    t: float
+
+
+@dataclass(frozen=True)
+class Taper:
+    """Values that change from an edge policy's to the slices': `weight` of the former."""
+
+    table: Table
+    weight: float
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The tables that hold for a tensor, the most specific first.
+
+    Attributes:
+        edge: an edge policy's or an end's own, over everything else; None without one.
+        sources: each source's own.
+        shared: the slice's and the recipe's.
+        taper: instead of `edge`.
+    """
+
+    sources: tuple[Table, ...]
+    shared: tuple[Table, ...]
+    edge: Table | None = None
+    taper: Taper | None = None
+
+    def levels(self, source: int | None) -> list[Table]:
+        """Where to look, for a parameter of one source or (None) of all."""
+        first = [self.edge] if self.edge else []
+        return [*first, *([] if source is None else [self.sources[source]]), *self.shared]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice with its method.
+
+    Attributes:
+        slice: the sources, the base's among them where the method needs one.
+        number: which slice of the recipe it is.
+        name: the method's name.
+        method: None where there is none of that name.
+        base: which source is the base to the method; None without one.
+        base_ref: the donor that the recipe names as base.
+        only_base: the method that the recipe names, where the base is the only source, which is copied then.
+    """
+
+    slice: Slice
+    number: int
+    name: str
+    method: Method | None
+    base: int | None
+    base_ref: str | None
+    only_base: str = ""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources."""
+        return self.slice.sources
+
+    def scope(self, recipe: Recipe, t: float) -> Scope:
+        """Where parameters are looked up at gradient position `t`."""
+        sources = tuple(Table("source", source.parameters, t) for source in self.sources)
+        return Scope(sources, (Table("slice", self.slice.parameters, t), Table("recipe", recipe.parameters, t)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output layer.
+
+    Attributes:
+        index: its number.
+        part: the slice it belongs to; for an edge policy's donor, a part of that donor alone.
+        sources: (reference, layer) of every source.
+        scope: where its parameters are looked up.
+        slice_index: the recipe's slice that it stands in.
+    """
+
+    index: int
+    part: Part
+    sources: tuple[tuple[str, int], ...]
+    scope: Scope
+    slice_index: int
+
+
+def parts(recipe: Recipe, slices: Sequence[Slice], depth_of: Callable[[str], int]) -> tuple[Part, ...]:
+    """The slices with their methods and bases.
+
+    Args:
+        slices: with explicit ranges.
+        depth_of: number of layers of a donor.
+    """
+    return tuple(_part(recipe, part, number, depth_of) for number, part in enumerate(slices))
+
+
+def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], int]) -> Part:
+    name = part.merge_method or recipe.merge_method
+    method, ref = find(name), part.base_model or recipe.base_model
+    listed = next((index for index, source in enumerate(part.sources) if source.model == ref), None)
+    if method is None or ref is None or (method.base == "none" and not _counts(recipe, method)):
+        return Part(part, number, name, method, None, ref)
+    if method.subtracts and [source.model for source in part.sources] == [ref]:
+        # Nothing is added to the base: the result is the base, an adapter on it included.
+        return Part(part, number, "passthrough", find("passthrough"), None, ref, only_base=name)
+    whole = recipe.models is not None
+    if listed is None and (whole or method.base in ("start", "required")):
+        span = (0, depth_of(ref)) if whole else _common_range(part)
+        if span is not None:
+            part = part.model_copy(update={"sources": (*part.sources, Source(model=ref, layer_range=span))})
+            listed = len(part.sources) - 1
+    return Part(part, number, name, method, None if method.base in ("member", "none") else listed, ref)
+
+
+def _counts(recipe: Recipe, method: Method) -> bool:
+    """Whether mergekit takes an unlisted base for one more donor: in `models:`, where its weight is said for all."""
+    return recipe.models is not None and method.donors[1] is None and "weight" in recipe.parameters
+
+
+def _common_range(part: Slice) -> tuple[int, int] | None:
+    """The range that all sources have; None where they differ."""
+    spans = {stack.span(source) for source in part.sources}
+    return spans.pop() if len(spans) == 1 else None
+
+
+def rows(recipe: Recipe, planned: Sequence[Part], depth_of: Callable[[str], int]) -> list[Row]:
+    """The output stack: the slices' layers, the outermost as the edge policies want them."""
+    cells = stack.cells([part.slice for part in planned])
+    made = []
+    for index, cell in enumerate(cells):
+        part = planned[cell.slice_index]
+        t = position(cell.offset, stack.length(part.slice))
+        row = Row(index, part, cell.sources, part.scope(recipe, t), cell.slice_index)
+        made.append(_edged(recipe, row, len(cells), depth_of))
+    return made
+
+
+def edge_of(recipe: Recipe, index: int, depth: int) -> tuple[str, EdgePolicy, int] | None:
+    """The edge policy of an output layer: its key, itself, and the layer's number within it, in the stack's order."""
+    for key, policy in (("first_layers", recipe.first_layers), ("last_layers", recipe.last_layers)):
+        if policy is not None:
+            place = index if key == "first_layers" else index - (depth - policy.count)
+            if 0 <= place < policy.count:
+                return key, policy, place
+    return None
+
+
+def _edged(recipe: Recipe, row: Row, depth: int, depth_of: Callable[[str], int]) -> Row:
+    found = edge_of(recipe, row.index, depth)
+    if found is None:
+        return row
+    key, policy, place = found
+    table = Table(key, policy.parameters, position(place, policy.count))
+    if policy.model is not None:
+        layer = next((layer for ref, layer in row.sources if ref == policy.model), None)
+        if layer is None:
+            layer = place if key == "first_layers" else depth_of(policy.model) - policy.count + place
+        source = Source(model=policy.model, layer_range=(layer, layer + 1))
+        part = Part(Slice(sources=(source,)), row.part.number, "passthrough", find("passthrough"), None, None)
+        return Row(
+            row.index, part, ((policy.model, layer),), Scope((Table("source", {}, 0.0),), (), table), row.slice_index
+        )
+    scope = Scope(row.scope.sources, row.scope.shared, table)
+    if policy.taper:
+        outer = place if key == "first_layers" else policy.count - 1 - place
+        scope = Scope(row.scope.sources, row.scope.shared, None, Taper(table, 1 - outer / policy.count))
+    return Row(row.index, row.part, row.sources, scope, row.slice_index)
+
+
+def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
+    """Where an end's parameters are looked up: its own, then its slice's, all at the start of gradients.
+
+    An end with a donor of its own has nothing to do with the slice.
+    """
+    own = recipe.end(end)
+    table = Table(end, own.parameters, 0.0) if own and own.parameters else None
+    scope = outer_scope(recipe, part)
+    return Scope(scope.sources, scope.shared, table)
+
+
+def outer_scope(recipe: Recipe, part: Part) -> Scope:
+    """Where the parameters of a tensor outside the layers are looked up: its slice's, at the start of gradients."""
+    return Scope((Table("source", {}, 0.0),), ()) if part.number < 0 else part.scope(recipe, 0.0)
+
+
+def single(ref: str) -> Part:
+    """A part that is no slice: a copy from one donor."""
+    return Part(Slice(sources=(Source(model=ref),)), -1, "passthrough", find("passthrough"), None, None)
+
+
+def used_tables(
+    recipe: Recipe, planned: Sequence[Part]
+) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]]:
+    """Every parameter table of a recipe, its place, and the slices it holds for."""
+    yield recipe.parameters, ("parameters",), list(planned)
+    for part in planned:
+        yield part.slice.parameters, ("slices", part.number, "parameters"), [part]
+        for index, source in enumerate(part.sources):
+            where: tuple[str | int, ...] = ("slices", part.number, "sources", index)
+            if recipe.models is not None:
+                where = ("models", index)
+            yield source.parameters, (*where, "parameters"), [part]
+    for key, edge in (("first_layers", recipe.first_layers), ("last_layers", recipe.last_layers)):
+        if edge is not None:
+            yield edge.parameters, (key, "parameters"), [] if edge.model else list(planned)

@@ -1,0 +1,1 @@
+"""The output's tokenizer: its tokens, its files and its chat template."""

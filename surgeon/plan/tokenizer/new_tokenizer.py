@@ -1,0 +1,79 @@
+"""The output's tokenizer as a plain value: whose files it is made from, and what changes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...checkpoint.tokenizer.tokenizer_identity import Tokenizer
+
+TOKENIZER = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+
+_OF_ONE_VOCABULARY = frozenset(
+    {
+        "added_tokens.json",
+        "merges.txt",
+        "spiece.model",
+        "tekken.json",
+        "tokenizer.model",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
+"""Files that say the vocabulary too, and would contradict a new tokenizer.json."""
+_TEMPLATES = frozenset({TEMPLATE, "chat_template.json"})
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is found in a text before it is split, with the flags that tokenizer.json has for it."""
+
+    text: str
+    index: int
+    flags: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class NewTokenizer:
+    """The tokenizer files of the output.
+
+    Attributes:
+        source: the tokenizer that they are made from.
+        appended: tokens it gets, with their ids, each above all before; added ones are among them.
+        added: tokens that become added ones; of `appended`, or tokens it had.
+        merges: the tokenizer.json of each tokenizer whose merges are appended.
+        template: the chat template; None leaves the source's.
+    """
+
+    source: Tokenizer
+    appended: tuple[tuple[str, int], ...] = ()
+    added: tuple[AddedToken, ...] = ()
+    merges: tuple[Path, ...] = ()
+    template: str | None = None
+
+    @property
+    def grown(self) -> bool:
+        """Whether the vocabulary is another than the source's."""
+        return bool(self.appended or self.added)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Names of the files that are written anew."""
+        names = {path.name for path in self.source.files}
+        wanted = [TOKENIZER] if self.grown else []
+        if SETTINGS in names and (self.grown or self.template is not None):
+            wanted.append(SETTINGS)
+        return (*wanted, *([TEMPLATE] if self.template is not None else []))
+
+    @property
+    def copied(self) -> dict[str, Path]:
+        """The files that are copied as they are, by name."""
+        dropped = set(self.made)
+        if self.grown:
+            dropped |= _OF_ONE_VOCABULARY
+        if self.template is not None:
+            dropped |= _TEMPLATES
+        return {path.name: path for path in self.source.files if path.name not in dropped}

@@ -1,0 +1,214 @@
+"""One request to a loaded model as a stream of events: what the command line prints and the resident child sends.
+
+Events are plain dicts: {"event": "token", "text"}, {"event": "probe", "name", "index", "total", "right"}, and at the
+end {"event": "done"} with every statistic (see `Report`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .environment import fitting_threads, peak_memory
+from .generate import Run, pieces
+from .score import ProbeSet, score
+from .subject import Subject
+from .text_measures import default_window, finite_on_ids, perplexity
+
+Event = dict[str, Any]
+
+_SHOWN = 24
+"""Characters of a text that it is called by."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and what it is called by: its file, or its beginning."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do with a model.
+
+    Attributes:
+        prompt: text to continue, or None.
+        n: tokens at most.
+        probes: probe sets to score.
+        texts: texts to measure the perplexity of.
+        temperature: 0 for greedy.
+        seed: of sampling.
+    """
+
+    prompt: str | None = None
+    n: int = 64
+    probes: tuple[ProbeSet, ...] = ()
+    texts: tuple[Text, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class Report:
+    """Every statistic of a request; what was not asked for is None or empty.
+
+    Attributes:
+        text: what followed the prompt.
+        tokens: how many tokens that was.
+        stop: why it ended: `length`, `eos`, `context`, `not finite`.
+        tokens_per_second: after the first token.
+        load_seconds: what loading the model took, whenever that was.
+        peak_memory_bytes: of this process, or of the device's memory on CUDA.
+        finite: whether all logits were finite.
+        degenerate: whether the text repeats itself; None without a prompt.
+        perplexity: {name, tokens, window, stride, context, value} of each text; the value is None where it is not a
+            finite number.
+        probes: {file, name, right, total, score} each.
+        layers, parameters, dtype, device: of the model.
+        notes: what the user should know.
+    """
+
+    text: str | None = None
+    tokens: int = 0
+    stop: str = ""
+    tokens_per_second: float | None = None
+    load_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+    finite: bool = True
+    degenerate: bool | None = None
+    perplexity: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    layers: int = 0
+    parameters: int = 0
+    dtype: str = ""
+    device: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def loaded(subject: Subject) -> Event:
+    """The event that says what was loaded."""
+    return {
+        "event": "loaded",
+        "seconds": round(subject.seconds, 3),
+        "layers": subject.layers,
+        "parameters": subject.parameters,
+        "dtype": subject.dtype,
+        "device": subject.device,
+    }
+
+
+def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: None) -> Iterator[Event]:
+    """Carry out a request: the prompt, then the probe sets, then the perplexity, then `done`.
+
+    Args:
+        check: called now and then; may raise to stop.
+
+    Raises:
+        InputError: text is asked of a model without a tokenizer, or the prompt is too long.
+        SurgeonError: the model fails.
+    """
+    report = Report(
+        load_seconds=round(subject.seconds, 3),
+        layers=subject.layers,
+        parameters=subject.parameters,
+        dtype=subject.dtype,
+        device=subject.device,
+    )
+    with fitting_threads(subject.parameters, subject.device):
+        if request.prompt is not None:
+            yield from _prompt(subject, request, report, check)
+        for probes in request.probes:
+            yield from _probes(subject, probes, report, check)
+        for text in request.texts:
+            _measure(subject, text, report, check)
+        if request.prompt is None and not request.texts:
+            report.finite = report.finite and finite_on_ids(subject)
+    if subject.tokenizer is None:
+        report.notes.append(
+            f"no text was generated, because {subject.why_no_tokenizer}: the model was run on fixed token ids"
+        )
+    report.peak_memory_bytes = peak_memory(subject.device)
+    yield {"event": "done", **asdict(report)}
+
+
+def _prompt(subject: Subject, request: Request, report: Report, check: Callable[[], None]) -> Iterator[Event]:
+    assert request.prompt is not None
+    made, text = Run(), ""
+    ids = subject.encode(request.prompt)
+    for piece in pieces(subject, ids, request.n, made, temperature=request.temperature, seed=request.seed):
+        check()
+        text += piece
+        yield {"event": "token", "text": piece}
+    report.text, report.tokens, report.stop = text, len(made.ids), made.stop
+    report.finite, report.degenerate = made.finite, made.degenerate
+    report.tokens_per_second = round(made.tokens_per_second, 2)
+
+
+def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[[], None]) -> Iterator[Event]:
+    right, total = 0, len(probes.probes)
+    for index, outcome in enumerate(score(subject, probes), start=1):
+        check()
+        right += outcome.right
+        yield {"event": "probe", "name": probes.name, "index": index, "total": total, "right": right}
+    report.probes.append(
+        {
+            "file": str(probes.path),
+            "name": probes.name,
+            "right": right,
+            "total": total,
+            "score": round(right / total, 4),
+        }
+    )
+
+
+def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> None:
+    ids, size = subject.encode(text.text), default_window(subject)
+    value = perplexity(subject, ids, window=size, check=check)
+    report.finite = report.finite and not math.isnan(value)
+    report.perplexity.append(
+        {
+            "name": text.name,
+            "tokens": len(ids),
+            "window": size,
+            "stride": size - size // 2,
+            "context": subject.context,
+            "value": value if math.isfinite(value) else None,
+        }
+    )
+
+
+def text_in(path: Path) -> Text:
+    """The text of a file.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or holds no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not UTF-8 text", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot read the text: {why}",
+            where=str(path),
+            remedy="give a file; for a text itself there is --perplexity-text",
+        ) from error
+    return _filled(Text(str(path), text))
+
+
+def text_given(text: str) -> Text:
+    """A text itself; InputError where it is empty."""
+    return _filled(Text(repr(text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")), text))
+
+
+def _filled(text: Text) -> Text:
+    if not text.text.strip():
+        raise InputError("there is no text to measure the perplexity of", where=text.name)
+    return text

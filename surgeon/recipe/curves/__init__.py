@@ -1,0 +1,1 @@
+"""Parameters as curves over the layers of a slice."""

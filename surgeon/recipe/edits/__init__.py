@@ -1,0 +1,1 @@
+"""Edits of a recipe: named, serialisable, pure; and their text form."""

@@ -1,0 +1,1 @@
+"""The blend screen: donors, method and base of a blend."""

@@ -1,0 +1,1 @@
+"""The curve editor: parameters drawn and edited as curves over layers."""

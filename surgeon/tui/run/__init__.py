@@ -1,0 +1,1 @@
+"""The run screen: a model while it is written."""

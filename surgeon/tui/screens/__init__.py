@@ -1,1 +1,0 @@
-"""The screens: surgery, plan, run, try, and the dialogs over them."""

@@ -1,0 +1,1 @@
+"""The surgery screen: donors beside the stack that is built."""

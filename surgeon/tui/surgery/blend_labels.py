@@ -1,0 +1,87 @@
+"""What a blended layer is worth, in a few characters for the stack and in lines for the inspector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ...cli.plan_values import spoken
+from ...methods.registry import Word
+from ...plan import Plan, PlannedLayer, PlannedTensor
+from ...plan.model import Value
+from ...text import one_line
+
+_MAIN = ("t", "weight")
+_SHORT = {"weight": "w"}
+
+
+def brief(value: Word) -> str:
+    """A number in as few characters as two decimals need: `.35`, `1`, `-.5`, `2e-05`."""
+    if isinstance(value, (bool, str)):
+        return str(value).lower()
+    if value and abs(value) < 0.005:
+        return f"{value:.0e}"
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def is_blend(layer: PlannedLayer) -> bool:
+    """Whether a layer is computed from several donors' (or is meant to be)."""
+    return len(layer.sources) > 1
+
+
+def worth(layer: PlannedLayer) -> str:
+    """The method's main parameter over all tensors of a layer: `t.35`, `t0-.5` where filters differ, `w.7/.3`."""
+    values = [value for tensor in layer.tensors for value in tensor.values]
+    name = next((name for name in _MAIN if any(value.name == name for value in values)), None)
+    if name is None:
+        return ""
+    donors: dict[int | None, list[float]] = {}
+    for value in values:
+        if value.name == name and not isinstance(value.value, str):
+            donors.setdefault(value.donor, []).append(float(value.value))
+    return _SHORT.get(name, name) + "/".join(_span(found) for found in donors.values())
+
+
+def _span(found: Sequence[float]) -> str:
+    low, high = brief(min(found)), brief(max(found))
+    return low if low == high else f"{low}-{high}"
+
+
+def value_lines(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterator[str]:
+    """Every parameter of a layer's or end's tensors, with where it was said; tensors that have the same together."""
+    groups: dict[str, list[PlannedTensor]] = {}
+    for tensor in tensors:
+        if tensor.values:
+            groups.setdefault(spoken(tensor.values, letters), []).append(tensor)
+    common = _common([group[0].values for group in groups.values()])
+    for number, group in enumerate(groups.values()):
+        own = [value for value in group[0].values if value not in common]
+        if own:
+            yield f"{_names(group, tensors)}: {spoken(own, letters)}"
+        elif not number and not common:
+            yield _names(group, tensors)
+    if common:
+        head = "" if len(groups) == 1 else "all: "
+        said = sorted(common, key=lambda value: value.origin == "default")
+        yield from (f"{head}{part}" for part in spoken(said, letters).split("; "))
+
+
+def _common(tables: Sequence[Sequence[Value]]) -> list[Value]:
+    """What holds for every tensor."""
+    return [value for value in tables[0] if all(value in table for table in tables)] if tables else []
+
+
+def _names(group: Sequence[PlannedTensor], every: Iterable[PlannedTensor]) -> str:
+    """Some of the tensors of a place, by the parts that are theirs alone: `self_attn, input_layernorm`."""
+    here = {tensor.place.suffix for tensor in group}
+    others = {tensor.place.suffix.partition(".")[0] for tensor in every if tensor.place.suffix not in here}
+    names = (suffix if suffix.partition(".")[0] in others else suffix.partition(".")[0] for suffix in sorted(here))
+    return one_line(", ".join(dict.fromkeys(name.removesuffix(".weight") for name in names)))
+
+
+def source_lines(plan: Plan, layer: PlannedLayer) -> Iterator[str]:
+    """Each source of a blend with its donor, the base marked."""
+    for number, (letter, index) in enumerate(layer.sources):
+        donor = plan.donors.get(letter)
+        base = " (base)" if number == layer.base else ""
+        yield f"{letter}{index:02d} {one_line(donor.ref) if donor else 'not found'}{base}"

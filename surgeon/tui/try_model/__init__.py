@@ -1,0 +1,1 @@
+"""The Try screen: text and scores of a model before it is written."""

@@ -1,0 +1,225 @@
+"""A model as transformers resolves its config, layer by layer, without a weight in memory.
+
+Families say in many ways what a layer is. Three views of it are read: a few attributes by name, every list of the
+config that has an entry per layer, and every plain value that the modules of a layer hold. The last two need to know
+no family: they are for comparing a layer with what it was in its donor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..checkpoint.config import ATTENTION_NAMES
+from ..checkpoint.dtypes import TORCH_NAMES
+from ..checkpoint.families.naming import find_naming
+from ..probe.environment import transformers
+from ..probe.load import causal_class, from_pretrained
+
+Row = dict[str, Any]
+
+_KINDS = ("layer_types", "layers_block_type", "attention_layers")
+"""Attributes of config objects that name each layer's kind, the first one that is there counts."""
+
+_PER_LAYER = re.compile(r"layer|types|window|block|pattern|sparsity|intermediate|heads|experts|theta|rope|kv|limit")
+_PLACE = re.compile(r"idx|index|layer_id|block_id|layer_number")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What transformers makes of a config.
+
+    Attributes:
+        depth: the number of layers, or None where the config object does not say.
+        rows: each layer's attributes in surgeon's words: `attention`, `window`, `rope`, `mlp`, as far as known.
+        lists: config attribute -> its entries, one per layer.
+        facts: each layer's plain values by module path and name; `CLASS` stands for the module's class.
+    """
+
+    depth: int | None
+    rows: tuple[Row, ...] = ()
+    lists: Mapping[str, list[Any]] = field(default_factory=dict)
+    facts: tuple[Mapping[str, Any], ...] = ()
+
+
+CLASS = "class"
+
+
+def model_class(config: Any, where: str) -> Any:
+    """The class that wrote the checkpoint, where transformers has it for this config, else the causal one.
+
+    Raises:
+        InputError: transformers has neither.
+    """
+    module = transformers()
+    for name in getattr(config, "architectures", None) or ():
+        if isinstance(name, str) and name.isidentifier() and not name.startswith("_"):
+            kind = getattr(module, name, None)
+            if isinstance(kind, type) and issubclass(kind, module.PreTrainedModel) and _is_for(kind, config):
+                return kind
+    return causal_class(config, where)
+
+
+def _is_for(kind: Any, config: Any) -> bool:
+    return getattr(kind, "config_class", None) is type(config)
+
+
+@contextlib.contextmanager
+def _meta_only() -> Iterator[dict[str, str]]:
+    """Lets `from_pretrained` load onto the meta device; gives what goes wrong while it converts weights.
+
+    transformers asks for accelerate as soon as a device is named, though this device needs nothing of it. It raises
+    conversion errors as a table of text, without saying for which tensors: here they are collected instead.
+    """
+    from transformers import modeling_utils
+    from transformers.integrations import accelerate
+
+    errors: dict[str, str] = {}
+
+    def collect(*_: Any, loading_info: Any, **__: Any) -> None:
+        errors.update(getattr(loading_info, "conversion_errors", {}))
+
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in (
+            (accelerate, "is_accelerate_available", lambda *_: True),
+            (modeling_utils, "log_state_dict_report", collect),
+        ):
+            if hasattr(owner, name):
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+        yield errors
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on the meta device and how `tensors` fitted into it: the loading info of transformers.
+
+    Attributes:
+        missing: names that no tensor came for.
+        unexpected: names that there is no place for.
+        mismatched: name -> (shape given, shape of its place).
+        broken: name -> why the tensors it is made of could not be put together.
+    """
+
+    model: Any
+    missing: frozenset[str]
+    unexpected: frozenset[str]
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    broken: Mapping[str, str]
+
+
+def load_on_meta(config: Any, tensors: Mapping[str, tuple[str, tuple[int, ...]]], where: str) -> Loaded:
+    """What `from_pretrained` would make of tensors of these names, dtypes and shapes, with no memory for them.
+
+    Args:
+        config: a config object of transformers.
+        tensors: name -> (safetensors code, shape).
+        where: for messages.
+
+    Raises:
+        InputError: transformers has no model for the config.
+        SurgeonError: it cannot build or load it.
+    """
+    import torch
+
+    meta = torch.device("meta")
+    state = {
+        name: torch.empty(shape, dtype=getattr(torch, TORCH_NAMES.get(code, "uint8"), torch.uint8), device=meta)
+        for name, (code, shape) in tensors.items()
+    }
+    with _meta_only() as broken:
+        model, info = from_pretrained(
+            model_class(config, where),
+            None,
+            where,
+            config=config,
+            state_dict=state,
+            device_map={"": meta},
+            ignore_mismatched_sizes=True,
+        )
+    return Loaded(
+        model,
+        frozenset(info["missing_keys"]) - broken.keys(),
+        frozenset(info["unexpected_keys"]),
+        {name: (tuple(given), tuple(place)) for name, given, place in info["mismatched_keys"]},
+        dict(broken),
+    )
+
+
+def text_of(config: Any) -> Any:
+    """The text model's part of a config object."""
+    return config.get_text_config()
+
+
+def depth_of(config: Any) -> int | None:
+    """The number of layers of a config object's text model."""
+    value = getattr(text_of(config), "num_hidden_layers", None)
+    return value if type(value) is int else None
+
+
+def resolve(config: Any, model: Any) -> Resolved:
+    """All views of a model: its config object, and its modules on whatever device."""
+    depth = depth_of(config)
+    if depth is None:
+        return Resolved(None)
+    layers = _layers(model, depth)
+    text = text_of(config)
+    return Resolved(
+        depth,
+        tuple(_rows(text, depth, layers)),
+        dict(_lists(text, depth)),
+        tuple(dict(_facts(layer)) for layer in layers),
+    )
+
+
+def _layers(model: Any, depth: int) -> list[Any]:
+    """The decoder's layers; [] where they cannot be told for certain."""
+    naming = find_naming(model.state_dict())
+    if naming is None:
+        return []
+    stack = dict(model.named_modules()).get(naming.prefix.rstrip("."))
+    return list(stack) if stack is not None and hasattr(stack, "__len__") and len(stack) == depth else []
+
+
+def _rows(text: Any, depth: int, layers: list[Any]) -> Iterator[Row]:
+    kinds = next(
+        (list(value) for name in _KINDS if isinstance(value := getattr(text, name, None), (list, tuple))), None
+    )
+    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) is not False else None
+    rope = getattr(text, "no_rope_layers", None)
+    for index in range(depth):
+        row: Row = {"attention": "sliding" if window else "full"}
+        if kinds is not None:
+            kind = str(kinds[index]) if index < len(kinds) else None
+            row["attention"] = ATTENTION_NAMES.get(kind, kind) if kind else None
+        if row["attention"] == "sliding":
+            row["window"] = getattr(text, "sliding_window", None)
+        if isinstance(rope, list) and rope:
+            row["rope"] = bool(rope[index]) if index < len(rope) else None
+        if layers:
+            names = [name for name, _ in layers[index].named_parameters()]
+            row["mlp"] = "experts" if any(re.search(r"expert|moe", name) for name in names) else "dense"
+        yield row
+
+
+def _lists(text: Any, depth: int) -> Iterator[tuple[str, list[Any]]]:
+    for name, value in text.to_dict().items():
+        if not isinstance(value, (list, tuple)) or len(value) != depth or not _PER_LAYER.search(name):
+            continue
+        # A list of layer indices that happens to name all of them is no list of values.
+        if list(value) != list(range(depth)):
+            yield name, list(value)
+
+
+def _facts(layer: Any) -> Iterator[tuple[str, Any]]:
+    for path, module in layer.named_modules():
+        prefix = f"{path}." if path else ""
+        yield prefix + CLASS, type(module).__name__
+        for name, value in vars(module).items():
+            if name.startswith("_") or name == "training" or _PLACE.search(name):
+                continue
+            if value is None or isinstance(value, (bool, int, float, str)):
+                yield prefix + name, value
