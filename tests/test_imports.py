@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sparse import sparse_llama
 
 import surgeon
+from tests.support.sparse import sparse_llama
 
 HOUSE = Path(surgeon.__file__).parent
 ROOMS = (

@@ -51,7 +51,7 @@ def enclose(scratch: Path) -> None:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(ROOT / name, copy / name)
-    words = ["unshare", "-m", "-p", "-f", "--mount-proc", sys.executable, "-m", "tests.mutate", *sys.argv[1:]]
+    words = ["unshare", "-m", "-p", "-f", "--mount-proc", sys.executable, "-m", "tests.mutation", *sys.argv[1:]]
     sys.exit(subprocess.run(words, cwd=ROOT, check=False, env=os.environ | {INSIDE: "1"}).returncode)
 
 

@@ -50,10 +50,10 @@ class Touched:
     def record(self) -> None:
         """Run what is not recorded of this program; tests that have changed alone, if the program has not."""
         program = self.program = _hash((ROOT / "surgeon").rglob("*.py"))
-        helpers = _hash(path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith(("test_", "mutate")))
-        files = [path for path in sorted((ROOT / "tests").glob("test_*.py"))
-                 if not any(word in path.name for word in LEFT_OUT)]  # fmt: skip
-        wanted = {path.name: _hash([path]) for path in files}
+        every = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent.name != "mutation"]
+        helpers = _hash(path for path in every if not path.name.startswith("test_"))
+        files = {path.relative_to(ROOT).as_posix(): path for path in every if path.name.startswith("test_")}
+        wanted = {name: _hash([path]) for name, path in files.items() if not any(word in name for word in LEFT_OUT)}
         self._folder.mkdir(parents=True, exist_ok=True)
         store = self._folder / "touched.json"
         kept: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
@@ -64,7 +64,7 @@ class Touched:
             print(f"recording which lines {len(stale)} test files run", flush=True)
             found = self._recorded(stale)
             for name in stale:
-                kept["files"][name] = {"hash": wanted[name], "tests": found.get(f"tests/{name}", {})}
+                kept["files"][name] = {"hash": wanted[name], "tests": found.get(name, {})}
             store.write_text(json.dumps(kept))
         self._read({name: kept["files"][name]["tests"] for name in wanted})
 
@@ -81,7 +81,7 @@ class Touched:
             os.environ.update(MUTATION_SETTINGS=str(settings), MUTATION_RESULTS=str(results))
             os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
             words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutation.recorder"]
-            os.execv(sys.executable, [*words, *(f"tests/{name}" for name in names)])
+            os.execv(sys.executable, [*words, *names])
 
         os.waitpid(Cell(folder, 3600).start(work), 0)
         return tests_of(folder, json.loads(results.read_text()))

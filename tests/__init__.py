@@ -1,0 +1,1 @@
+"""Tests of surgeon, in the order of its folders; `support/` holds what they share."""

@@ -1,0 +1,419 @@
+"""The matrix of model families and splices: tiny donors, what becomes of each splice, and a check that holds it.
+
+    python -m tests.families            tries every case and tells what came out
+    python -m tests.families --table    prints docs/families.md
+
+A splice comes out right when the assembled files load with no name missing and none left over, and their logits are
+bit for bit those of the donor's own layers, run in that order in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.planning import plan_of, stack_of
+
+DEPTH = 6
+SPLICES: dict[str, tuple[tuple[int, int], ...]] = {
+    "grow": ((0, 4), (1, 6)),
+    "shrink": ((0, 2), (4, 6)),
+    "reorder": ((0, 1), (3, 4), (1, 3), (4, 6)),
+}
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 8, "max_position_embeddings": 64, "sliding_window": 4, "num_hidden_layers": DEPTH,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    # experts
+    "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1,
+    "topk_group": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "shared_intermediate_size": 16,
+    "expert_ffn_hidden_size": 16, "intermediate_size_mlp": 48,
+    # other names of widths
+    "ffn_dim": 48, "ffn_hidden_size": 48, "n_inner": 48, "word_embed_proj_dim": 32, "rotary_dim": 4, "kv_channels": 8,
+    "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+    "hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 96, "lru_width": 32, "block_size": 4,
+    # state spaces and linear attention
+    "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_conv": 4,
+    "mamba_expand": 2, "mamba_dt_rank": 4, "num_heads": 8, "n_groups": 1, "expand": 2, "time_step_rank": 4,
+    "mamba_chunk_size": 8, "chunk_size": 8, "conv_kernel": 4, "mamba_num_heads": 8, "mamba_head_dim": 8,
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 2, "mamba_headdim": 8, "mamba_ngroups": 1,
+    "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4,
+}  # fmt: skip
+"""Sizes under all the names that families have for them; each config takes those it knows."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A donor and what is expected of its splices.
+
+    Attributes:
+        kind: model type.
+        config: config keys over `COMMON`; None takes a common one away.
+        refused: splice (or `blend`, `join`: see `matrix_pairs`) -> words of the finding that refuses it; those not
+            named come out right.
+    """
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one splice: `right`, `refused` (with the findings' sentences) or `wrong` (with how)."""
+
+    state: str
+    why: str = ""
+
+
+def make_config(case: Case) -> Any:
+    """The transformers config of a case."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    default = CONFIG_MAPPING[case.kind]()
+    own = DEPTH_NAMES.get(case.kind)
+    common = {key: value for key, value in COMMON.items() if key in case.config or _has(default, key)}
+    merged = {key: value for key, value in {**common, **case.config}.items() if value is not DROP}
+    if own:
+        merged.pop("num_hidden_layers", None)
+        merged.setdefault(own, DEPTH)
+    return AutoConfig.for_model(case.kind, **merged)
+
+
+DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers"}
+"""Model types whose config class takes its depth under another name only."""
+
+DROP = object()
+"""Value of a key in `Case.config` that takes the common one away."""
+
+
+def _has(config: Any, key: str) -> bool:
+    try:
+        return hasattr(config, key)
+    except Exception:
+        return False
+
+
+def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
+    """Save a checkpoint of random weights, no two layers alike, norms, biases and kept buffers included."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = make_config(case)
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+    assert size < 1_000_000, f"{case.kind} is not tiny: {size:,} parameters"
+    model = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    kept = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if name in kept and tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.15 + (tensor.ndim == 1))
+    model.save_pretrained(folder)
+    return folder
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model of a folder in float32 with plain attention, and transformers' loading info."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    return model.eval(), info
+
+
+def logits(model: Any) -> Any:
+    """Logits of a sequence that is longer than every window."""
+    import torch
+
+    ids = torch.tensor([[3, 17, 5, 80, 41, 9, 64, 23, 7, 55, 31, 90]])
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False).logits
+
+
+def find_stack(model: Any, depth: int) -> tuple[str, Any]:
+    """The list of a model's layers, and its path."""
+    import torch
+
+    lists = [(path, module) for path, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)]
+    return min((item for item in lists if len(item[1]) == depth), key=lambda item: item[0].count("."))
+
+
+def rearranged(donor: Any, order: Sequence[int]) -> Any:
+    """A copy of the donor in memory with its layers in that order: the weights, and whatever is listed by layer."""
+    import torch
+
+    model = copy.deepcopy(donor)
+    path, stack = find_stack(model, DEPTH)
+    owner = model.get_submodule(path.rpartition(".")[0])
+    layers = [copy.deepcopy(stack[index]) for index in order]
+    setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
+    for place, layer in enumerate(layers):
+        for module in layer.modules():
+            for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
+                if type(getattr(module, name, None)) is int:
+                    setattr(module, name, place)
+    holders = [model.config, *(module for module in model.modules() if module.__class__.__module__ != "torch.nn")]
+    done: set[int] = set()
+    _pin_properties(model, order)
+    for holder in [*holders, *(module.config for module in model.modules() if hasattr(module, "config"))]:
+        if id(holder) in done:
+            continue
+        done.add(id(holder))
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, (list, tuple)) and len(value) == DEPTH and not name.startswith("_"):
+                holder.__dict__[name] = [value[index] for index in order]
+            elif name in _DEPTHS and value == DEPTH:
+                holder.__dict__[name] = len(order)
+    return model
+
+
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "first_kv_shared_layer_idx")
+
+
+def _pin_properties(model: Any, order: Sequence[int]) -> None:
+    """Lists that the config computes from periods and indices say of each layer what they said in the donor."""
+    theirs = type(model.config)
+    lists: dict[str, Any] = {}
+    for name in dir(theirs):
+        if isinstance(getattr(theirs, name, None), property):
+            value = getattr(model.config, name, None)
+            if isinstance(value, list) and len(value) == DEPTH:
+                lists[name] = [value[index] for index in order]
+    if lists:
+        pinned = type(theirs.__name__, (theirs,), {name: property(lambda _, v=v: v) for name, v in lists.items()})
+        for module in model.modules():
+            if type(getattr(module, "config", None)) is theirs:
+                module.config.__class__ = pinned
+
+
+def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
+    """What becomes of each splice of a case."""
+    make_donor(case, folder / "a")
+    donor, _ = load(folder / "a")
+    for name, ranges in SPLICES.items():
+        yield name, _outcome(donor, folder, name, ranges)
+
+
+def written(folder: Path, name: str, recipe: str) -> tuple[Any, Outcome | None]:
+    """The model of a recipe, written and loaded; or why it was refused, or what of it does not load."""
+    from surgeon.assemble import assemble
+
+    plan = plan_of(folder, recipe)
+    if not plan.ok:
+        return None, Outcome("refused", " ".join(f"[{one.code}] {one.sentence()}" for one in plan.errors))
+    assemble(plan, folder / name, fsync=False, workers=1)
+    try:
+        model, info = load(folder / name)
+    except Exception as error:
+        return None, Outcome("wrong", f"does not load: {type(error).__name__} {error}"[:300])
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[key]:
+            return None, Outcome("wrong", f"{key}: {sorted(info[key], key=str)[:3]}")
+    return model, None
+
+
+def _outcome(donor: Any, folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> Outcome:
+    import torch
+
+    model, problem = written(folder, name, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    if problem:
+        return problem
+    plain = logits(donor)
+    if not plain.isfinite().all():
+        return Outcome("wrong", "the donor's own logits are not finite, which proves nothing")
+    wanted = logits(rearranged(donor, [index for start, stop in ranges for index in range(start, stop)]))
+    if torch.equal(wanted, plain):
+        return Outcome("wrong", "the layers in that order compute the same as before, which proves nothing")
+    if not torch.equal(logits(model), wanted):
+        return Outcome("wrong", f"the logits differ by {(logits(model) - wanted).abs().max():.2g}")
+    return Outcome("right")
+
+
+PLAIN = """
+    llama mistral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 gpt2 gpt_neox gptj bloom opt mpt
+    codegen gpt_bigcode starcoder2 stablelm olmo olmo2 olmo3 olmoe cohere cohere2 granite granitemoe granitemoehybrid
+    granitemoeshared smollm3 exaone4 gpt_oss glm glm4 glm4_moe helium nemotron persimmon mixtral phimoe jetmoe
+    llama4_text mamba mamba2 falcon_mamba bamba recurrent_gemma lfm2 qwen3_next ernie4_5 ernie4_5_moe hunyuan_v1_dense
+    hunyuan_v1_moe arcee apertus seed_oss ministral ministral3 xglm biogpt modernbert-decoder vaultgemma bitnet cwm
+    flex_olmo doge nanochat afmoe granite_swa granitemoe_swa minimax_m2 exaone_moe mimo_v2_flash qwen3_5_text
+    gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna lfm3 aria_text qwen3_5_moe_text
+    hy_v4 minimax_m3_vl_text cohere2_moe jais2 kolibri1 flint moshi iquestcoder hyperclovax gpt-sw3
+"""
+"""Model types whose tiny config needs nothing more, and whose splices all come out right."""
+
+_PREFIX = "the kind of MLP"
+_PERIOD = "the attention kind"
+_SHARED = "its attention blocks are shared between layers by their index"
+_SHARING = "its layers share keys and values by position"
+_MLA = {"num_key_value_heads": 4}
+_MIXED = ("linear_attention", "full_attention", "linear_attention") * 2
+_CONVS = ("conv", "full_attention", "conv", "conv", "full_attention", "conv")
+_BLOCKS = ("linear_attention", "moe", "full_attention", "mlp", "linear_attention", "full_attention")
+_ZAMBA = {"layers_block_type": ["linear_attention", "hybrid"] * 3}
+_THIRDS = {"attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 3, "expert_layer_offset": 2}
+_GEMMA4 = {
+    "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0,
+    "layer_types": ["sliding_attention", "full_attention"] * 3, "global_head_dim": 16,
+    "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+}  # fmt: skip
+_INDEXERS = ("full", "full", "shared", "shared", "full", "shared")
+_DEEPSEEK4 = {"num_hash_layers": 0, "o_lora_rank": 8, "o_groups": 2, "head_dim": 16}
+_DBRX = {
+    "hidden_size": DROP, "d_model": 32, "num_attention_heads": DROP, "n_heads": 4,
+    "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}, "ffn_config": {"ffn_hidden_size": 48},
+}  # fmt: skip
+
+
+def everywhere(words: str) -> dict[str, str]:
+    """Every splice refused with these words."""
+    return dict.fromkeys(SPLICES, words)
+
+
+_NAMED = (
+    ("falcon", "", {"head_dim": DROP}, {}),
+    ("falcon", "new decoder", {"head_dim": DROP, "new_decoder_architecture": True}, {}),
+    ("gpt_neo", "", {"attention_types": [[["global", "local"], 3]], "window_size": 4}, {}),
+    ("ctrl", "", {"dff": 48}, {}),
+    ("dbrx", "", _DBRX, {}),
+    ("deepseek_v2", "two dense first", {**_MLA, "first_k_dense_replace": 2}, {"grow": _PREFIX, "reorder": _PREFIX}),
+    ("deepseek_v2", "all sparse", _MLA, {}),
+    ("deepseek_v3", "one dense first", {**_MLA, "first_k_dense_replace": 1}, {}),
+    ("deepseek_v3", "five dense first", {**_MLA, "first_k_dense_replace": 5}, {}),
+    ("glm4_moe_lite", "", _MLA, {}),
+    ("dots1", "", {"n_shared_experts": 1, "first_k_dense_replace": 1}, {}),
+    ("youtu", "", {**_MLA, "pad_token_id": None}, {}),
+    ("minicpm3", "scaled by depth", {**_MLA, "scale_depth": 1.4}, {}),
+    ("falcon_h1", "", {"mamba_d_ssm": 64}, {}),
+    ("jamba", "", {}, {"grow": _PREFIX, "reorder": _PREFIX}),
+    ("jamba", "period of three", _THIRDS, {"shrink": _PERIOD, "reorder": _PERIOD}),
+    ("bamba", "mixed", {"attn_layer_indices": [1, 4]}, {}),
+    ("lfm2", "mixed", {"full_attn_idxs": [1, 4]}, {}),
+    ("lfm2_moe", "", {"layer_types": list(_CONVS), "num_dense_layers": 1}, {}),
+    ("granitemoehybrid", "mixed", {"layer_types": list(_MIXED)}, {}),
+    ("nemotron_h", "", {"layers_block_type": list(_BLOCKS)}, {}),
+    ("olmo_hybrid", "", {}, {"shrink": "a stack without a layer of full attention"}),
+    ("llama4_text", "every second", {"interleave_moe_layer_step": 2}, {}),
+    ("ernie4_5_moe", "to the fifth", {"moe_layer_end_index": 4}, {}),
+    ("qwen3_moe", "every second", {"decoder_sparse_step": 2}, {}),
+    ("qwen2", "upper layers slide", {"use_sliding_window": True, "max_window_layers": 3}, {}),
+    ("hunyuan_v1_moe", "experts by layer", {"moe_topk": [1, 2, 1, 2, 2, 1]}, {}),
+    (
+        "gpt2", "scaled by index", {"scale_attn_by_inverse_layer_idx": True},
+        everywhere("it makes the computation depend on the depth or on a layer's position"),
+    ),
+    ("minimax", "", {}, everywhere("its decay depends on a layer's index and the depth")),
+    ("diffllama", "", {}, everywhere("each layer's lambda depends on its index")),
+    ("zamba", "", {"attn_layer_period": 3, "attn_layer_offset": 1, **_ZAMBA}, everywhere(_SHARED) | {"join": _SHARED}),
+    ("zamba2", "", _ZAMBA, everywhere(_SHARED) | {"join": _SHARED}),
+    ("zaya", "", {"num_experts_per_tok": 1}, {}),
+    ("deepseek_v32", "", _MLA, {}),
+    ("deepseek_v4", "", _DEEPSEEK4, {}),
+    ("axk1", "", _MLA, {}),
+    ("axk2", "", _MLA, {}),
+    ("glm_moe_dsa", "", _MLA, {}),
+    ("glm_moe_dsa", "shared indexers", {**_MLA, "indexer_types": list(_INDEXERS)}, {}),
+    ("beam", "", {}, everywhere("what a layer adds to the residual stream depends on its index")),
+    ("gemma4_unified_text", "", {"num_kv_shared_layers": 0}, {}),
+    (
+        "gemma4_unified_text", "shared keys and values",
+        {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3}, everywhere(_SHARING),
+    ),
+    (
+        "gemma3n_text", "", {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3},
+        everywhere(_SHARING),
+    ),
+    ("gemma4_text", "embeddings per layer", {"num_kv_shared_layers": 0}, everywhere(_SHARING)),
+    ("gemma4_text", "nothing shared", _GEMMA4, {}),
+    (
+        "gemma4_text", "experts", {**_GEMMA4, "enable_moe_block": True, "top_k_experts": 2}, {},
+    ),
+)  # fmt: skip
+
+CASES: dict[str, Case] = {kind: Case(kind) for kind in PLAIN.split()} | {
+    f"{kind}, {note}" if note else kind: Case(kind, config, refused) for kind, note, config, refused in _NAMED
+}
+
+
+INTRO = """# Model families
+
+Layers that move take what the config says of each of them along: kind of attention, window, rope, experts, widths. What
+a family cannot express in other places is refused in the plan, before anything is written.
+
+This table is made by `python -m tests.families --table`, and the tests hold every line of it against transformers: each
+donor of {depth} layers is
+
+- grown: {grow},
+- shrunk: {shrink},
+- reordered: {reorder},
+- blended: `linear` with another donor of the same shape,
+- joined: its first half below the second half of another donor.
+
+*Right* means that the assembled files load with no tensor missing and none left over, and compute bit for bit what the
+donor's own layers compute in that order; that every floating-point tensor of the blend is the donors' mean, rounded
+once; and that a joined model has what runs before the layers from its first donor and what runs after them from its
+second. *Refused* means that the plan says so, with the reason.
+
+Other model types: where any key of the config may count layers, moving layers is refused.
+
+| Model type | Case | grow | shrink | reorder | blend | join | Why refused |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def _reason(words: str) -> str:
+    return f"config.json cannot express {words} there" if words.startswith(("the ", "a ", "what ")) else words
+
+
+def table() -> str:
+    """The table of families and outcomes, as Markdown."""
+    shown = {name: " + ".join(f"[{start}, {stop})" for start, stop in ranges) for name, ranges in SPLICES.items()}
+    lines = []
+    for name, case in sorted(CASES.items()):
+        states = ["refused" if splice in case.refused else "right" for splice in (*SPLICES, "blend", "join")]
+        why = "; ".join(dict.fromkeys(map(_reason, case.refused.values())))
+        lines.append(f"| {' | '.join([f'`{case.kind}`', name.partition(', ')[2], *states, why])} |")
+    return INTRO.format(depth=DEPTH, **shown) + "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try the cases named, or all; or print the table."""
+    if "--table" in arguments:
+        print(table(), end="")
+        return 0
+    import tempfile
+    import time
+
+    import torch
+    from transformers import logging
+
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    for name in arguments or list(CASES):
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = dict(outcomes(CASES[name], Path(folder)))
+            except Exception as error:
+                print(f"{name}: {type(error).__name__} {str(error)[:300]}", flush=True)
+                continue
+        states = {outcome.state for outcome in found.values()}
+        took = f"{time.monotonic() - started:.1f}s"
+        if states == {"right"}:
+            print(f"{name}: right {took}", flush=True)
+        else:
+            print(
+                f"{name}: {took}",
+                *(f"    {k}: {v.state} {v.why[:400]}" for k, v in found.items()),
+                sep="\n",
+                flush=True,
+            )
+    return 0
