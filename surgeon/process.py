@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from .statefile import Record
+from .statefile import StateRecord
 
 _PROC = Path("/proc")
 _LINUX = sys.platform.startswith("linux")
@@ -36,7 +36,7 @@ class Recorded:
     space: str = ""
 
     @classmethod
-    def read(cls, record: Record) -> Recorded | None:
+    def read(cls, record: StateRecord) -> Recorded | None:
         """The process that a record names; None where it names none."""
         pid = record.count("pid")
         if pid is None or not 0 < pid <= _HIGHEST:

@@ -89,7 +89,7 @@ def rest(file: BinaryIO, most: int) -> bytes:
     return file.read(max(0, min(most, left)))
 
 
-class Record:
+class StateRecord:
     """The values of a JSON table by the types that they should have; what has another type counts as missing."""
 
     def __init__(self, values: object = None) -> None:
@@ -150,9 +150,9 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def read(path: Path, most: int = SMALL) -> Record:
+def read(path: Path, most: int = SMALL) -> StateRecord:
     """The table in a file of surgeon's, empty where the file is missing, of another kind or broken."""
     try:
-        return Record(parse(read_bytes(path, most)))
+        return StateRecord(parse(read_bytes(path, most)))
     except (OSError, ValueError):
-        return Record()
+        return StateRecord()

@@ -89,7 +89,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LoadBackOutcome:
     """What the check found.
 
     Attributes:
@@ -122,7 +122,7 @@ class Outcome:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def loads(cls, text: str) -> Outcome:
+    def loads(cls, text: str) -> LoadBackOutcome:
         """The outcome from JSON; ValueError, TypeError or KeyError for anything else."""
         values = parse(text)
         return cls(**{**values, "mismatches": tuple(Mismatch(**item) for item in values["mismatches"])})
@@ -209,22 +209,22 @@ class LoadBack:
             self._process.wait()
         self._stack.close()
 
-    def outcome(self, pause: Callable[[], None] = lambda: None) -> Outcome:
+    def outcome(self, pause: Callable[[], None] = lambda: None) -> LoadBackOutcome:
         """Wait for the answer; never raises, but for what `pause` raises, which is called many times a second."""
         if self._process is None:
-            return Outcome(False, self._problem)
+            return LoadBackOutcome(False, self._problem)
         end = time.monotonic() + PATIENCE
         while self._process.poll() is None:
             pause()
             if time.monotonic() > end:
-                return Outcome(False, f"its process did not answer within {PATIENCE:.0f} seconds")
+                return LoadBackOutcome(False, f"its process did not answer within {PATIENCE:.0f} seconds")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_INTERVAL)
         try:
             self._answer.seek(0)
-            return Outcome.loads(self._answer.read().decode())
+            return LoadBackOutcome.loads(self._answer.read().decode())
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return Outcome(False, f"its process {self._ending()}")
+            return LoadBackOutcome(False, f"its process {self._ending()}")
 
     def _ending(self) -> str:
         assert self._process is not None

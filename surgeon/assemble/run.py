@@ -29,7 +29,7 @@ from .resume import unfinished
 from .resume.fingerprint import Fingerprint, check_sources, fingerprint
 from .resume.workspace import Workspace, hidden
 from .write.file_part import Work
-from .write.layout import Layout, lay_out, parts
+from .write.layout import OutputLayout, lay_out, parts
 from .write.progress_tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
 from .write.system_calls import shares_blocks
 from .write.workers import crew
@@ -274,7 +274,7 @@ def _check(job: _Job, final: Path) -> None:
     preflight.check(final, hidden(final), inputs(job.plan), force=job.options.force, keep=job.options.keep)
 
 
-def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[Layout, list[str]]:
+def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[OutputLayout, list[str]]:
     """Write and publish the model; gives its files. What is there when that fails is kept, and told of."""
     options, plan = job.options, job.plan
     journal, begun = unfinished.begin(workspace, _terms(plan, options), options.fsync)
@@ -311,7 +311,7 @@ def _and_kept(error: SurgeonError, left: str) -> SurgeonError:
     return kind(error.what, where=error.where, why=error.why, remedy=remedy)
 
 
-def _started(job: _Job, layout: Layout, final: Path) -> None:
+def _started(job: _Job, layout: OutputLayout, final: Path) -> None:
     job.emit(
         {
             "event": "start",
@@ -325,7 +325,7 @@ def _started(job: _Job, layout: Layout, final: Path) -> None:
 
 
 def _write(
-    job: _Job, workspace: Workspace, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker
+    job: _Job, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work, tracker: Tracker
 ) -> list[str]:
     """Everything from the first tensor to the final name; gives the files' names."""
     plan, options = job.plan, job.options
@@ -366,7 +366,7 @@ def _await(child: LoadBack, final: Path, tracker: Tracker, job: _Job) -> None:
         )
 
 
-def _compute(job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
+def _compute(job: _Job, layout: OutputLayout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
     """Everything that the workers do, and what must be known before."""
     how = work.how
     workers = job.options.workers or PER_GPU * len(how.gpus) or cores()
@@ -376,7 +376,13 @@ def _compute(job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker:
 
 
 def _fill(
-    job: _Job, layout: Layout, begun: Fingerprint, work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane]
+    job: _Job,
+    layout: OutputLayout,
+    begun: Fingerprint,
+    work: Work,
+    tracker: Tracker,
+    workers: int,
+    lanes: Sequence[Lane],
 ) -> None:
     """Let the workers write every part; whatever ends it early also ends them."""
     reporter = Reporter(tracker, layout.data_bytes, job.emit)

@@ -19,13 +19,13 @@ from ..errors import InputError, SurgeonError
 from ..machine import Machine, cores, file_system, memory
 from ..text import size
 from .contest import OnEvent, Settings, contest, disk_needed, memory_needed
-from .figures import Cell, ratio, slopes
-from .made_donors import Donors, Shape
+from .figures import TimedCell, ratio, slopes
+from .made_donors import MadeDonors, Shape
 from .process_measure import environment
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """What was measured, how, and where.
 
     Attributes:
@@ -42,7 +42,7 @@ class Report:
     file_system: str
     settings: Settings
     shapes: tuple[Shape, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TimedCell, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -65,12 +65,12 @@ class Report:
             "slopes": [asdict(slope) for slope in slopes(self.cells)],
         }
 
-    def _cell(self, cell: Cell) -> dict[str, Any]:
+    def _cell(self, cell: TimedCell) -> dict[str, Any]:
         against = ratio(cell, self.cells)
         return {**cell.to_dict(), "ratio": asdict(against) if against else None}
 
 
-def run(settings: Settings, on_event: OnEvent) -> Report:
+def run(settings: Settings, on_event: OnEvent) -> BenchReport:
     """Make donors, measure, and tidy up, whatever happens.
 
     Args:
@@ -82,9 +82,9 @@ def run(settings: Settings, on_event: OnEvent) -> Report:
         SurgeonError: surgeon or `cp` failed, or wrote what it should not.
     """
     machine, shapes = Machine.here(), tuple(Shape.near(nbytes) for nbytes in settings.sizes)
-    cells: list[Cell] = []
+    cells: list[TimedCell] = []
     with _folder(settings.folder) as folder:
-        every = [Donors(folder / f"llama-{shape.layers}x{shape.hidden}", shape) for shape in shapes]
+        every = [MadeDonors(folder / f"llama-{shape.layers}x{shape.hidden}", shape) for shape in shapes]
         _check_room(settings, every, folder)
         _warm()
         for donors in every:
@@ -94,7 +94,7 @@ def run(settings: Settings, on_event: OnEvent) -> Report:
             if settings.folder is None:
                 shutil.rmtree(donors.folder)
         kind = file_system(folder)
-    return Report(machine, _torch(), kind, settings, shapes, tuple(cells))
+    return BenchReport(machine, _torch(), kind, settings, shapes, tuple(cells))
 
 
 def _warm() -> None:
@@ -127,7 +127,7 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def _check_room(settings: Settings, every: list[Donors], folder: Path) -> None:
+def _check_room(settings: Settings, every: list[MadeDonors], folder: Path) -> None:
     needed, free = disk_needed(settings, every), shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(

@@ -14,8 +14,8 @@ from ..machine import cores
 from ..methods import Method
 from ..text import size
 from . import memory_state, recipes
-from .figures import COPY, OWN, Cell
-from .made_donors import NAMES, Donors
+from .figures import COPY, OWN, TimedCell
+from .made_donors import NAMES, MadeDonors
 from .process_measure import measure
 
 OnEvent = Callable[[dict[str, Any]], object]
@@ -65,7 +65,7 @@ class Settings:
         return (COPY, OWN, *([Path(self.peer).name] if self.peer else []))
 
 
-def contest(settings: Settings, donors: Donors, method: Method, on_event: OnEvent) -> Iterator[Cell]:
+def contest(settings: Settings, donors: MadeDonors, method: Method, on_event: OnEvent) -> Iterator[TimedCell]:
     """A cell for every tool. Tells of each run before it begins.
 
     Raises:
@@ -73,7 +73,7 @@ def contest(settings: Settings, donors: Donors, method: Method, on_event: OnEven
     """
     out, recipe = donors.folder / "out", donors.folder / f"{method.name}.yaml"
     recipe.write_text(recipes.recipe(method, donors), encoding="utf-8")
-    cells = [Cell(donors.shape.nbytes, method.name, tool) for tool in settings.tools]
+    cells = [TimedCell(donors.shape.nbytes, method.name, tool) for tool in settings.tools]
     try:
         for number in range(1, settings.runs + 1):
             for cell in cells:
@@ -87,7 +87,7 @@ def contest(settings: Settings, donors: Donors, method: Method, on_event: OnEven
     yield from cells
 
 
-def _once(settings: Settings, donors: Donors, method: Method, cell: Cell, recipe: Path, out: Path) -> None:
+def _once(settings: Settings, donors: MadeDonors, method: Method, cell: TimedCell, recipe: Path, out: Path) -> None:
     own = cell.tool in (COPY, OWN)
     files = donors.files(NAMES[0]) if cell.tool == COPY else recipes.files_read(method, donors)
     memory_state.prepare(donors.path(NAMES[0]), out, files, donors.shape.nbytes + SPARE, cold=settings.cold)
@@ -102,7 +102,7 @@ def _once(settings: Settings, donors: Donors, method: Method, cell: Cell, recipe
         cell.samples.append(sample)
 
 
-def _command(settings: Settings, tool: str, donors: Donors, recipe: Path, out: Path) -> list[str]:
+def _command(settings: Settings, tool: str, donors: MadeDonors, recipe: Path, out: Path) -> list[str]:
     if tool == OWN:
         return _own(settings, recipe, out)
     found = ["cp", "-r", str(donors.path(NAMES[0])), str(out)] if tool == COPY else _peers(settings, recipe, out)
@@ -127,7 +127,7 @@ def _peers(settings: Settings, recipe: Path, out: Path) -> list[str]:
     return found + ([] if settings.device == "cpu" else ["--device", settings.device])
 
 
-def _check(out: Path, donors: Donors) -> None:
+def _check(out: Path, donors: MadeDonors) -> None:
     """SurgeonError when an output has not the tensors that it should."""
     written = open_checkpoint(str(out))
     expected = donors.shape.tensors()
@@ -141,7 +141,7 @@ def _check(out: Path, donors: Donors) -> None:
         )
 
 
-def memory_needed(settings: Settings, every: Sequence[Donors]) -> int:
+def memory_needed(settings: Settings, every: Sequence[MadeDonors]) -> int:
     """Bytes that donors and outputs take in memory at most, if all are to be there."""
     return SPARE + max(
         (recipes.bytes_read(method, donors) + donors.shape.nbytes for donors in every for method in settings.methods),
@@ -149,7 +149,7 @@ def memory_needed(settings: Settings, every: Sequence[Donors]) -> int:
     )
 
 
-def disk_needed(settings: Settings, every: Sequence[Donors]) -> int:
+def disk_needed(settings: Settings, every: Sequence[MadeDonors]) -> int:
     """Bytes that donors that are not there yet and outputs take on the disk at most."""
     missing = [donors.missing for donors in every]
     donors = sum(missing) if settings.folder else max(missing, default=0)

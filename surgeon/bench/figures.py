@@ -14,7 +14,7 @@ OWN = "surgeon"
 
 
 @dataclass
-class Cell:
+class TimedCell:
     """Every run of one tool for one method at one size.
 
     Attributes:
@@ -74,7 +74,7 @@ class Ratio:
     median: float
 
 
-def ratio(cell: Cell, cells: Sequence[Cell]) -> Ratio | None:
+def ratio(cell: TimedCell, cells: Sequence[TimedCell]) -> Ratio | None:
     """A cell against the copy measured in turn with it; None where either has no samples."""
     for other in cells:
         same = (other.nbytes, other.method, other.tool) == (cell.nbytes, cell.method, COPY)
@@ -93,7 +93,7 @@ class Slope:
     fixed: float
 
 
-def slopes(cells: Sequence[Cell]) -> Iterator[Slope]:
+def slopes(cells: Sequence[TimedCell]) -> Iterator[Slope]:
     """One for every method and tool that has at least two sizes."""
     for method, tool in dict.fromkeys((cell.method, cell.tool) for cell in cells):
         same = [cell for cell in cells if (cell.method, cell.tool) == (method, tool) and cell.samples]

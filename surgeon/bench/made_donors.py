@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..assemble.compute.operand_readers import raw
+from ..assemble.compute.stored_reader import raw
 from ..checkpoint.locate import INDEX, SINGLE
 from ..errors import SurgeonError
 from ..files import write_atomic
@@ -113,7 +113,7 @@ def _shrunk(halvings: int, layers: int = 1) -> Shape:
 
 
 @dataclass(frozen=True)
-class Donors:
+class MadeDonors:
     """Checkpoints of one shape, in `folder` by their `NAMES`."""
 
     folder: Path

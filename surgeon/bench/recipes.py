@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..methods import Method
-from .made_donors import NAMES, Donors
+from .made_donors import NAMES, MadeDonors
 
 VALUES = {"weight": 0.5, "density": 0.5, "t": 0.3, "select_topk": 0.2}
 """What parameters that cost time or must be given are set to; the others have their defaults."""
@@ -25,7 +25,7 @@ def names(method: Method) -> tuple[str, ...]:
     return NAMES if most is None or most > 1 else NAMES[:2]
 
 
-def recipe(method: Method, donors: Donors) -> str:
+def recipe(method: Method, donors: MadeDonors) -> str:
     """The recipe as JSON, which is YAML: half of the layers from one donor for passthrough, else all layers merged."""
     paths = {name: str(donors.path(name).resolve()) for name in NAMES}
     if method.name == "passthrough":
@@ -49,11 +49,11 @@ def recipe(method: Method, donors: Donors) -> str:
     return json.dumps(document, indent=2)
 
 
-def bytes_read(method: Method, donors: Donors) -> int:
+def bytes_read(method: Method, donors: MadeDonors) -> int:
     """Bytes of donors that a merge reads, each once."""
     return donors.shape.nbytes * (1 if method.name == "passthrough" else len(names(method)))
 
 
-def files_read(method: Method, donors: Donors) -> list[Path]:
+def files_read(method: Method, donors: MadeDonors) -> list[Path]:
     """The files that they lie in."""
     return [path for name in names(method) for path in donors.files(name)]

@@ -17,7 +17,7 @@ _LONGEST_PERIOD = 16
 
 
 @dataclass(frozen=True)
-class Run:
+class LayerRun:
     """Adjacent layers, both ends included, that share the value of an attribute."""
 
     value: Any
@@ -30,7 +30,7 @@ class Attribute:
     """One per-layer attribute (`attention`, `window`, `rope`, `mlp`) as runs over the whole depth."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[LayerRun, ...]
 
     @property
     def uniform(self) -> bool:
@@ -277,14 +277,14 @@ def _attributes(checkpoint: Checkpoint) -> tuple[Attribute, ...]:
     return tuple(Attribute(name, tuple(_runs(pairs))) for name, pairs in columns.items())
 
 
-def _runs(pairs: Sequence[tuple[int, Any]]) -> list[Run]:
+def _runs(pairs: Sequence[tuple[int, Any]]) -> list[LayerRun]:
     """Runs over (layer, value) pairs in the order of layers; a missing layer ends a run."""
-    runs: list[Run] = []
+    runs: list[LayerRun] = []
     for index, value in pairs:
         if runs and runs[-1].value == value and runs[-1].last == index - 1:
-            runs[-1] = Run(value, runs[-1].first, index)
+            runs[-1] = LayerRun(value, runs[-1].first, index)
         else:
-            runs.append(Run(value, index, index))
+            runs.append(LayerRun(value, index, index))
     return runs
 
 

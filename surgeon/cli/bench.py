@@ -19,8 +19,8 @@ from .common import JsonOption, bytes_option
 from .table import say
 
 if TYPE_CHECKING:
-    from ..bench.comparison import Report
-    from ..bench.figures import Cell
+    from ..bench.comparison import BenchReport
+    from ..bench.figures import TimedCell
     from ..methods import Method
 
 PEER = "mergekit-yaml"
@@ -124,7 +124,7 @@ def _tell(event: dict[str, Any]) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def lines(report: Report) -> Iterator[str]:
+def lines(report: BenchReport) -> Iterator[str]:
     """The report as text of at most 80 columns."""
     yield from _about(report)
     for shape in report.shapes:
@@ -135,7 +135,7 @@ def lines(report: Report) -> Iterator[str]:
     yield from _slopes(report)
 
 
-def _about(report: Report) -> Iterator[str]:
+def _about(report: BenchReport) -> Iterator[str]:
     machine, chosen = report.machine, report.settings
     held = f", {size(machine.memory)}" if machine.memory else ""
     yield f"{one_line(machine.cpu)}, {plural(machine.cores, 'core')}{held}, {report.file_system or 'unknown disk'}"
@@ -154,7 +154,7 @@ def _about(report: Report) -> Iterator[str]:
     yield f"outputs in files of {size(chosen.shard_size)}, {where}"
 
 
-def _table(cells: list[Cell]) -> Iterator[str]:
+def _table(cells: list[TimedCell]) -> Iterator[str]:
     from ..bench.figures import ratio
 
     yield f"{'':<17}{'wall s':>15}{'CPU s':>16}{'peak MB':>16}{'times cp':>16}"
@@ -180,7 +180,7 @@ def _seconds(value: float) -> str:
     return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def _slopes(report: Report) -> Iterator[str]:
+def _slopes(report: BenchReport) -> Iterator[str]:
     from ..bench.figures import COPY, slopes
 
     found = list(slopes(report.cells))

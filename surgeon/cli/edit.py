@@ -67,7 +67,7 @@ def edit(
 
 
 def _print_edits() -> None:
-    from ..recipe.edits.layer_edits import EDITS
+    from ..recipe.edits import EDITS
 
     for kind in EDITS:
         say(kind.usage)

@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..checkpoint.summary import Attribute, LayerDetail, Summary, layer_detail, summarise, tensor_rows
 from ..text import number, one_line, plural, size
-from .table import Row, Style, cells, pad, table
+from .table import Style, TableRow, cells, pad, table
 
 NONE = "-"
 _OTHERS_SHOWN = 3
@@ -67,11 +67,11 @@ def _where(one: Opened) -> str:
     return "" if path.endswith(one.ref.lstrip("./").rstrip("/")) else f"  {one_line(path)}"
 
 
-def _summary_rows(opened: Sequence[Opened], *, path: bool) -> list[Row]:
+def _summary_rows(opened: Sequence[Opened], *, path: bool) -> list[TableRow]:
     facts = [_facts(summarise(one.checkpoint)) for one in opened]
-    rows = [Row("path", tuple(str(one.checkpoint.path) for one in opened))] if path and opened else []
+    rows = [TableRow("path", tuple(str(one.checkpoint.path) for one in opened))] if path and opened else []
     if path and opened and _where(opened[0]):
-        rows.insert(0, Row("name", (opened[0].ref,)))
+        rows.insert(0, TableRow("name", (opened[0].ref,)))
     for label in facts[0] if facts else ():
         found = [one[label] for one in facts]
         if any(fact.worth for fact in found):
@@ -79,11 +79,11 @@ def _summary_rows(opened: Sequence[Opened], *, path: bool) -> list[Row]:
     return rows
 
 
-def _row(label: str, found: Sequence[Fact]) -> Row:
+def _row(label: str, found: Sequence[Fact]) -> TableRow:
     texts, keys = tuple(fact.text for fact in found), tuple(fact.key for fact in found)
     if len(set(texts)) == 1 and any(key != keys[0] for key in keys) and all(type(key) is int for key in keys):
         texts = tuple(f"{key:,}" for key in keys)  # rounded alike, and yet not the same
-    return Row(label, texts, keys)
+    return TableRow(label, texts, keys)
 
 
 def _facts(s: Summary) -> dict[str, Fact]:
@@ -204,18 +204,20 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _layer_rows(opened: Sequence[Opened], index: int) -> list[Row]:
+def _layer_rows(opened: Sequence[Opened], index: int) -> list[TableRow]:
     details = [one.layer or layer_detail(one.checkpoint, index) for one in opened]
     if not details:
         return []
     rows = [
-        Row("layer", tuple(f"{index} of {one.checkpoint.depth}" for one in opened), tuple(index for _ in opened)),
-        Row("parameters", tuple(number(one.parameters) for one in details), tuple(one.parameters for one in details)),
-        Row("bytes", tuple(size(one.nbytes) for one in details), tuple(one.nbytes for one in details)),
+        TableRow("layer", tuple(f"{index} of {one.checkpoint.depth}" for one in opened), tuple(index for _ in opened)),
+        TableRow(
+            "parameters", tuple(number(one.parameters) for one in details), tuple(one.parameters for one in details)
+        ),
+        TableRow("bytes", tuple(size(one.nbytes) for one in details), tuple(one.nbytes for one in details)),
     ]
     for name in dict.fromkeys(name for one in details for name in one.attributes):
         values = tuple(one.attributes.get(name) for one in details)
-        rows.append(Row("MLP" if name == "mlp" else name, tuple(map(_said, values)), values))
+        rows.append(TableRow("MLP" if name == "mlp" else name, tuple(map(_said, values)), values))
     tensors = [{row.name: row for row in one.tensors} for one in details]
     for name in sorted({name for one in tensors for name in one}):
         texts = [
@@ -224,7 +226,7 @@ def _layer_rows(opened: Sequence[Opened], index: int) -> list[Row]:
             else NONE
             for one in tensors
         ]
-        rows.append(Row(name, tuple(texts)))
+        rows.append(TableRow(name, tuple(texts)))
     return rows
 
 

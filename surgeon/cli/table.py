@@ -53,7 +53,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A label and one cell per column; marked where its keys (without keys: its cells) differ."""
 
     label: str
@@ -97,7 +97,7 @@ def wrap(text: str, width: int) -> list[str]:
     return [*lines, line.rstrip()] if line.rstrip() or not lines else lines
 
 
-def table(rows: Sequence[Row], heads: Sequence[str], style: Style) -> list[str]:
+def table(rows: Sequence[TableRow], heads: Sequence[str], style: Style) -> list[str]:
     """Lines of a table whose first column holds labels; `heads` name the other columns (none: one, without a head)."""
     if not rows:
         return []
@@ -137,7 +137,9 @@ def _widths(natural: Sequence[int], room: int) -> list[int]:
     return widths
 
 
-def _row_lines(row: Row, texts: Sequence[str], widths: Sequence[int], label: int, mark: int, style: Style) -> list[str]:
+def _row_lines(
+    row: TableRow, texts: Sequence[str], widths: Sequence[int], label: int, mark: int, style: Style
+) -> list[str]:
     names = wrap(row.label, label - mark)
     columns = [wrap(text, width) for text, width in zip(texts, widths, strict=True)]
     paint = style.bold if row.differs and mark else style.dim

@@ -72,7 +72,7 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
 
 def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: bool) -> None:
     """Everything but the forward pass. transformers looks at the config while the bytes are read."""
-    from ..assemble.load_back import LoadBack, Outcome, expectation, expectation_of, tensors_of
+    from ..assemble.load_back import LoadBack, LoadBackOutcome, expectation, expectation_of, tensors_of
     from ..verify import audit as audits
 
     audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
@@ -94,7 +94,7 @@ def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: 
             _rehash(checkpoint, manifest, plan, audit, deep)
         elif plan:
             _compare(checkpoint, plan, audit)
-        outcome = child.outcome() if child else Outcome(False, "not all layers of its config are there")
+        outcome = child.outcome() if child else LoadBackOutcome(False, "not all layers of its config are there")
     if not outcome.checked:
         audit.unchecked.append(f"what transformers makes of it: {outcome.why}")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..plan.layers.planned_slices import Part, parts, rows
+from ..plan.layers.planned_slices import PlannedSlice, parts, rows
 from ..plan.model import Plan
 from ..recipe.document import Document
 from ..recipe.schema import ENDS, Parameters, Recipe, Slice, Source
@@ -42,7 +42,7 @@ def is_plain(document: Document, depth_of: DepthOf) -> bool:
     return all(_is_plain_slice(recipe, part, given) for part, given in zip(planned, slices, strict=True))
 
 
-def _is_plain_slice(recipe: Recipe, part: Part, given: Slice) -> bool:
+def _is_plain_slice(recipe: Recipe, part: PlannedSlice, given: Slice) -> bool:
     refs = [source.model for source in given.sources]
     if given.merge_method is not None or len(set(refs)) < len(refs) or part.method is None:
         return False

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..methods.registry import REQUIRED, Word
-from ..plan.layers.planned_slices import Part, single
+from ..plan.layers.planned_slices import PlannedSlice, single
 from ..plan.model import Plan, PlannedTensor
 from ..recipe.schema import End, Recipe, Slice, Source
 from .copied_layers import Partner
@@ -53,7 +53,7 @@ class Blended:
         return part.model_copy(update=update)
 
 
-def first_end(recipe: Recipe, plan: Plan, planned: Sequence[Part], method: str, partner: Partner) -> Blended:
+def first_end(recipe: Recipe, plan: Plan, planned: Sequence[PlannedSlice], method: str, partner: Partner) -> Blended:
     """What gives the embeddings.
 
     Raises:
@@ -62,7 +62,7 @@ def first_end(recipe: Recipe, plan: Plan, planned: Sequence[Part], method: str, 
     return _end(recipe, plan, planned[0], "embeddings", method, partner)
 
 
-def last_end(recipe: Recipe, plan: Plan, planned: Sequence[Part], method: str, partner: Partner) -> Blended:
+def last_end(recipe: Recipe, plan: Plan, planned: Sequence[PlannedSlice], method: str, partner: Partner) -> Blended:
     """What gives the final norm and the head, which mergekit takes from one slice.
 
     Raises:
@@ -87,7 +87,7 @@ def widened(end: Blended, refs: Sequence[str], method: str) -> Blended:
     return replace(end, refs=(*end.refs, *more), each=each)
 
 
-def _end(recipe: Recipe, plan: Plan, part: Part, end: End, method: str, partner: Partner) -> Blended:
+def _end(recipe: Recipe, plan: Plan, part: PlannedSlice, end: End, method: str, partner: Partner) -> Blended:
     """One end in terms of a method: from the part, or from a donor of its own."""
     own, tensors = recipe.end(end), plan.ends[end].tensors
     if own is not None and own.model is not None:
@@ -99,7 +99,7 @@ def _end(recipe: Recipe, plan: Plan, part: Part, end: End, method: str, partner:
     raise Refusal(f"{end} is blended by {part.name}, and the layers by {method}")
 
 
-def _as_it_is(recipe: Recipe, part: Part, tensors: Sequence[PlannedTensor]) -> Blended:
+def _as_it_is(recipe: Recipe, part: PlannedSlice, tensors: Sequence[PlannedTensor]) -> Blended:
     each: dict[tuple[str, str], ByTensor] = {}
     shared: dict[str, ByTensor] = {}
     for tensor in tensors:
@@ -120,7 +120,7 @@ def _as_it_is(recipe: Recipe, part: Part, tensors: Sequence[PlannedTensor]) -> B
     )
 
 
-def _said(recipe: Recipe, part: Part, name: str, values: ByTensor) -> bool:
+def _said(recipe: Recipe, part: PlannedSlice, name: str, values: ByTensor) -> bool:
     """Whether values must be written: they are not what the method takes anyway."""
     if name not in METHODS[part.name]:
         return False

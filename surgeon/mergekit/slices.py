@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..plan.layers.planned_slices import Part
+from ..plan.layers.planned_slices import PlannedSlice
 from ..plan.model import Plan
 from ..recipe.parameters import has_gradient, over
 from ..recipe.schema import ENDS, End, Recipe, Slice, Source
@@ -35,7 +35,7 @@ class Stack:
 
     recipe: Recipe
     plan: Plan
-    planned: Sequence[Part]
+    planned: Sequence[PlannedSlice]
     pieces: Sequence[Piece]
     depth_of: DepthOf
     refs: Sequence[str]
@@ -68,7 +68,7 @@ class Stack:
         ends = [part.name for end, part in self._outer() if self.plan.ends[end].tensors and part.name != "passthrough"]
         return tuple(blending) or tuple(ends[:1]) or ("passthrough", "linear")
 
-    def _outer(self) -> Iterator[tuple[End, Part]]:
+    def _outer(self) -> Iterator[tuple[End, PlannedSlice]]:
         """The slices that the ends come from, where they have no donor of their own."""
         for end, part in zip(ENDS, (self.planned[0], self.planned[-1], self.planned[-1]), strict=True):
             own = self.recipe.end(end)

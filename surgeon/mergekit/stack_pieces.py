@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..methods.registry import Word
-from ..plan.layers.planned_slices import Part, Row, edge_of
+from ..plan.layers.planned_slices import PlannedSlice, SliceRow, edge_of
 from ..plan.model import PlannedLayer
 from ..recipe import stack
 from ..recipe.parameters import cut, has_gradient, over
@@ -43,12 +43,14 @@ class Piece:
 class _Run:
     """Rows that can be one piece: of one slice, in one edge policy or in none."""
 
-    rows: Sequence[Row]
+    rows: Sequence[SliceRow]
     offset: int
     edge: tuple[str, EdgePolicy, int] | None
 
 
-def pieces(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row], layers: Sequence[PlannedLayer]) -> list[Piece]:
+def pieces(
+    recipe: Recipe, planned: Sequence[PlannedSlice], rows: Sequence[SliceRow], layers: Sequence[PlannedLayer]
+) -> list[Piece]:
     """The stack as pieces.
 
     Args:
@@ -75,20 +77,20 @@ def pieces(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row], layers:
     return made
 
 
-def base_of(part: Part) -> str | None:
+def base_of(part: PlannedSlice) -> str | None:
     """The donor that a slice's method takes for the base: the first of those that it begins at, where none is named."""
     if part.base is not None:
         return part.sources[part.base].model
     return part.sources[0].model if part.method is not None and part.method.base == "start" else None
 
 
-def _runs(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row]) -> Iterator[_Run]:
+def _runs(recipe: Recipe, planned: Sequence[PlannedSlice], rows: Sequence[SliceRow]) -> Iterator[_Run]:
     starts, place = [], 0
     for part in planned:
         starts.append(place)
         place += stack.length(part.slice)
     single = [any(map(steps, _values(recipe, part))) for part in planned]
-    current: list[Row] = []
+    current: list[SliceRow] = []
     for row in rows:
         if current and not _continues(recipe, current[-1], row, len(rows), single[row.slice_index]):
             yield _run(recipe, current, starts, len(rows))
@@ -98,11 +100,11 @@ def _runs(recipe: Recipe, planned: Sequence[Part], rows: Sequence[Row]) -> Itera
         yield _run(recipe, current, starts, len(rows))
 
 
-def _run(recipe: Recipe, rows: list[Row], starts: Sequence[int], depth: int) -> _Run:
+def _run(recipe: Recipe, rows: list[SliceRow], starts: Sequence[int], depth: int) -> _Run:
     return _Run(tuple(rows), rows[0].index - starts[rows[0].slice_index], edge_of(recipe, rows[0].index, depth))
 
 
-def _continues(recipe: Recipe, before: Row, row: Row, depth: int, single: bool) -> bool:
+def _continues(recipe: Recipe, before: SliceRow, row: SliceRow, depth: int, single: bool) -> bool:
     one, other = edge_of(recipe, before.index, depth), edge_of(recipe, row.index, depth)
     if (one and one[0]) != (other and other[0]):
         return False
@@ -112,7 +114,7 @@ def _continues(recipe: Recipe, before: Row, row: Row, depth: int, single: bool) 
     return before.slice_index == row.slice_index and not single and not (other and other[1].taper)
 
 
-def _values(recipe: Recipe, part: Part) -> Iterator[Any]:
+def _values(recipe: Recipe, part: PlannedSlice) -> Iterator[Any]:
     known = part.method.parameters if part.method else {}
     tables = (recipe.parameters, part.slice.parameters, *(source.parameters for source in part.sources))
     for table in tables:
@@ -139,7 +141,7 @@ def _edge_donor(run: _Run) -> Piece:
     return Piece(part, "passthrough", None, run.rows[0].index, False, True, (key,))
 
 
-def _edged(piece: Slice, part: Part, run: _Run, layer: PlannedLayer) -> Slice:
+def _edged(piece: Slice, part: PlannedSlice, run: _Run, layer: PlannedLayer) -> Slice:
     """A piece with an edge policy's parameters over its own."""
     assert run.edge is not None and part.method is not None
     _, policy, place = run.edge

@@ -23,7 +23,7 @@ from .findings import SEVERITIES, Finding
 from .layers import unused_tensors
 from .layers.blending import Chooser
 from .layers.layer_tensors import Filler
-from .layers.planned_slices import Part, Row, parts, rows, single
+from .layers.planned_slices import PlannedSlice, SliceRow, parts, rows, single
 from .layers.unplaced_tensors import Unplaced, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
 from .tokenizer.output_tokenizer import new_tokenizer, with_tokenizer
@@ -105,7 +105,7 @@ def _inner(refs: Sequence[str], donors: Donors) -> Iterator[str]:
             waiting += reversed(lent.refs)
 
 
-def _bare_layers(stack: Sequence[Row], names: Mapping[str, str]) -> list[PlannedLayer]:
+def _bare_layers(stack: Sequence[SliceRow], names: Mapping[str, str]) -> list[PlannedLayer]:
     """The stack's provenance alone: what can always be shown, whatever else is wrong."""
     return [
         PlannedLayer(
@@ -126,7 +126,7 @@ def _template(recipe: Recipe, slices: Sequence[Slice], by_ref: Mapping[str, Dono
     return next((by_ref[ref] for ref in refs if ref in by_ref), None)
 
 
-def _outer_owners(planned: Sequence[Part], by_ref: Mapping[str, Donor], template: Donor) -> tuple[Owner, Owner]:
+def _outer_owners(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Donor], template: Donor) -> tuple[Owner, Owner]:
     """Who gives the ends where the recipe leaves them to the slices: the sources of the first and of the last one."""
     found = []
     for part in (planned[0], planned[-1]):
@@ -142,7 +142,7 @@ def _outer_owners(planned: Sequence[Part], by_ref: Mapping[str, Donor], template
 
 def _assembled(
     filler: Filler,
-    planned: Sequence[Part],
+    planned: Sequence[PlannedSlice],
     by_letter: Mapping[str, Donor],
     layers: Sequence[PlannedLayer],
     findings: list[Finding],

@@ -23,7 +23,7 @@ _CONTEXT_TOKENS = 6
 
 
 @dataclass
-class Run:
+class Generation:
     """What became of one generation; filled while it runs.
 
     Attributes:
@@ -55,7 +55,7 @@ class Run:
 
 
 def tokens(
-    subject: Subject, prompt: Sequence[int], n: int, run: Run, *, temperature: float = 0.0, seed: int = 0
+    subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
 ) -> Iterator[int]:
     """Up to `n` tokens that follow `prompt`; greedy, or sampled where `temperature` > 0.
 
@@ -90,7 +90,7 @@ def tokens(
 
 
 def pieces(
-    subject: Subject, prompt: Sequence[int], n: int, run: Run, *, temperature: float = 0.0, seed: int = 0
+    subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
 ) -> Iterator[str]:
     """The text of `tokens`, in pieces as it comes; together they are exactly the text."""
     decoder = Pieces(subject.decode, prompt[-_CONTEXT_TOKENS:])

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from .environment import fitting_threads, peak_memory
-from .generate import Run, pieces
+from .generate import Generation, pieces
 from .score import ProbeSet, score
 from .subject import Subject
 from .text_measures import default_window, finite_on_ids, perplexity
@@ -139,7 +139,7 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
 
 def _prompt(subject: Subject, request: Request, report: Report, check: Callable[[], None]) -> Iterator[Event]:
     assert request.prompt is not None
-    made, text = Run(), ""
+    made, text = Generation(), ""
     ids = subject.encode(request.prompt)
     for piece in pieces(subject, ids, request.n, made, temperature=request.temperature, seed=request.seed):
         check()

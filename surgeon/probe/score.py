@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..text import nearest, one_line
-from .generate import Run, pieces
+from .generate import Generation, pieces
 from .subject import Subject
 
 MAX_BYTES = 20_000_000
@@ -86,7 +86,7 @@ def _answer(subject: Subject, probe: Probe) -> str:
     expected = probe.expected.strip()
     limit = len(subject.encode(" " + expected)) + _SPARE_TOKENS
     text = ""
-    for piece in pieces(subject, subject.encode(probe.prompt), limit, Run()):
+    for piece in pieces(subject, subject.encode(probe.prompt), limit, Generation()):
         text = (text + piece).lstrip()
         if "\n" in text and "\n" not in expected:
             return text.partition("\n")[0].rstrip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .edits.layer_edits import DepthOf, Edit
+from .edits import DepthOf, Edit
 from .schema import Recipe
 
 

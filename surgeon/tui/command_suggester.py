@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.suggester import Suggester
 
 from ..files import expanded
-from ..recipe.edits.layer_edits import EDITS
+from ..recipe.edits import EDITS
 
 MAX_ENTRIES = 500
 

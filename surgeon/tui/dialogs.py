@@ -49,7 +49,7 @@ class Ask(ModalScreen[str]):
             self.dismiss(event.character or "")
 
 
-class Reader(ModalScreen[None]):
+class TextDialog(ModalScreen[None]):
     """A text to read; any of escape, q, enter closes it."""
 
     DEFAULT_CSS = """
@@ -96,7 +96,7 @@ class Reader(ModalScreen[None]):
             body.move(steps[event.key])
 
 
-class Help(Reader):
+class Help(TextDialog):
     """Every key of a screen, from the registry."""
 
     def __init__(self, screen: ScreenName) -> None:
@@ -120,7 +120,7 @@ class Help(Reader):
             lines.append(f"  {action.show:<9} {action.help}{verb}")
         if screen == "surgery":
             lines += ["", ("The command line", theme.TITLE)]
-            from ..recipe.edits.layer_edits import EDITS
+            from ..recipe.edits import EDITS
 
             lines += [f"  :{kind.usage:<40} {kind.help}" for kind in EDITS]
             lines += [f"  :{usage:<40} {meaning}" for usage, meaning in COMMANDS.values()]

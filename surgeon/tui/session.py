@@ -18,8 +18,7 @@ from ..plan.layers.block_expansion import completed
 from ..recipe import stack
 from ..recipe.curves.tracks import Level, tracks
 from ..recipe.document import Document, fresh
-from ..recipe.edits import grammar
-from ..recipe.edits.layer_edits import DepthOf, Edit, Insert, InsertRuns, Replace
+from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace, grammar
 from ..recipe.history import History
 from ..recipe.letters import letters
 from ..recipe.saving import Seen

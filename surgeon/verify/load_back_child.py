@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..assemble.load_back import CONFIG, Expectation, Mismatch, Outcome
+from ..assemble.load_back import CONFIG, Expectation, LoadBackOutcome, Mismatch
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
 from ..checkpoint.families.naming import find_naming
 from ..checkpoint.locate import read_json_object
@@ -31,7 +31,7 @@ from .resolved_model import Loaded, Resolved, depth_of, load_on_meta, resolve
 TIE = "tie_word_embeddings"
 
 
-def check(folder: Path, expected: Expectation) -> Outcome:
+def check(folder: Path, expected: Expectation) -> LoadBackOutcome:
     """Hold a folder's config.json against what is wanted of it.
 
     Raises:
@@ -40,15 +40,15 @@ def check(folder: Path, expected: Expectation) -> Outcome:
     raw = read_json_object(folder / CONFIG)
     version = str(transformers().__version__)
     if why := _unknown(raw):
-        return Outcome(False, why, transformers=version)
+        return LoadBackOutcome(False, why, transformers=version)
     try:
         return _checked(raw, expected, version)
     except SurgeonError as error:
         why = error.why or error.what
         if _says_nothing(error) or ModelConfig.of(raw).quantisation or not _donor_loads(expected):
-            return Outcome(False, f"transformers cannot build the model here ({why})", transformers=version)
+            return LoadBackOutcome(False, f"transformers cannot build the model here ({why})", transformers=version)
         refused = Mismatch(None, _key_in(why, raw), None, None, f"transformers refuses the config ({why})")
-        return Outcome(True, "", "", version, (*_depth(raw, None, expected), refused))
+        return LoadBackOutcome(True, "", "", version, (*_depth(raw, None, expected), refused))
 
 
 def _unknown(raw: Mapping[str, Any]) -> str:
@@ -71,7 +71,7 @@ def _key_in(why: str, raw: Mapping[str, Any]) -> str:
     return next(iter([*quoted, *(key for key in keys if re.search(rf"\b{re.escape(key)}\b", why))]), CONFIG)
 
 
-def _checked(raw: Mapping[str, Any], expected: Expectation, version: str) -> Outcome:
+def _checked(raw: Mapping[str, Any], expected: Expectation, version: str) -> LoadBackOutcome:
     config = read_config(raw, CONFIG)
     tensors = {name: (code, tuple(shape)) for name, (code, shape) in expected["tensors"].items()}
     loaded = load_on_meta(config, tensors, CONFIG)
@@ -84,7 +84,7 @@ def _checked(raw: Mapping[str, Any], expected: Expectation, version: str) -> Out
             found += compare(out, expected["layers"], _donors(expected), expected["base"], text)
     found += [*_head(loaded, expected), *_names(loaded, expected)]
     found.sort(key=lambda item: item.severity != "error")
-    return Outcome(True, "", type(model).__name__, version, tuple(found))
+    return LoadBackOutcome(True, "", type(model).__name__, version, tuple(found))
 
 
 def _depth(raw: Mapping[str, Any], found: int | None, expected: Expectation) -> Iterator[Mismatch]:
@@ -193,7 +193,7 @@ def main(arguments: list[str]) -> int:
         try:
             outcome = check(chosen.folder, json.loads(chosen.expect.read_text(encoding="utf-8")))
         except InputError as error:
-            outcome = Outcome(False, error.sentence().rstrip("."))
+            outcome = LoadBackOutcome(False, error.sentence().rstrip("."))
     print(outcome.dumps())
     return 0
 

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from ..assemble.compute.arithmetic import one_thread
-from ..assemble.files.manifest import MANIFEST, Manifest, Record
+from ..assemble.files.manifest import MANIFEST, Manifest, ManifestRecord
 from ..assemble.files.small_files import CARD, RECIPE
 from ..assemble.write.byte_copy import Sources, read_pieces
 from ..assemble.write.digest import FileMark, Hasher, digest
@@ -125,7 +125,7 @@ def _look_at(entries: list[TensorEntry], manifest: Manifest, tracker: Tracker) -
     return found
 
 
-def _wrong(entry: TensorEntry, record: Record, lenient: bool, sources: Sources, tracker: Tracker) -> str:
+def _wrong(entry: TensorEntry, record: ManifestRecord, lenient: bool, sources: Sources, tracker: Tracker) -> str:
     hasher, finite = Hasher(), True
     look = record.source is None and not lenient and entry.dtype in _FLOATS
     for piece in read_pieces(sources.get(entry.file), entry.offset, entry.nbytes, sources.buffer):

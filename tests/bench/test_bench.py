@@ -16,8 +16,8 @@ import pytest
 
 from surgeon.bench import comparison, contest, memory_state, recipes
 from surgeon.bench.contest import Settings
-from surgeon.bench.figures import COPY, OWN, Cell, ratio, slopes
-from surgeon.bench.made_donors import NAMES, Donors, Shape
+from surgeon.bench.figures import COPY, OWN, TimedCell, ratio, slopes
+from surgeon.bench.made_donors import NAMES, MadeDonors, Shape
 from surgeon.bench.process_measure import Sample, measure
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli import bench as verb
@@ -32,8 +32,8 @@ SMALL = 300_000
 
 
 @pytest.fixture(scope="module")
-def donors(tmp_path_factory: pytest.TempPathFactory) -> Donors:
-    made = Donors(tmp_path_factory.mktemp("bench"), Shape.near(SMALL))
+def donors(tmp_path_factory: pytest.TempPathFactory) -> MadeDonors:
+    made = MadeDonors(tmp_path_factory.mktemp("bench"), Shape.near(SMALL))
     made.make(lambda event: None)
     return made
 
@@ -53,7 +53,7 @@ def test_sizes_are_met() -> None:
     assert Shape.near(1).layers == 2
 
 
-def test_donors_are_checkpoints_of_random_weights(donors: Donors) -> None:
+def test_donors_are_checkpoints_of_random_weights(donors: MadeDonors) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -68,7 +68,7 @@ def test_donors_are_checkpoints_of_random_weights(donors: Donors) -> None:
 
 def test_donors_have_several_files_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgeon.bench.made_donors.SHARD", 100_000)
-    donors, told = Donors(tmp_path, Shape.near(SMALL)), []
+    donors, told = MadeDonors(tmp_path, Shape.near(SMALL)), []
     assert donors.missing == 3 * donors.shape.nbytes
     donors.make(told.append)
     donors.make(told.append)
@@ -82,7 +82,7 @@ def test_donors_have_several_files_and_are_made_once(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", sorted(every()))
-def test_every_method_has_a_recipe(name: str, donors: Donors, tmp_path: Path) -> None:
+def test_every_method_has_a_recipe(name: str, donors: MadeDonors, tmp_path: Path) -> None:
     method = every()[name]
     path = tmp_path / "recipe.yaml"
     path.write_text(recipes.recipe(method, donors))
@@ -129,11 +129,11 @@ def sample(wall: float) -> Sample:
 
 def test_ratios_and_slopes() -> None:
     cells = [
-        Cell(1_000_000_000, "linear", COPY, [sample(1.0), sample(2.0), sample(6.0)]),
-        Cell(1_000_000_000, "linear", OWN, [sample(5.0), sample(3.0), sample(4.0)]),
-        Cell(3_000_000_000, "linear", COPY, [sample(3.0)]),
-        Cell(3_000_000_000, "linear", OWN, [sample(7.0)]),
-        Cell(3_000_000_000, "linear", "peer", failure="it broke"),
+        TimedCell(1_000_000_000, "linear", COPY, [sample(1.0), sample(2.0), sample(6.0)]),
+        TimedCell(1_000_000_000, "linear", OWN, [sample(5.0), sample(3.0), sample(4.0)]),
+        TimedCell(3_000_000_000, "linear", COPY, [sample(3.0)]),
+        TimedCell(3_000_000_000, "linear", OWN, [sample(7.0)]),
+        TimedCell(3_000_000_000, "linear", "peer", failure="it broke"),
     ]
     found = ratio(cells[1], cells)
     assert found is not None and (found.best, found.median) == (3.0, 2.0)
@@ -163,7 +163,7 @@ def peer(path: Path, base: Path) -> Path:
 
 
 def test_a_whole_comparison(
-    tmp_path: Path, untouched: None, donors: Donors, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, untouched: None, donors: MadeDonors, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = peer(tmp_path / "other-merge", donors.path("base"))
     keep = tmp_path / "kept"
@@ -204,7 +204,7 @@ def test_a_temporary_folder_is_gone_afterwards(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cold_donors_are_not_in_memory(donors: Donors, tmp_path: Path) -> None:
+def test_cold_donors_are_not_in_memory(donors: MadeDonors, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1_000_000))
     with path.open("rb") as file:
@@ -234,9 +234,9 @@ def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path, m
 
 
 def test_an_output_of_the_wrong_size_is_an_error(
-    tmp_path: Path, donors: Donors, untouched: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, donors: MadeDonors, untouched: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    larger = Donors(tmp_path, Shape.near(800_000))
+    larger = MadeDonors(tmp_path, Shape.near(800_000))
     larger.make(lambda event: None)
     copy = ["cp", "-r", str(larger.path("base"))]
     monkeypatch.setattr(contest, "_own", lambda settings, recipe, out: [*copy, str(out)])
@@ -267,7 +267,7 @@ def test_the_peer_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_leaves_nothing_behind(tmp_path: Path, number: int, donors: Donors) -> None:
+def test_a_stop_leaves_nothing_behind(tmp_path: Path, number: int, donors: MadeDonors) -> None:
     slow = script(tmp_path / "slow", "import time, pathlib, sys; pathlib.Path(sys.argv[2]).mkdir(); time.sleep(60)")
     words = ["bench", "--size", "0.3MB", "--methods", "passthrough", "--peer", str(slow)]
     temporary = tmp_path / "tmp"

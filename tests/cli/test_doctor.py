@@ -18,7 +18,7 @@ from surgeon.cli.doctor import terminal_checks as doctor_terminal
 from surgeon.cli.doctor.check import Check, ask
 from surgeon.cli.doctor.doctor import lines
 from surgeon.cli.doctor.machine_checks import Devices, machine_checks, memory
-from surgeon.cli.doctor.terminal_checks import Terminal, terminal_checks
+from surgeon.cli.doctor.terminal_checks import TerminalFacts, terminal_checks
 from surgeon.cli.table import Style
 
 GOOD = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "en_US.UTF-8"}
@@ -38,7 +38,7 @@ def terminal(
     def answer(command: Sequence[str]) -> str | None:
         return (answers or {}).get(command[-1])
 
-    checks = terminal_checks(Terminal(env, attached, size if attached else None, encoding, answer))
+    checks = terminal_checks(TerminalFacts(env, attached, size if attached else None, encoding, answer))
     return {check.name: check for check in checks}
 
 
@@ -65,7 +65,7 @@ def test_a_good_terminal_has_nothing_to_change() -> None:
     ],
 )
 def test_the_colours_that_will_be_used(env: dict[str, str], colours: int) -> None:
-    assert Terminal(env, True, (80, 24), "utf-8").colours == colours
+    assert TerminalFacts(env, True, (80, 24), "utf-8").colours == colours
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_tmux_is_asked_with_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     script.write_text('#!/bin/sh\ncase "$*" in\n-V) echo tmux 3.4;;\n"show -sv set-clipboard") echo on;;\nesac\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    checks = {check.name: check for check in terminal_checks(Terminal(TMUX, True, (80, 24), "utf-8"))}
+    checks = {check.name: check for check in terminal_checks(TerminalFacts(TMUX, True, (80, 24), "utf-8"))}
     assert checks["tmux"].found == "tmux 3.4" and checks["tmux clipboard"].status == "ok"
     assert checks["tmux escape-time"].status == "warn"
 

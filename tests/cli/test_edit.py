@@ -10,7 +10,7 @@ from surgeon.cli.app import run
 from surgeon.plan import Donors
 from surgeon.plan.donors.open_donors import rebased
 from surgeon.recipe.document import load, parse
-from surgeon.recipe.edits.layer_edits import EDITS
+from surgeon.recipe.edits import EDITS
 from tests.support.planning import stack_of
 from tests.support.sparse import sparse_llama
 

@@ -16,7 +16,7 @@ import pytest
 from surgeon.checkpoint import download, open_checkpoint
 from surgeon.checkpoint.summary import summarise
 from surgeon.cli.app import run
-from surgeon.cli.table import Row, Style, cells, say, table, wrap
+from surgeon.cli.table import Style, TableRow, cells, say, table, wrap
 from surgeon.errors import InputError
 from tests.support.sparse import (
     LLAMA3_8B,
@@ -318,7 +318,7 @@ def test_ascii_streams_get_ascii(tmp_path: Path, capsys: pytest.CaptureFixture[s
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     style = Style.of(stream)
-    for line in table([Row("tied", ("yes", "no")), Row("name", ("é", "é"))], ["A", "B"], style):
+    for line in table([TableRow("tied", ("yes", "no")), TableRow("name", ("é", "é"))], ["A", "B"], style):
         say(line, stream)
     stream.flush()
     text = raw.getvalue().decode("ascii")
@@ -351,7 +351,7 @@ def test_colour_is_for_terminals_that_want_it(
         monkeypatch.setenv(name, value)
     style = Style.of(Tty())  # type: ignore[arg-type]
     assert style.colour is colour
-    out = "\n".join(table([Row("a", ("1", "2"))], ["A", "B"], style))
+    out = "\n".join(table([TableRow("a", ("1", "2"))], ["A", "B"], style))
     assert ("\x1b[1m" in out) is colour
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from surgeon.assemble import assemble
-from surgeon.assemble.resume.journal import Journal, Line
+from surgeon.assemble.resume.journal import Journal, JournalLine
 from surgeon.assemble.resume.workspace import hidden
 from surgeon.assemble.write import byte_copy as copying
 from surgeon.assemble.write import sink, system_calls
@@ -196,7 +196,7 @@ class TestDisks:
     def test_one_whose_files_vanish(self, copies: faults.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         out, real = tmp_path / "out" / "model", Journal.add
 
-        def add(journal: Journal, line: Line) -> None:
+        def add(journal: Journal, line: JournalLine) -> None:
             real(journal, line)
             if len(journal.lines) == 10:
                 shutil.rmtree(hidden(out))
@@ -253,7 +253,7 @@ class TestDonors:
         plan = plan_of(passthrough((a, 0, 3), (b, 1, 4), (a, 1, 2), more=more))
         real, lines = Journal.add, 0
 
-        def add(journal: Journal, line: Line) -> None:
+        def add(journal: Journal, line: JournalLine) -> None:
             nonlocal lines
             real(journal, line)
             lines += 1

@@ -58,7 +58,7 @@ def prepare(world: World) -> None:
     assemble(plan, world.folder / MADE / "whole", fsync=False, workers=1)
     real = journal.Journal.add
 
-    def add(self: journal.Journal, line: journal.Line) -> None:
+    def add(self: journal.Journal, line: journal.JournalLine) -> None:
         if len(self.lines) == 10:
             raise RuntimeError("killed")
         real(self, line)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import InputError, SurgeonError
-from surgeon.probe.generate import _PATIENCE, Pieces, Run, pieces, tokens
+from surgeon.probe.generate import _PATIENCE, Generation, Pieces, pieces, tokens
 from surgeon.probe.requests import Request, Text, run
 from surgeon.probe.score import read_probes, score
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
@@ -47,7 +47,7 @@ def test_greedy_tokens_are_those_of_transformers(family: str, tmp_path: Path) ->
     tiny_model(tmp_path, family)
     subject = from_checkpoint(open_checkpoint(str(tmp_path)), "cpu")
     prompt = [1, 40, 77, 12, 200]
-    made = Run()
+    made = Generation()
     ours = list(tokens(subject, prompt, 24, made))
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path).generate(
         torch.tensor([prompt]), max_new_tokens=24, do_sample=False
@@ -59,37 +59,37 @@ def test_greedy_tokens_are_those_of_transformers(family: str, tmp_path: Path) ->
 
 def test_a_list_of_end_tokens_in_the_generation_config_ends_the_text(tmp_path: Path) -> None:
     tiny_model(tmp_path)
-    free = list(tokens(from_checkpoint(open_checkpoint(str(tmp_path)), "cpu"), [1, 40], 12, Run()))
+    free = list(tokens(from_checkpoint(open_checkpoint(str(tmp_path)), "cpu"), [1, 40], 12, Generation()))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, free[5]]}))
-    made = Run()
+    made = Generation()
     short = list(tokens(from_checkpoint(open_checkpoint(str(tmp_path)), "cpu"), [1, 40], 12, made))
     assert short == free[: free.index(free[5])] and made.stop == "eos"
 
 
 def test_a_request_that_says_nothing_of_chance_takes_the_likeliest_tokens(llama: Subject) -> None:
-    greedy = "".join(pieces(llama, llama.encode(PROMPT), 24, Run()))
+    greedy = "".join(pieces(llama, llama.encode(PROMPT), 24, Generation()))
     for seed in (0, 5):
         done = list(run(llama, Request(prompt=PROMPT, n=24, seed=seed)))[-1]
         assert done["text"] == greedy
 
 
 def test_sampling_depends_on_the_seed_alone(llama: Subject) -> None:
-    draws = [list(tokens(llama, [1, 40], 12, Run(), temperature=1.5, seed=seed)) for seed in (3, 3, 4)]
+    draws = [list(tokens(llama, [1, 40], 12, Generation(), temperature=1.5, seed=seed)) for seed in (3, 3, 4)]
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_the_context_ends_the_text_and_a_prompt_may_not_fill_it(llama: Subject) -> None:
-    made = Run()
+    made = Generation()
     assert len(list(tokens(llama, [1] + [40] * 119, 50, made))) == 8 and made.stop == "context"
     with pytest.raises(InputError, match="128 tokens"):
-        next(tokens(llama, [40] * 128, 1, Run()))
+        next(tokens(llama, [40] * 128, 1, Generation()))
 
 
 def test_logits_that_are_not_finite_end_the_text(tmp_path: Path) -> None:
     subject = subject_of(tmp_path)
     with torch.no_grad():
         subject.model.lm_head.weight[7] = math.nan
-    made = Run()
+    made = Generation()
     assert list(tokens(subject, [1, 40], 5, made)) == [] and not made.finite and made.stop == "not finite"
     assert not finite_on_ids(subject)
 
@@ -197,8 +197,8 @@ def test_perplexity_of_a_long_text_counts_each_token_once(llama: Subject) -> Non
 
 
 def test_a_probe_is_right_when_the_answer_is_the_expected_one(llama: Subject, tmp_path: Path) -> None:
-    said = "".join(pieces(llama, llama.encode(PROMPT), 4, Run()))
-    longer = "".join(pieces(llama, llama.encode(PROMPT), 12, Run()))
+    said = "".join(pieces(llama, llama.encode(PROMPT), 4, Generation()))
+    longer = "".join(pieces(llama, llama.encode(PROMPT), 12, Generation()))
     path = tmp_path / "set.jsonl"
     cases = [(said, False), (longer + "x", False), ("no such answer", False)]
     path.write_text("".join(json.dumps({"prompt": PROMPT, "expected": text}) + "\n" for text, _ in cases))
@@ -310,14 +310,14 @@ def test_a_model_that_fails_says_so_in_a_sentence(llama: Subject) -> None:
             raise IndexError("no such row.\nAnd much more.")
 
     with pytest.raises(SurgeonError, match=r"the model failed, because IndexError: no such row\.$"):
-        next(tokens(replace(llama, model=Broken()), [1, 2], 3, Run()))
+        next(tokens(replace(llama, model=Broken()), [1, 2], 3, Generation()))
 
 
 def test_the_speed_is_that_after_the_first_token() -> None:
-    assert Run(ids=[5, 6, 7], first=1.0, seconds=3.0).tokens_per_second == 1.0
-    assert Run(ids=[5], first=1.0, seconds=4.0).tokens_per_second == 0.25
-    assert Run(ids=[5], first=4.0, seconds=4.0).tokens_per_second == 0.25
-    assert Run().tokens_per_second == 0.0
+    assert Generation(ids=[5, 6, 7], first=1.0, seconds=3.0).tokens_per_second == 1.0
+    assert Generation(ids=[5], first=1.0, seconds=4.0).tokens_per_second == 0.25
+    assert Generation(ids=[5], first=4.0, seconds=4.0).tokens_per_second == 0.25
+    assert Generation().tokens_per_second == 0.0
 
 
 def test_a_tokenizer_that_does_not_fit_the_embedding_is_named(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_donor_without_a_generation_config_can_be_tried(tmp_path: Path) -> Non
     (tmp_path / "a" / "generation_config.json").unlink()
     plan = resolve(parse(f"slices:\n  - sources: [{{model: {tmp_path / 'a'}, layer_range: [1, 4]}}]\n"), Donors())
     subject = from_plan(plan, "cpu")
-    assert subject.stops == frozenset({2}) and len(list(tokens(subject, [1, 40], 3, Run()))) == 3
+    assert subject.stops == frozenset({2}) and len(list(tokens(subject, [1, 40], 3, Generation()))) == 3
 
 
 def test_a_recipe_speaks_like_its_assembled_model(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_recipe_speaks_like_its_assembled_model(tmp_path: Path) -> None:
     virtual, written = from_plan(plan, "cpu"), subject_of(tmp_path / "out")
     ids = virtual.encode(PROMPT)
     assert ids == written.encode(PROMPT) == AutoTokenizer.from_pretrained(tmp_path / "out")(PROMPT)["input_ids"]
-    made = [list(tokens(subject, ids, 20, Run())) for subject in (virtual, written)]
+    made = [list(tokens(subject, ids, 20, Generation())) for subject in (virtual, written)]
     assert made[0] == made[1]
     assert virtual.parameters == written.parameters == plan.estimates.parameters
     assert (virtual.layers, virtual.stops) == (3, written.stops) == (written.layers, frozenset({2}))

@@ -15,7 +15,7 @@ from surgeon.errors import InputError
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
 from surgeon.recipe.document import Document, as_data, fresh, load, parse
-from surgeon.recipe.edits.layer_edits import (
+from surgeon.recipe.edits import (
     Delete,
     Edit,
     Insert,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgeon.recipe import stack
-from surgeon.recipe.edits.layer_edits import Delete, Move, SetDtype
+from surgeon.recipe.edits import Delete, Move, SetDtype
 from surgeon.recipe.history import History
 from surgeon.recipe.schema import Recipe
 from tests.support.recipe_strategies import depth_of, edits_for, recipes

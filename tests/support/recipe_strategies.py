@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from surgeon.recipe.edits import layer_edits
+from surgeon.recipe import edits
 from surgeon.recipe.schema import Recipe
 
 DEPTHS = {"./base": 12, "org/math": 12, "../far away/code": 8, "b": 5}
@@ -83,23 +83,21 @@ def donor_spans(draw: st.DrawFn) -> tuple[str, int, int]:
 
 
 @st.composite
-def edits_for(draw: st.DrawFn, depth: int) -> layer_edits.Edit:
+def edits_for(draw: st.DrawFn, depth: int) -> edits.Edit:
     """An edit that makes sense in a stack of that many layers."""
     model, low, high = draw(donor_spans())
     anywhere = [
-        st.just(layer_edits.Insert(model, low, high, draw(st.one_of(st.none(), st.integers(0, depth))))),
-        st.just(layer_edits.Upscale(model, draw(st.integers(0, DEPTHS[model] - 1)))),
-        st.just(layer_edits.SelfStack(model, 4, draw(st.integers(1, 4)))),
-        st.just(layer_edits.Interleave((model, "b"), 2, draw(st.integers(1, 2)))),
+        st.just(edits.Insert(model, low, high, draw(st.one_of(st.none(), st.integers(0, depth))))),
+        st.just(edits.Upscale(model, draw(st.integers(0, DEPTHS[model] - 1)))),
+        st.just(edits.SelfStack(model, 4, draw(st.integers(1, 4)))),
+        st.just(edits.Interleave((model, "b"), 2, draw(st.integers(1, 2)))),
         st.builds(
-            layer_edits.SetEnd, st.sampled_from(["embeddings", "final_norm", "lm_head"]), st.sampled_from([model, None])
+            edits.SetEnd, st.sampled_from(["embeddings", "final_norm", "lm_head"]), st.sampled_from([model, None])
         ),
-        st.just(layer_edits.SetEnd("lm_head", tie=True)),
-        st.builds(layer_edits.SetDtype, st.sampled_from(["float16", "bfloat16", None])),
-        st.builds(layer_edits.SetBase, st.sampled_from([model, None])),
-        st.builds(
-            layer_edits.InsertRuns, st.lists(donor_spans(), min_size=2, max_size=3).map(tuple), st.integers(0, depth)
-        ),
+        st.just(edits.SetEnd("lm_head", tie=True)),
+        st.builds(edits.SetDtype, st.sampled_from(["float16", "bfloat16", None])),
+        st.builds(edits.SetBase, st.sampled_from([model, None])),
+        st.builds(edits.InsertRuns, st.lists(donor_spans(), min_size=2, max_size=3).map(tuple), st.integers(0, depth)),
     ]
     if not depth:
         return draw(st.one_of(anywhere))
@@ -108,14 +106,14 @@ def edits_for(draw: st.DrawFn, depth: int) -> layer_edits.Edit:
     return draw(
         st.one_of(
             *anywhere,
-            st.just(layer_edits.Delete(start, stop)),
-            st.just(layer_edits.Move(start, stop, draw(st.integers(0, depth)))),
-            st.just(layer_edits.Duplicate(start, stop, draw(st.integers(1, 3)))),
-            st.just(layer_edits.Replace(start, stop, model, low, high)),
-            st.just(layer_edits.Reverse(start, stop)),
-            st.just(layer_edits.Scale(start, stop, tuple(factors.items()))),
+            st.just(edits.Delete(start, stop)),
+            st.just(edits.Move(start, stop, draw(st.integers(0, depth)))),
+            st.just(edits.Duplicate(start, stop, draw(st.integers(1, 3)))),
+            st.just(edits.Replace(start, stop, model, low, high)),
+            st.just(edits.Reverse(start, stop)),
+            st.just(edits.Scale(start, stop, tuple(factors.items()))),
             st.builds(
-                layer_edits.Expand,
+                edits.Expand,
                 st.just(start),
                 st.just(stop),
                 st.integers(1, stop - start),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from surgeon.recipe.edits.layer_edits import EDITS
+from surgeon.recipe.edits import EDITS
 from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen
 from surgeon.tui.blend.blend_screen import BlendScreen
 from surgeon.tui.curves.curve_screen import CurveScreen

@@ -122,7 +122,7 @@ class TestLater:
         text = f"slices: [{{sources: [{{model: {folder / 'a'}, layer_range: [0, 4]}}]}}]\n"
         real = journal.Journal.add
 
-        def add(self: journal.Journal, line: journal.Line) -> None:
+        def add(self: journal.Journal, line: journal.JournalLine) -> None:
             if len(self.lines) == 10:
                 raise RuntimeError("killed")
             real(self, line)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from surgeon.assemble import Cancelled, assemble, load_back
-from surgeon.assemble.load_back import LoadBack, Mismatch, Outcome, expectation, expectation_of, summary
+from surgeon.assemble.load_back import LoadBack, LoadBackOutcome, Mismatch, expectation, expectation_of, summary
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import SurgeonError
 from surgeon.verify.layer_comparison import compare
@@ -40,7 +40,7 @@ class Case:
         self.config = copy.deepcopy(plan.config)
         self.expected = json.loads(json.dumps(expectation(plan)))
 
-    def check(self) -> Outcome:
+    def check(self) -> LoadBackOutcome:
         (self.folder / "config.json").write_text(json.dumps(self.config))
         return check(self.folder, self.expected)
 
@@ -289,8 +289,8 @@ def test_an_outcome_survives_json() -> None:
         Mismatch(3, "layer_types", "full", "sliding", "wrong"),
         Mismatch(None, "x", None, 1, "odd", "warning"),
     )
-    outcome = Outcome(True, "", "LlamaForCausalLM", "5", mismatches)
-    assert Outcome.loads(outcome.dumps()) == outcome
+    outcome = LoadBackOutcome(True, "", "LlamaForCausalLM", "5", mismatches)
+    assert LoadBackOutcome.loads(outcome.dumps()) == outcome
     assert outcome.errors == mismatches[:1]
     assert outcome.warnings == ("x: odd.",)
     assert summary(mismatches[:1]) == "layer 3, layer_types: wrong"
@@ -302,10 +302,10 @@ def test_the_entry_prints_one_line_of_json(case: Callable[[str], Case], capsys: 
     (one.folder / "config.json").write_text(json.dumps(one.config))
     (one.folder / "expected.json").write_text(json.dumps(one.expected))
     assert main([str(one.folder), "--expect", str(one.folder / "expected.json")]) == 0
-    assert Outcome.loads(capsys.readouterr().out).mismatches == ()
+    assert LoadBackOutcome.loads(capsys.readouterr().out).mismatches == ()
     (one.folder / "config.json").write_text("{")
     main([str(one.folder), "--expect", str(one.folder / "expected.json")])
-    assert not Outcome.loads(capsys.readouterr().out).checked
+    assert not LoadBackOutcome.loads(capsys.readouterr().out).checked
 
 
 class TestChild:
@@ -326,7 +326,7 @@ class TestChild:
         return plan_of(passthrough((donor(tmp_path / "a"), 0, 3)))
 
     def answer(self, *mismatches: Mismatch) -> str:
-        return f"print({Outcome(True, mismatches=mismatches).dumps()!r})"
+        return f"print({LoadBackOutcome(True, mismatches=mismatches).dumps()!r})"
 
     def test_the_real_one_refuses_to_publish(self, plan: Any, tmp_path: Path) -> None:
         spoilt = replace(plan, config={**plan.config, "attention_bias": True})

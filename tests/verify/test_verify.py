@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from surgeon.assemble import assemble, load_back
-from surgeon.assemble.load_back import LoadBack, Outcome
+from surgeon.assemble.load_back import LoadBack, LoadBackOutcome
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.plan import Donors, resolve
@@ -36,7 +36,7 @@ class InProcess:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> LoadBackOutcome:
         from tempfile import TemporaryDirectory
 
         from surgeon.verify.load_back_child import check

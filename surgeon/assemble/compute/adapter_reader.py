@@ -17,7 +17,7 @@ from ...plan.operands import Adapted
 if TYPE_CHECKING:
     import torch
 
-    from .operand_readers import Reader
+    from .stored_reader import Reader
 
 _TILE = 128 * 1024
 """Elements that are computed at once, about."""

@@ -19,7 +19,8 @@ from ...text import one_line, plural
 from ..gpu.cuda import Gpu
 from ..gpu.staging import MOST, Lane
 from ..write.byte_copy import Sources, read_exactly
-from .operand_readers import CHUNK, BlendReader, Readers, Staging, kernel_of, need, raw
+from .operand_readers import CHUNK, BlendReader, Readers, kernel_of, need
+from .stored_reader import Staging, raw
 
 if TYPE_CHECKING:
     import torch

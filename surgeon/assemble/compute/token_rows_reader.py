@@ -12,7 +12,7 @@ from ...plan.operands import MEAN, Rows
 if TYPE_CHECKING:
     import torch
 
-    from .operand_readers import Reader
+    from .stored_reader import Reader
 
 _GAP = 16 * 1024
 """Elements between two wanted rows that are read along: every read has a price of its own."""

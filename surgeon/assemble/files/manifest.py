@@ -19,9 +19,9 @@ from ...plan.model import Plan
 from ...plan.operands import Copy
 from ...statefile import is_count, parse, read_bytes
 from ..resume.fingerprint import Fingerprint
-from ..resume.journal import Line
+from ..resume.journal import JournalLine
 from ..write.digest import HASH, LENGTH, FileMark, digest
-from ..write.layout import Layout, lay_out
+from ..write.layout import OutputLayout, lay_out
 
 MANIFEST = "surgeon.json"
 FORMAT = 1
@@ -33,7 +33,7 @@ _LARGEST = 200_000_000
 
 
 @dataclass(frozen=True)
-class Record:
+class ManifestRecord:
     """A tensor as it was written.
 
     Attributes:
@@ -72,7 +72,7 @@ class Manifest:
         lenient: whether NaN and infinity in donors were taken as they come.
     """
 
-    tensors: Mapping[str, Record]
+    tensors: Mapping[str, ManifestRecord]
     shards: tuple[SafetensorsFile, ...]
     sources: tuple[SafetensorsFile, ...]
     files: Mapping[str, str]
@@ -80,7 +80,12 @@ class Manifest:
 
 
 def compose(
-    plan: Plan, recipe: str, layout: Layout, lines: Mapping[str, Line], begun: Fingerprint, files: Mapping[str, str]
+    plan: Plan,
+    recipe: str,
+    layout: OutputLayout,
+    lines: Mapping[str, JournalLine],
+    begun: Fingerprint,
+    files: Mapping[str, str],
 ) -> str:
     """The text of an output's manifest.
 
@@ -98,7 +103,7 @@ def compose(
     return "{\n" + ",\n".join(f"{json.dumps(key)}: {_value(value)}" for key, value in document.items()) + "\n}\n"
 
 
-def _outline(plan: Plan, recipe: str, layout: Layout, begun: Fingerprint) -> dict[str, Any]:
+def _outline(plan: Plan, recipe: str, layout: OutputLayout, begun: Fingerprint) -> dict[str, Any]:
     """A manifest without the hashes of what it tells of."""
     numbers = {name: number for number, name in enumerate(begun.sources)}
     tensors: dict[str, Any] = {}
@@ -203,7 +208,7 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
             raise ValueError(f"it says nothing of tensor {quoted(name)} that makes sense")
         if source is not None and not (is_count(source) and source < len(sources)):
             raise ValueError(f"it has no donor's file {quoted(source)}")
-        tensors[name] = Record(item["shard"], item["hash"], source)
+        tensors[name] = ManifestRecord(item["shard"], item["hash"], source)
     files = found["files"]
     if not all(_is_name(name) and _is_hash(value) for name, value in files.items()):
         raise ValueError("it holds names or hashes that are none")

@@ -13,7 +13,7 @@ from ...plan.model import Plan
 from ...text import one_line
 from ..write.byte_copy import write_all
 from ..write.digest import digest
-from ..write.layout import Layout
+from ..write.layout import OutputLayout
 from ..write.sink import Target
 from .model_card import card
 from .published_texts import without_origins
@@ -35,7 +35,9 @@ def size_of(plan: Plan, recipe: str) -> int:
     )
 
 
-def write_companions(plan: Plan, layout: Layout, folder: Path, name: str, recipe: str, flush: bool) -> dict[str, str]:
+def write_companions(
+    plan: Plan, layout: OutputLayout, folder: Path, name: str, recipe: str, flush: bool
+) -> dict[str, str]:
     """Write them all; gives their hashes by name.
 
     Raises:

@@ -26,7 +26,7 @@ LARGEST = 200_000_000
 
 
 @dataclass(frozen=True)
-class Line:
+class JournalLine:
     """A finished tensor.
 
     Attributes:
@@ -50,10 +50,10 @@ class Notes(Protocol):
         marked: names of those that are on the disk.
     """
 
-    lines: dict[str, Line]
+    lines: dict[str, JournalLine]
     marked: set[str]
 
-    def add(self, line: Line) -> None:
+    def add(self, line: JournalLine) -> None:
         """A tensor is written."""
 
     def void(self, tensor: str) -> None:
@@ -85,7 +85,7 @@ class Journal(Notes):
         end = 0
         for kind, values, stop in _records(data):
             if kind == _WRITTEN:
-                line = Line(*values)
+                line = JournalLine(*values)
                 self.lines[line.tensor] = line
                 self.marked.discard(line.tensor)
             elif kind == _VOID:
@@ -96,7 +96,7 @@ class Journal(Notes):
             end = stop
         return end
 
-    def add(self, line: Line) -> None:
+    def add(self, line: JournalLine) -> None:
         with self._lock:
             values = [line.tensor, line.shard, line.hash]
             self._append(_WRITTEN, [*values, line.warning] if line.warning else values)
@@ -127,16 +127,16 @@ class Journal(Notes):
         os.close(self._fd)
 
 
-def read(path: Path) -> dict[str, Line]:
+def read(path: Path) -> dict[str, JournalLine]:
     """The finished tensors that a journal tells of, for who does not write it; none where it cannot be read."""
-    lines: dict[str, Line] = {}
+    lines: dict[str, JournalLine] = {}
     try:
         data = read_bytes(path, LARGEST)
     except (OSError, ValueError):
         return lines
     for kind, values, _ in _records(data):
         if kind == _WRITTEN:
-            lines[values[0]] = Line(*values)
+            lines[values[0]] = JournalLine(*values)
         elif kind == _VOID:
             lines.pop(values[0], None)
     return lines

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ...files import is_dir, is_link, write_atomic
 from ...statefile import read_bytes
 from ...text import size
-from ..write.layout import Layout
+from ..write.layout import OutputLayout
 from ..write.system_calls import sync_folder
 from . import journal
 from .fingerprint import Fingerprint, changes
@@ -135,7 +135,7 @@ def _begun(path: Path) -> Fingerprint | None:
     return None
 
 
-def kept(lines: Journal, layout: Layout) -> str:
+def kept(lines: Journal, layout: OutputLayout) -> str:
     """What is said to a user whose run has ended early, as a clause; empty when nothing is left to go on with."""
     if not lines.lines:
         return ""

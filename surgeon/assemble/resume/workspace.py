@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ...errors import SurgeonError
 from ...process import Recorded, recorded
-from ...statefile import Record, open_regular, parse
+from ...statefile import StateRecord, open_regular, parse
 from ...text import one_line
 from ..write.system_calls import sync_folder
 from . import journal
@@ -256,7 +256,7 @@ def holder_of(final: Path) -> str:
 
 def _holder(fd: int) -> Recorded | None:
     with contextlib.suppress(OSError, ValueError):
-        return Recorded.read(Record(parse(os.pread(fd, 4096, 0))))
+        return Recorded.read(StateRecord(parse(os.pread(fd, 4096, 0))))
     return None
 
 

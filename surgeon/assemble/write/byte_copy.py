@@ -30,7 +30,7 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass
-class Source:
+class OpenFile:
     """A source file open for reading; `kernel` is whether copy_file_range is (still) worth a try."""
 
     path: Path
@@ -43,11 +43,11 @@ class Sources:
 
     def __init__(self, kernel: bool = False) -> None:
         """`kernel`: let the kernel copy, as long as it can."""
-        self._open: OrderedDict[Path, Source] = OrderedDict()
+        self._open: OrderedDict[Path, OpenFile] = OrderedDict()
         self._kernel = kernel
         self.buffer = memoryview(bytearray(BUFFER))
 
-    def get(self, path: Path) -> Source:
+    def get(self, path: Path) -> OpenFile:
         """The open file; SurgeonError when it cannot be opened."""
         if path not in self._open:
             if len(self._open) >= MAX_OPEN:
@@ -56,7 +56,7 @@ class Sources:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise _unreadable(path, error) from error
-            self._open[path] = Source(path, fd, self._kernel)
+            self._open[path] = OpenFile(path, fd, self._kernel)
         self._open.move_to_end(path)
         return self._open[path]
 
@@ -67,7 +67,7 @@ class Sources:
 
 
 def copy_range(
-    source: Source, target: int, start: int, offset: int, count: int, buffer: memoryview
+    source: OpenFile, target: int, start: int, offset: int, count: int, buffer: memoryview
 ) -> Iterator[memoryview]:
     """Copy `count` bytes at `start` of the source to `offset` of the open file `target`.
 
@@ -88,7 +88,7 @@ def copy_range(
         yield piece
 
 
-def _copied_by_kernel(source: Source, target: int, start: int, offset: int, count: int) -> int:
+def _copied_by_kernel(source: OpenFile, target: int, start: int, offset: int, count: int) -> int:
     """Bytes that the kernel has copied, up to `count`; after 0 it is not asked again for this source."""
     done = 0
     try:
@@ -103,7 +103,7 @@ def _copied_by_kernel(source: Source, target: int, start: int, offset: int, coun
     return done
 
 
-def read_pieces(source: Source, start: int, count: int, buffer: memoryview) -> Iterator[memoryview]:
+def read_pieces(source: OpenFile, start: int, count: int, buffer: memoryview) -> Iterator[memoryview]:
     """A range of a file, piece by piece in `buffer`; SurgeonError when the file ends before, or cannot be read."""
     for at in range(start, start + count, len(buffer)):
         piece = buffer[: min(len(buffer), start + count - at)]
@@ -111,7 +111,7 @@ def read_pieces(source: Source, start: int, count: int, buffer: memoryview) -> I
         yield piece
 
 
-def read_exactly(source: Source, into: memoryview, start: int) -> None:
+def read_exactly(source: OpenFile, into: memoryview, start: int) -> None:
     """Fill `into` from byte `start` on; SurgeonError when the file ends before, or cannot be read."""
     done = 0
     while done < len(into):

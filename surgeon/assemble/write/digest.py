@@ -15,7 +15,7 @@ from xxhash import xxh3_128
 
 from ...checkpoint.header import MAX_HEADER
 from ...statefile import open_regular
-from .byte_copy import Source, read_pieces
+from .byte_copy import OpenFile, read_pieces
 
 HASH = "xxh3_128"
 """Its name in files that hold some."""
@@ -37,7 +37,7 @@ def digest_of(value: object) -> str:
 
 
 def digest_range(
-    source: Source, start: int, count: int, buffer: memoryview, seen: Callable[[], object] = lambda: None
+    source: OpenFile, start: int, count: int, buffer: memoryview, seen: Callable[[], object] = lambda: None
 ) -> str:
     """The hash of a range of a file; `seen` is called after each piece that was read.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from ..compute.arithmetic import PLAIN, Arithmetic, Computer
 from ..gpu.staging import Lane
 from ..resume.journal import Notes
-from .byte_copy import Source, Sources, copy_range, write_all
+from .byte_copy import OpenFile, Sources, copy_range, write_all
 from .digest import digest_range
-from .layout import Part, Run, steps
+from .layout import ByteRun, FilePart, steps
 from .progress_tracker import Counts
 from .sink import Sink, Target
 
@@ -39,7 +39,7 @@ class Work:
     found: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_part(part: Part, work: Work, lane: Lane | None = None) -> None:
+def write_part(part: FilePart, work: Work, lane: Lane | None = None) -> None:
     """Write the tensors of a part, but for those that an earlier run has written; `lane`: what the worker has of a GPU.
 
     Raises:
@@ -56,7 +56,7 @@ def write_part(part: Part, work: Work, lane: Lane | None = None) -> None:
             write_all(target.fd, shard.header, 0)
         _recheck(part, target, sources.buffer, work)
         for step in steps(part.tensors, work.journal.lines):
-            if isinstance(step, Run):
+            if isinstance(step, ByteRun):
                 _copy(step, target, sources, work)
             else:
                 sink = Sink(target, (step,), work.tracker, work.journal)
@@ -70,7 +70,7 @@ def write_part(part: Part, work: Work, lane: Lane | None = None) -> None:
     work.tracker.close(shard.name)
 
 
-def _copy(run: Run, target: Target, sources: Sources, work: Work) -> None:
+def _copy(run: ByteRun, target: Target, sources: Sources, work: Work) -> None:
     sink = Sink(target, run.tensors, work.tracker, work.journal)
     source = sources.get(run.file)
     for piece in copy_range(source, target.fd, run.start, run.offset, run.nbytes, sources.buffer):
@@ -78,10 +78,10 @@ def _copy(run: Run, target: Target, sources: Sources, work: Work) -> None:
     sink.finish()
 
 
-def _recheck(part: Part, target: Target, buffer: memoryview, work: Work) -> None:
+def _recheck(part: FilePart, target: Target, buffer: memoryview, work: Work) -> None:
     """Count what an earlier run has written. What is not marked as being on the disk is read and held against its hash,
     and written again where it differs: there may have been a power loss since."""
-    journal, here = work.journal, Source(target.path, target.fd)
+    journal, here = work.journal, OpenFile(target.path, target.fd)
     found = work.found.get(part.shard.name, 0)
     for placed in part.tensors:
         name, count = placed.tensor.name, placed.tensor.nbytes

@@ -52,7 +52,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """Tensors that follow one another in a shard: what one worker writes at a time.
 
     Attributes:
@@ -79,7 +79,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layout:
+class OutputLayout:
     """All weight files; `index` is the text of the index file, None for a single shard."""
 
     shards: tuple[Shard, ...]
@@ -101,7 +101,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Run:
+class ByteRun:
     """Bytes adjacent in a source file that are adjacent in the output as well: one copy for several tensors."""
 
     file: Path
@@ -124,23 +124,23 @@ class Run:
         return self.stop - self.offset
 
 
-Step = Run | Placed
+Step = ByteRun | Placed
 """What a worker does next: copy a run, or compute one tensor."""
 
 
-def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> Layout:
+def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> OutputLayout:
     """The layout of `tensors` in shards of at most `shard_size` bytes (a larger tensor gets a shard of its own)."""
     parts = split(tensors, shard_size)
     if len(parts) == 1:
-        return Layout((_shard(SINGLE, parts[0]),), None)
+        return OutputLayout((_shard(SINGLE, parts[0]),), None)
     shards = tuple(
         _shard(f"model-{number:05d}-of-{len(parts):05d}.safetensors", part)
         for number, part in enumerate(parts, start=1)
     )
-    return Layout(shards, _index(shards))
+    return OutputLayout(shards, _index(shards))
 
 
-def parts(layout: Layout, workers: int) -> list[Part]:
+def parts(layout: OutputLayout, workers: int) -> list[FilePart]:
     """The shards in parts of which every worker gets several, in the order to begin them in.
 
     Parts of one file lie apart in it: workers that write to the same file wait for each other. What is much larger
@@ -148,7 +148,7 @@ def parts(layout: Layout, workers: int) -> list[Part]:
     """
     goal = min(max(layout.data_bytes // (PARTS * workers), SMALLEST), LARGEST)
     cut = [_cut(shard, goal) for shard in layout.shards]
-    found: list[Part] = []
+    found: list[FilePart] = []
     # The last files go with those before them: too few for every worker to have one of its own, they would come last.
     groups = max(len(cut) // workers, 1)
     for number in range(groups):
@@ -158,11 +158,11 @@ def parts(layout: Layout, workers: int) -> list[Part]:
     return sorted(found, key=lambda part: part.nbytes <= 2 * goal)
 
 
-def _cut(shard: Shard, goal: int) -> list[Part]:
+def _cut(shard: Shard, goal: int) -> list[FilePart]:
     groups = split([placed.tensor for placed in shard.tensors], goal)
     ends = list(accumulate(map(len, groups)))
     return [
-        Part(shard, shard.tensors[end - len(group) : end], number, len(groups))
+        FilePart(shard, shard.tensors[end - len(group) : end], number, len(groups))
         for number, (group, end) in enumerate(zip(groups, ends, strict=True))
     ]
 
@@ -179,10 +179,10 @@ def steps(tensors: Sequence[Placed], done: Container[str] = ()) -> list[Step]:
             continue
         last, entry = found[-1] if found else None, source.entry
         here, there = placed.offset, (entry.file, entry.offset)
-        if isinstance(last, Run) and here == last.stop and there == (last.file, last.start + last.nbytes):
-            found[-1] = Run(last.file, last.start, (*last.tensors, placed))
+        if isinstance(last, ByteRun) and here == last.stop and there == (last.file, last.start + last.nbytes):
+            found[-1] = ByteRun(last.file, last.start, (*last.tensors, placed))
         else:
-            found.append(Run(entry.file, entry.offset, (placed,)))
+            found.append(ByteRun(entry.file, entry.offset, (placed,)))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import SurgeonError
-from ..resume.journal import Line, Notes
+from ..resume.journal import JournalLine, Notes
 from .byte_copy import write_all
 from .digest import Hasher
 from .layout import Placed
@@ -129,7 +129,7 @@ class Sink:
 
     def _note(self, placed: Placed, warning: str) -> None:
         name = placed.tensor.name
-        self._journal.add(Line(name, self._shard, self._hasher.hexdigest(), warning))
+        self._journal.add(JournalLine(name, self._shard, self._hasher.hexdigest(), warning))
         self._hasher = Hasher()
         self._target.whole.append(name)
         self._tracker.finish(name)

@@ -28,9 +28,9 @@ from typing import Any
 from ...errors import SurgeonError
 from ...plan.operands import Copy
 from ..gpu.staging import Lane
-from ..resume.journal import Line, Notes
+from ..resume.journal import JournalLine, Notes
 from .file_part import Work, write_part
-from .layout import Part
+from .layout import FilePart
 from .progress_tracker import Counts, Halted, Tracker
 from .system_calls import end_with_parent
 
@@ -74,7 +74,7 @@ class Crew:
 
 @contextlib.contextmanager
 def crew(
-    parts: Sequence[Part], work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane] = ()
+    parts: Sequence[FilePart], work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane] = ()
 ) -> Iterator[Crew]:
     """Workers who write these parts in their order; at the end of the `with` all have ended.
 
@@ -124,13 +124,13 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _on(lanes: Sequence[Lane]) -> Callable[[Part, Work], None]:
+def _on(lanes: Sequence[Lane]) -> Callable[[FilePart, Work], None]:
     """Writes a part on the lane that has waited longest; there are at least as many as threads."""
     waiting: queue.SimpleQueue[Lane] = queue.SimpleQueue()
     for lane in lanes:
         waiting.put(lane)
 
-    def write(part: Part, work: Work) -> None:
+    def write(part: FilePart, work: Work) -> None:
         lane = waiting.get()
         try:
             with lane.working():
@@ -141,7 +141,7 @@ def _on(lanes: Sequence[Lane]) -> Callable[[Part, Work], None]:
     return write
 
 
-def _may_fork(parts: Sequence[Part], work: Work) -> bool:
+def _may_fork(parts: Sequence[FilePart], work: Work) -> bool:
     """Whether processes are worth it, and safe: not with CUDA, not from a program that has threads of its own."""
     if not sys.platform.startswith("linux") or not _alone() or work.how.gpus:
         return False
@@ -295,7 +295,7 @@ class FarNotes(Notes):
     def __init__(self, relay: Relay, earlier: Notes) -> None:
         self._relay, self.lines, self.marked = relay, dict(earlier.lines), set(earlier.marked)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: JournalLine) -> None:
         self._relay.tell("journal", "add", line)
 
     def void(self, tensor: str) -> None:
@@ -306,11 +306,11 @@ class FarNotes(Notes):
         self._relay.tell("journal", "mark", list(tensors))
 
 
-_job: tuple[Sequence[Part], Work]
+_job: tuple[Sequence[FilePart], Work]
 """In a worker process: all parts, and how to write them."""
 
 
-def _begin(parts: Sequence[Part], work: Work, parent: int) -> None:
+def _begin(parts: Sequence[FilePart], work: Work, parent: int) -> None:
     """A worker process begins: how it ends is its parent's to say."""
     global _job
     end_with_parent(parent)

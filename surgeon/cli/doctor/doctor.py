@@ -22,10 +22,10 @@ def doctor(json: JsonOption = False) -> None:
     """What the terminal, tmux, SSH, torch and the disk can do here, and what to change."""
     from ..table import Style, say
     from .machine_checks import Devices, machine_checks
-    from .terminal_checks import Terminal, terminal_checks
+    from .terminal_checks import TerminalFacts, terminal_checks
 
     devices = Devices()  # a child that imports torch while the other checks run
-    checks = [*terminal_checks(Terminal.here(os.environ)), *machine_checks(os.environ, Path.cwd(), devices)]
+    checks = [*terminal_checks(TerminalFacts.here(os.environ)), *machine_checks(os.environ, Path.cwd(), devices)]
     if json:
         print(json_format.dumps([check.to_dict() for check in checks], indent=2))
     else:

@@ -18,7 +18,7 @@ Ask = Callable[[Sequence[str]], str | None]
 
 
 @dataclass(frozen=True)
-class Terminal:
+class TerminalFacts:
     """What is known of the terminal without writing to it: environment, whether it is one, size, encoding."""
 
     env: Mapping[str, str]
@@ -28,7 +28,7 @@ class Terminal:
     ask: Ask = ask
 
     @classmethod
-    def here(cls, env: Mapping[str, str]) -> Terminal:
+    def here(cls, env: Mapping[str, str]) -> TerminalFacts:
         """The terminal of this process."""
         size: tuple[int, int] | None = None
         for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
@@ -56,7 +56,7 @@ class Terminal:
         return 2**24 if term.endswith("-direct") else 256 if "256color" in term else 16
 
 
-def terminal_checks(terminal: Terminal) -> Iterator[Check]:
+def terminal_checks(terminal: TerminalFacts) -> Iterator[Check]:
     """Everything about the terminal."""
     yield _term(terminal)
     yield _colours(terminal)
@@ -73,7 +73,7 @@ def terminal_checks(terminal: Terminal) -> Iterator[Check]:
     yield _mouse(terminal)
 
 
-def _term(terminal: Terminal) -> Check:
+def _term(terminal: TerminalFacts) -> Check:
     term = terminal.env.get("TERM", "")
     if not terminal.attached:
         return Check("terminal", "ok", f"none here: the output is a pipe or a file (TERM={term or 'not set'})")
@@ -84,7 +84,7 @@ def _term(terminal: Terminal) -> Check:
     return Check("terminal", "ok", f"TERM={term}")
 
 
-def _colours(terminal: Terminal) -> Check:
+def _colours(terminal: TerminalFacts) -> Check:
     env = terminal.env
     colorterm = env.get("COLORTERM", "not set")
     if env.get("NO_COLOR"):
@@ -98,7 +98,7 @@ def _colours(terminal: Terminal) -> Check:
     return Check("colours", "warn", found, "export TERM=xterm-256color, if your terminal is like most")
 
 
-def _encoding(terminal: Terminal) -> Check:
+def _encoding(terminal: TerminalFacts) -> Check:
     env = terminal.env
     locale = next((env[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if env.get(name)), "")
     utf = terminal.encoding.replace("-", "").startswith("utf8")
@@ -108,7 +108,7 @@ def _encoding(terminal: Terminal) -> Check:
     return Check("encoding", "warn", found, "export LANG=C.UTF-8, or lines and marks may come out wrong")
 
 
-def _size(terminal: Terminal) -> Check:
+def _size(terminal: TerminalFacts) -> Check:
     if terminal.size is None:
         return Check("size", "ok", "no terminal here")
     width, height = terminal.size
@@ -118,7 +118,7 @@ def _size(terminal: Terminal) -> Check:
     return Check("size", "FAIL", found, f"make the window at least {LEAST[0]}x{LEAST[1]}, or the font smaller")
 
 
-def _ssh(terminal: Terminal) -> Check:
+def _ssh(terminal: TerminalFacts) -> Check:
     if terminal.env.get("COLORTERM") or terminal.env.get("TMUX"):
         return Check("ssh", "ok", "over SSH")
     return Check(
@@ -130,13 +130,13 @@ def _ssh(terminal: Terminal) -> Check:
     )
 
 
-def _mouse(terminal: Terminal) -> Check:
+def _mouse(terminal: TerminalFacts) -> Check:
     if terminal.env.get("SSH_CONNECTION"):
         return Check("mouse", "ok", "never needed; over SSH it is best left off, so that selecting text works")
     return Check("mouse", "ok", "never needed; hold Shift (Option on macOS) to select text as usual")
 
 
-def _tmux(terminal: Terminal) -> Iterator[Check]:
+def _tmux(terminal: TerminalFacts) -> Iterator[Check]:
     version = terminal.ask(["tmux", "-V"])
     if version is None:
         yield Check("tmux", "warn", "TMUX is set, but tmux does not answer", "put tmux on the PATH")

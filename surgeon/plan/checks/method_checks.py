@@ -12,11 +12,11 @@ from ...recipe.schema import ENDS
 from ...text import nearest, one_line, plural
 from ..findings import Finding
 from ..layers.blending import counted
-from ..layers.planned_slices import Part, Row, used_tables
+from ..layers.planned_slices import PlannedSlice, SliceRow, used_tables
 
 
 def methods(
-    document: Document, planned: Sequence[Part], stack: Sequence[Row], names: Mapping[str, str]
+    document: Document, planned: Sequence[PlannedSlice], stack: Sequence[SliceRow], names: Mapping[str, str]
 ) -> Iterator[Finding]:
     """All of them.
 
@@ -39,11 +39,13 @@ def methods(
     yield from _edges(document, len(stack))
 
 
-def _line(document: Document, part: Part) -> int | None:
+def _line(document: Document, part: PlannedSlice) -> int | None:
     return document.line("slices", part.number) or document.line("models") or document.line("merge_method")
 
 
-def _unknown(document: Document, planned: Sequence[Part], layers: Mapping[int, tuple[int, ...]]) -> Iterator[Finding]:
+def _unknown(
+    document: Document, planned: Sequence[PlannedSlice], layers: Mapping[int, tuple[int, ...]]
+) -> Iterator[Finding]:
     asked: dict[tuple[str, int | None], list[int]] = {}
     for part in planned:
         if part.method is None:
@@ -62,7 +64,9 @@ def _unknown(document: Document, planned: Sequence[Part], layers: Mapping[int, t
         )
 
 
-def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping[str, str]) -> Iterator[Finding]:
+def _arity(
+    document: Document, part: PlannedSlice, here: tuple[int, ...], names: Mapping[str, str]
+) -> Iterator[Finding]:
     method, line = part.method, _line(document, part)
     assert method is not None
     count = len(part.sources) - (method.subtracts and part.base is not None)
@@ -133,10 +137,12 @@ def _arity(document: Document, part: Part, here: tuple[int, ...], names: Mapping
         )
 
 
-def _parameters(document: Document, planned: Sequence[Part]) -> Iterator[Finding]:
+def _parameters(document: Document, planned: Sequence[PlannedSlice]) -> Iterator[Finding]:
     """Parameters that no method there has: another method's is a warning, a typing mistake an error."""
     recipe = document.recipe
-    places: list[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]] = list(used_tables(recipe, planned))
+    places: list[tuple[Mapping[str, Any], tuple[str | int, ...], list[PlannedSlice]]] = list(
+        used_tables(recipe, planned)
+    )
     for end in ENDS:
         value = recipe.end(end)
         if value is not None:

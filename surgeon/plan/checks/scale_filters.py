@@ -9,13 +9,13 @@ from ...recipe.document import Document
 from ...recipe.parameters import filter_of, rules
 from ...text import nearest, one_line
 from ..findings import Finding
-from ..layers.planned_slices import Part, used_tables
+from ..layers.planned_slices import PlannedSlice, used_tables
 from ..model import PlannedEnd, PlannedLayer, PlannedTensor
 
 
 def filters(
     document: Document,
-    planned: Sequence[Part],
+    planned: Sequence[PlannedSlice],
     layers: Sequence[PlannedLayer],
     ends: Mapping[str, PlannedEnd],
     extra: Sequence[PlannedTensor],
@@ -35,7 +35,7 @@ def filters(
             yield from _unmatched(setting, names, document.line(*place, name))
 
 
-def _takes(part: Part, name: str) -> bool:
+def _takes(part: PlannedSlice, name: str) -> bool:
     return part.method is not None and name in part.method.parameters
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ...recipe import stack
 from ...recipe.schema import Recipe
 from ..findings import Finding
-from ..layers.planned_slices import Part
+from ..layers.planned_slices import PlannedSlice
 from ..model import PlannedTensor
 
 MAX_TAKEN = 40_000
@@ -31,12 +31,12 @@ MAX_FINDINGS = 100
 """Findings of one kind that are told one by one."""
 
 
-def taken(planned: Sequence[Part]) -> int:
+def taken(planned: Sequence[PlannedSlice]) -> int:
     """How many layers of donors the slices take."""
     return sum(stack.length(part.slice) * len(part.sources) for part in planned)
 
 
-def too_much(recipe: Recipe, planned: Sequence[Part], spent: int) -> Iterator[Finding]:
+def too_much(recipe: Recipe, planned: Sequence[PlannedSlice], spent: int) -> Iterator[Finding]:
     """Why the layers of a recipe are not planned.
 
     Args:

@@ -14,7 +14,7 @@ _SAME_FUNCTION = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new", "gelu_fast":
 _UNKNOWN: Final = object()
 
 
-class Setting(NamedTuple):
+class ConfigScalar(NamedTuple):
     """One scalar.
 
     Attributes:
@@ -33,46 +33,46 @@ class Setting(NamedTuple):
     ends: bool = False
 
 
-ACTIVATION = Setting(
+ACTIVATION = ConfigScalar(
     ("hidden_activation", "hidden_act", "activation_function", "activation"), "error", "activation function"
 )
-EPSILON = Setting(
+EPSILON = ConfigScalar(
     ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_eps", "norm_epsilon"),
     "warning", "norm epsilon", ends=True,
 )  # fmt: skip
 
-SETTINGS: tuple[Setting, ...] = (
+SETTINGS: tuple[ConfigScalar, ...] = (
     ACTIVATION,
     EPSILON,
-    Setting(("attn_logit_softcapping",), "error", "attention soft cap"),
-    Setting(("final_logit_softcapping",), "warning", "soft cap of the logits", ends=True),
-    Setting(("query_pre_attn_scalar",), "error", "attention scale"),
-    Setting(("attention_multiplier",), "error", "attention multiplier", 1.0),
-    Setting(("residual_multiplier",), "error", "residual multiplier", 1.0),
-    Setting(("embedding_multiplier",), "warning", "embedding multiplier", 1.0, ends=True),
-    Setting(("logits_scaling", "logit_scale", "lm_head_multiplier"), "warning", "scale of the logits", ends=True),
-    Setting(("attention_in_multiplier",), "error", "multiplier of the attention's input"),
-    Setting(("attention_out_multiplier",), "error", "multiplier of the attention's output"),
-    Setting(("key_multiplier",), "error", "multiplier of the keys"),
-    Setting(("mlp_multipliers",), "error", "multipliers of the MLP"),
-    Setting(("ssm_multipliers",), "error", "multipliers of the state space"),
-    Setting(("alibi",), "error", "position scheme", False),
-    Setting(("parallel_attn", "use_parallel_residual"), "error", "residual layout"),
-    Setting(("new_decoder_architecture",), "error", "decoder layout", False),
-    Setting(("do_layer_norm_before",), "error", "norm placement", True),
-    Setting(("apply_residual_connection_post_layernorm",), "error", "residual layout", False),
-    Setting(("scale_attn_weights",), "error", "attention scaling", True),
-    Setting(("qk_layernorm", "use_qk_norm"), "error", "norm of queries and keys"),
-    Setting(("attn_temperature_tuning",), "warning", "attention temperature"),
-    Setting(("clip_qkv",), "warning", "clipping of queries, keys and values", None),
-    Setting(("swiglu_limit",), "warning", "limit of the gated activation"),
-    Setting(
+    ConfigScalar(("attn_logit_softcapping",), "error", "attention soft cap"),
+    ConfigScalar(("final_logit_softcapping",), "warning", "soft cap of the logits", ends=True),
+    ConfigScalar(("query_pre_attn_scalar",), "error", "attention scale"),
+    ConfigScalar(("attention_multiplier",), "error", "attention multiplier", 1.0),
+    ConfigScalar(("residual_multiplier",), "error", "residual multiplier", 1.0),
+    ConfigScalar(("embedding_multiplier",), "warning", "embedding multiplier", 1.0, ends=True),
+    ConfigScalar(("logits_scaling", "logit_scale", "lm_head_multiplier"), "warning", "scale of the logits", ends=True),
+    ConfigScalar(("attention_in_multiplier",), "error", "multiplier of the attention's input"),
+    ConfigScalar(("attention_out_multiplier",), "error", "multiplier of the attention's output"),
+    ConfigScalar(("key_multiplier",), "error", "multiplier of the keys"),
+    ConfigScalar(("mlp_multipliers",), "error", "multipliers of the MLP"),
+    ConfigScalar(("ssm_multipliers",), "error", "multipliers of the state space"),
+    ConfigScalar(("alibi",), "error", "position scheme", False),
+    ConfigScalar(("parallel_attn", "use_parallel_residual"), "error", "residual layout"),
+    ConfigScalar(("new_decoder_architecture",), "error", "decoder layout", False),
+    ConfigScalar(("do_layer_norm_before",), "error", "norm placement", True),
+    ConfigScalar(("apply_residual_connection_post_layernorm",), "error", "residual layout", False),
+    ConfigScalar(("scale_attn_weights",), "error", "attention scaling", True),
+    ConfigScalar(("qk_layernorm", "use_qk_norm"), "error", "norm of queries and keys"),
+    ConfigScalar(("attn_temperature_tuning",), "warning", "attention temperature"),
+    ConfigScalar(("clip_qkv",), "warning", "clipping of queries, keys and values", None),
+    ConfigScalar(("swiglu_limit",), "warning", "limit of the gated activation"),
+    ConfigScalar(
         ("num_experts_per_tok", "num_experts_per_token", "experts_per_token"), "warning", "number of experts per token"
     ),
-    Setting(("norm_topk_prob",), "warning", "expert weighting"),
-    Setting(("routed_scaling_factor",), "warning", "expert weighting"),
-    Setting(("scoring_func",), "error", "function of the router"),
-    Setting(("topk_group",), "warning", "number of expert groups per token"),
+    ConfigScalar(("norm_topk_prob",), "warning", "expert weighting"),
+    ConfigScalar(("routed_scaling_factor",), "warning", "expert weighting"),
+    ConfigScalar(("scoring_func",), "error", "function of the router"),
+    ConfigScalar(("topk_group",), "warning", "number of expert groups per token"),
 )
 
 _SILU = ("silu", 1e-6)
@@ -113,7 +113,7 @@ UNSAID: Mapping[str, Mapping[tuple[str, ...], Any]] = {
 """Model type -> keys of a setting -> what transformers 5.23 takes where a config does not say it."""
 
 
-def value_of(config: ModelConfig, setting: Setting) -> Any:
+def value_of(config: ModelConfig, setting: ConfigScalar) -> Any:
     """What a config computes with; `_UNKNOWN` where it is silent and nobody knows what that means."""
     value = config.get(*setting.keys)
     if value is None and (setting in (ACTIVATION, EPSILON) or not any(key in config.text for key in setting.keys)):

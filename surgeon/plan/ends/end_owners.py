@@ -12,7 +12,7 @@ from ...checkpoint.tensor_equality import alike, equal
 from ...recipe.schema import ENDS, End, Recipe
 from ...text import number, one_line, size
 from ..findings import Finding
-from ..layers.planned_slices import Part, single
+from ..layers.planned_slices import PlannedSlice, single
 from ..model import Donor, PlannedEnd, PlannedTensor
 from ..operands import Convert, Copy
 
@@ -28,7 +28,7 @@ class Owner:
     """Who gives an end: one donor, or several that a slice's method blends."""
 
     donors: tuple[Donor, ...]
-    part: Part
+    part: PlannedSlice
 
     @property
     def first(self) -> Donor:

@@ -15,7 +15,7 @@ from ...text import one_line, plural
 from ..findings import Finding
 from ..model import Value
 from ..operands import Blend, Operand, Settings
-from .planned_slices import Part, Scope, Table
+from .planned_slices import PlannedSlice, Scope, Table
 
 _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 
@@ -37,7 +37,7 @@ class Chooser:
     cancelling: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
-    def choose(self, part: Part, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
+    def choose(self, part: PlannedSlice, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
         """The parameters of a blended tensor; None where they cannot be told, or donors are too many or few.
 
         Args:
@@ -71,7 +71,7 @@ class Chooser:
         return Chosen(one, each, tuple(value for value in found if value))
 
     def _value(
-        self, parameter: Parameter, scope: Scope, source: int | None, name: str, part: Part, layer: int
+        self, parameter: Parameter, scope: Scope, source: int | None, name: str, part: PlannedSlice, layer: int
     ) -> Value | None:
         try:
             return _looked_up(parameter, scope, source, name)
@@ -94,7 +94,7 @@ class Chooser:
                 self._sound[key] = one_line(error)
         return self._sound[key]
 
-    def _note(self, what: str, why: str, part: Part, layer: int) -> None:
+    def _note(self, what: str, why: str, part: PlannedSlice, layer: int) -> None:
         # One finding per slice and parameter is enough: the first tensor's reason stands for all.
         self.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
 
@@ -162,7 +162,7 @@ def is_moving(value: Value, scope: Scope, name: str) -> bool:
     return value.origin in ("source", "slice", "recipe") and later is not None and later[0].value != value.value
 
 
-def _order(part: Part) -> list[int]:
+def _order(part: PlannedSlice) -> list[int]:
     """The sources as the method takes them: as they stand, but a base that is the start first."""
     indices = list(range(len(part.sources)))
     if part.method is not None and part.method.base == "start" and part.base is not None:
@@ -170,7 +170,9 @@ def _order(part: Part) -> list[int]:
     return indices
 
 
-def blend(part: Part, chosen: Chosen, operands: Sequence[Operand], seed: int, name: str, dtype: str | None) -> Blend:
+def blend(
+    part: PlannedSlice, chosen: Chosen, operands: Sequence[Operand], seed: int, name: str, dtype: str | None
+) -> Blend:
     """The blend of one tensor.
 
     Args:

@@ -8,7 +8,7 @@ from ...checkpoint.families.residual_outputs import residual_outputs
 from ...errors import InputError
 from ...recipe import stack
 from ...recipe.curves.tracks import REST
-from ...recipe.edits.layer_edits import Edit, Expand, Scale
+from ...recipe.edits import Edit, Expand, Scale
 from ...recipe.schema import Recipe
 from ...text import nearest, one_line
 from ..donors.open_donors import Donors

@@ -21,7 +21,7 @@ from ..operands import Blend, Convert, Copy, Operand, Stored, TensorSource
 from ..tokenizer.output_vocabulary import Built
 from . import unused_tensors
 from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
-from .planned_slices import Part, Row, Scope, end_scope, outer_scope
+from .planned_slices import PlannedSlice, Scope, SliceRow, end_scope, outer_scope
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Filler:
         """The dtype asked for, as torch names it."""
         return self.document.recipe.out_dtype or self.document.recipe.dtype
 
-    def layer(self, layer: PlannedLayer, row: Row) -> PlannedLayer:
+    def layer(self, layer: PlannedLayer, row: SliceRow) -> PlannedLayer:
         """The layer with its tensors; as it is where a source or the method does not exist."""
         donors = [self.by_ref.get(ref) for ref, _ in row.sources]
         found = [
@@ -103,7 +103,7 @@ class Filler:
         return self._one(place, donor.operand(entry), donor, 1.0, None)
 
     def _tensor(
-        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, scope: Scope, part: Part
+        self, place: Place, entries: Sequence[TensorEntry], owner: Owner, scope: Scope, part: PlannedSlice
     ) -> PlannedTensor | None:
         name = _naming(self.template).name(place)
         operands = [self._operand(place, donor, entry) for donor, entry in zip(owner.donors, entries, strict=True)]
@@ -124,7 +124,7 @@ class Filler:
         return self.vocabulary.operand(donor.letter, {**tables, donor.letter: own})
 
     def _blended(
-        self, place: Place, name: str, operands: list[Operand], owner: Owner, part: Part, chosen: Chosen
+        self, place: Place, name: str, operands: list[Operand], owner: Owner, part: PlannedSlice, chosen: Chosen
     ) -> PlannedTensor | None:
         if not computable(operands):
             return self._buffer(place, operands, owner, part)
@@ -143,7 +143,7 @@ class Filler:
         source = blend(part, chosen, operands, self.document.recipe.seed, name, dtype)
         return PlannedTensor(name, dtype, operands[0].shape, source, place, owner.first.letter, chosen.values)
 
-    def _buffer(self, place: Place, operands: Sequence[Operand], owner: Owner, part: Part) -> PlannedTensor:
+    def _buffer(self, place: Place, operands: Sequence[Operand], owner: Owner, part: PlannedSlice) -> PlannedTensor:
         """What cannot be computed with is copied from the base, or from the first donor."""
         number = part.base or 0
         operand = operands[number]

@@ -51,7 +51,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedSlice:
     """A slice with its method.
 
     Attributes:
@@ -84,7 +84,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Row:
+class SliceRow:
     """One output layer.
 
     Attributes:
@@ -96,13 +96,13 @@ class Row:
     """
 
     index: int
-    part: Part
+    part: PlannedSlice
     sources: tuple[tuple[str, int], ...]
     scope: Scope
     slice_index: int
 
 
-def parts(recipe: Recipe, slices: Sequence[Slice], depth_of: Callable[[str], int]) -> tuple[Part, ...]:
+def parts(recipe: Recipe, slices: Sequence[Slice], depth_of: Callable[[str], int]) -> tuple[PlannedSlice, ...]:
     """The slices with their methods and bases.
 
     Args:
@@ -112,22 +112,22 @@ def parts(recipe: Recipe, slices: Sequence[Slice], depth_of: Callable[[str], int
     return tuple(_part(recipe, part, number, depth_of) for number, part in enumerate(slices))
 
 
-def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], int]) -> Part:
+def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], int]) -> PlannedSlice:
     name = part.merge_method or recipe.merge_method
     method, ref = find(name), part.base_model or recipe.base_model
     listed = next((index for index, source in enumerate(part.sources) if source.model == ref), None)
     if method is None or ref is None or (method.base == "none" and not _counts(recipe, method)):
-        return Part(part, number, name, method, None, ref)
+        return PlannedSlice(part, number, name, method, None, ref)
     if method.subtracts and [source.model for source in part.sources] == [ref]:
         # Nothing is added to the base: the result is the base, an adapter on it included.
-        return Part(part, number, "passthrough", find("passthrough"), None, ref, only_base=name)
+        return PlannedSlice(part, number, "passthrough", find("passthrough"), None, ref, only_base=name)
     whole = recipe.models is not None
     if listed is None and (whole or method.base in ("start", "required")):
         span = (0, depth_of(ref)) if whole else _common_range(part)
         if span is not None:
             part = part.model_copy(update={"sources": (*part.sources, Source(model=ref, layer_range=span))})
             listed = len(part.sources) - 1
-    return Part(part, number, name, method, None if method.base in ("member", "none") else listed, ref)
+    return PlannedSlice(part, number, name, method, None if method.base in ("member", "none") else listed, ref)
 
 
 def _counts(recipe: Recipe, method: Method) -> bool:
@@ -141,14 +141,14 @@ def _common_range(part: Slice) -> tuple[int, int] | None:
     return spans.pop() if len(spans) == 1 else None
 
 
-def rows(recipe: Recipe, planned: Sequence[Part], depth_of: Callable[[str], int]) -> list[Row]:
+def rows(recipe: Recipe, planned: Sequence[PlannedSlice], depth_of: Callable[[str], int]) -> list[SliceRow]:
     """The output stack: the slices' layers, the outermost as the edge policies want them."""
     cells = stack.cells([part.slice for part in planned])
     made = []
     for index, cell in enumerate(cells):
         part = planned[cell.slice_index]
         t = position(cell.offset, stack.length(part.slice))
-        row = Row(index, part, cell.sources, part.scope(recipe, t), cell.slice_index)
+        row = SliceRow(index, part, cell.sources, part.scope(recipe, t), cell.slice_index)
         made.append(_edged(recipe, row, len(cells), depth_of))
     return made
 
@@ -163,7 +163,7 @@ def edge_of(recipe: Recipe, index: int, depth: int) -> tuple[str, EdgePolicy, in
     return None
 
 
-def _edged(recipe: Recipe, row: Row, depth: int, depth_of: Callable[[str], int]) -> Row:
+def _edged(recipe: Recipe, row: SliceRow, depth: int, depth_of: Callable[[str], int]) -> SliceRow:
     found = edge_of(recipe, row.index, depth)
     if found is None:
         return row
@@ -174,18 +174,18 @@ def _edged(recipe: Recipe, row: Row, depth: int, depth_of: Callable[[str], int])
         if layer is None:
             layer = place if key == "first_layers" else depth_of(policy.model) - policy.count + place
         source = Source(model=policy.model, layer_range=(layer, layer + 1))
-        part = Part(Slice(sources=(source,)), row.part.number, "passthrough", find("passthrough"), None, None)
-        return Row(
+        part = PlannedSlice(Slice(sources=(source,)), row.part.number, "passthrough", find("passthrough"), None, None)
+        return SliceRow(
             row.index, part, ((policy.model, layer),), Scope((Table("source", {}, 0.0),), (), table), row.slice_index
         )
     scope = Scope(row.scope.sources, row.scope.shared, table)
     if policy.taper:
         outer = place if key == "first_layers" else policy.count - 1 - place
         scope = Scope(row.scope.sources, row.scope.shared, None, Taper(table, 1 - outer / policy.count))
-    return Row(row.index, row.part, row.sources, scope, row.slice_index)
+    return SliceRow(row.index, row.part, row.sources, scope, row.slice_index)
 
 
-def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
+def end_scope(recipe: Recipe, part: PlannedSlice, end: End) -> Scope:
     """Where an end's parameters are looked up: its own, then its slice's, all at the start of gradients.
 
     An end with a donor of its own has nothing to do with the slice.
@@ -196,19 +196,19 @@ def end_scope(recipe: Recipe, part: Part, end: End) -> Scope:
     return Scope(scope.sources, scope.shared, table)
 
 
-def outer_scope(recipe: Recipe, part: Part) -> Scope:
+def outer_scope(recipe: Recipe, part: PlannedSlice) -> Scope:
     """Where the parameters of a tensor outside the layers are looked up: its slice's, at the start of gradients."""
     return Scope((Table("source", {}, 0.0),), ()) if part.number < 0 else part.scope(recipe, 0.0)
 
 
-def single(ref: str) -> Part:
+def single(ref: str) -> PlannedSlice:
     """A part that is no slice: a copy from one donor."""
-    return Part(Slice(sources=(Source(model=ref),)), -1, "passthrough", find("passthrough"), None, None)
+    return PlannedSlice(Slice(sources=(Source(model=ref),)), -1, "passthrough", find("passthrough"), None, None)
 
 
 def used_tables(
-    recipe: Recipe, planned: Sequence[Part]
-) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[Part]]]:
+    recipe: Recipe, planned: Sequence[PlannedSlice]
+) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[PlannedSlice]]]:
     """Every parameter table of a recipe, its place, and the slices it holds for."""
     yield recipe.parameters, ("parameters",), list(planned)
     for part in planned:

@@ -22,7 +22,7 @@ from ..operands import Blend
 from . import unused_tensors
 from .blending import computable
 from .layer_tensors import Filler
-from .planned_slices import Part, single
+from .planned_slices import PlannedSlice, single
 
 HEADS = (
     "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",
@@ -34,7 +34,7 @@ _PAGES = 4
 _SHOWN = 3
 
 
-def blends_whole_models(planned: Sequence[Part], by_ref: Mapping[str, Donor]) -> bool:
+def blends_whole_models(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Donor]) -> bool:
     """Whether every slice takes the same donors, each of them whole, with all layers in their places."""
     refs = {source.model for source in planned[0].sources}
     depth = 0

@@ -27,7 +27,7 @@ Note = tuple[Place, Finding]
 
 
 @dataclass(frozen=True)
-class Request:
+class VocabularyRequest:
     """What a recipe says of the output's vocabulary.
 
     Attributes:
@@ -80,13 +80,13 @@ class Member:
         return read_vocabulary(self.tokenizer)
 
 
-def requested(recipe: Recipe) -> Request | None:
+def requested(recipe: Recipe) -> VocabularyRequest | None:
     """What the recipe says of the vocabulary; None where it says nothing."""
     settings = recipe.tokenizer
     if settings is not None:
         tokens = tuple(settings.tokens.items())
-        return Request(settings.source, tokens, settings.pad_to_multiple_of, ("tokenizer", "source"))
-    return Request(recipe.tokenizer_source) if recipe.tokenizer_source is not None else None
+        return VocabularyRequest(settings.source, tokens, settings.pad_to_multiple_of, ("tokenizer", "source"))
+    return VocabularyRequest(recipe.tokenizer_source) if recipe.tokenizer_source is not None else None
 
 
 def members(donors: Iterable[Donor], notes: list[Note]) -> tuple[Member, ...]:
@@ -98,7 +98,9 @@ def members(donors: Iterable[Donor], notes: list[Note]) -> tuple[Member, ...]:
     return tuple(found)
 
 
-def outsider(request: Request, roots: Sequence[Path], known: Sequence[Member], notes: list[Note]) -> Member | None:
+def outsider(
+    request: VocabularyRequest, roots: Sequence[Path], known: Sequence[Member], notes: list[Note]
+) -> Member | None:
     """The tokenizer that the recipe names and that is no donor's, by the folder it lies in."""
     try:
         path = find(request.source, tuple(roots))

@@ -21,7 +21,19 @@ from ..ends.token_rows import first_rows
 from ..findings import Finding
 from ..model import Donor
 from ..operands import Operand, Rows
-from .donor_vocabularies import BASE, UNION, Line, Member, Note, Request, members, note, outsider, placed, requested
+from .donor_vocabularies import (
+    BASE,
+    UNION,
+    Line,
+    Member,
+    Note,
+    VocabularyRequest,
+    members,
+    note,
+    outsider,
+    placed,
+    requested,
+)
 from .new_tokenizer import NewTokenizer
 from .row_rules import Fixed, packed, takes
 from .vocabulary_findings import told
@@ -163,7 +175,9 @@ def _failed(notes: Sequence[Note]) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _made(request: Request, known: tuple[Member, ...], source: Member, base: int | None) -> tuple[Built, list[Note]]:
+def _made(
+    request: VocabularyRequest, known: tuple[Member, ...], source: Member, base: int | None
+) -> tuple[Built, list[Note]]:
     """Everything but the lines. An interface plans the recipe anew at every key, mostly with the same vocabularies."""
     composer = Composer(request, known, source, known[base or 0])
     if not _failed(composer.notes):
@@ -182,7 +196,7 @@ def _made(request: Request, known: tuple[Member, ...], source: Member, base: int
     return built, [*composer.notes, *told(request, composer, built.tokens, own)]
 
 
-def _rows(request: Request, composer: Composer) -> int:
+def _rows(request: VocabularyRequest, composer: Composer) -> int:
     """How many rows the output has: its tokens, and the source's padding where no multiple is asked for."""
     source, end = composer.source, composer.end
     rows = max(end, source.rows or 0)

@@ -6,12 +6,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from ...text import plural
-from .donor_vocabularies import UNION, Note, Request, note, some
+from .donor_vocabularies import UNION, Note, VocabularyRequest, note, some
 from .vocabulary_union import Composer
 
 
 def told(
-    request: Request, composer: Composer, tokens: Sequence[str | None], own: Sequence[array[int]]
+    request: VocabularyRequest, composer: Composer, tokens: Sequence[str | None], own: Sequence[array[int]]
 ) -> Iterator[Note]:
     """Notes and warnings.
 
@@ -51,7 +51,7 @@ def _rowless(composer: Composer, own: Sequence[array[int]]) -> Iterator[Note]:
         yield note("warning", "token-rows", what, why, "train the model before it reads them")
 
 
-def _of_donor(request: Request, composer: Composer, number: int, own: array[int]) -> Iterator[Note]:
+def _of_donor(request: VocabularyRequest, composer: Composer, number: int, own: array[int]) -> Iterator[Note]:
     member, vocabulary, ids = composer.members[number], composer.vocabularies[number], composer.ids
     name, rows = member.name, member.rows
     if not member.digest:

@@ -9,7 +9,7 @@ from ...checkpoint.tokenizer.vocabulary import FLAGS, Flags, Vocabulary
 from ...errors import InputError
 from ...recipe.schema import TokenOverride, TokenRow
 from ...text import nearest, one_line, plural
-from .donor_vocabularies import Member, Note, Place, Request, note, quoted, some, unreadable
+from .donor_vocabularies import Member, Note, Place, VocabularyRequest, note, quoted, some, unreadable
 from .new_tokenizer import AddedToken, NewTokenizer
 from .row_rules import Fixed
 
@@ -26,7 +26,7 @@ class Composer:
         notes: what there is to tell.
     """
 
-    def __init__(self, request: Request, members: Sequence[Member], source: Member, base: Member) -> None:
+    def __init__(self, request: VocabularyRequest, members: Sequence[Member], source: Member, base: Member) -> None:
         self.members = members
         self.source = source
         self.base = base
@@ -114,7 +114,7 @@ class Composer:
             what = f"{plural(len(tokens), 'token')} of {', '.join(sorted(names))} are left out: {some(tokens)}"
             self.notes.append(note("note", "token-rows", what, "their ids are beyond the rows of the embedding"))
 
-    def override(self, request: Request) -> None:
+    def override(self, request: VocabularyRequest) -> None:
         """Take in what the recipe says of single tokens; a token that no one has becomes an added one."""
         for token, override in request.tokens:
             place = ("tokenizer", "tokens", token)

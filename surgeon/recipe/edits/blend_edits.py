@@ -56,7 +56,7 @@ class _OverLayers(Edit):
 
 
 @dataclass(frozen=True)
-class Blend(_OverLayers):
+class BlendLayers(_OverLayers):
     """Output layers `[start, stop)` blended: with further donors' runs, `(model, start, stop)` each as long, or by
     another method.
 
@@ -375,7 +375,7 @@ def with_renamed_donors(edit: Edit, name: Callable[[str], str]) -> Edit:
         return None if model is None else name(model)
 
     match edit:
-        case Blend():
+        case BlendLayers():
             runs = tuple((name(model), start, stop) for model, start, stop in edit.runs)
             return replace(edit, runs=runs, base=one(edit.base), settings=with_donors(edit.settings, name))
         case Unblend():
@@ -387,4 +387,4 @@ def with_renamed_donors(edit: Edit, name: Callable[[str], str]) -> Edit:
     return edit
 
 
-BLENDS: tuple[type[Edit], ...] = (Blend, Unblend, SetParameters, SetMethod, Collapse, Edges)
+BLENDS: tuple[type[Edit], ...] = (BlendLayers, Unblend, SetParameters, SetMethod, Collapse, Edges)

@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..curves.shortest_form import spelled
 from ..curves.tracks import REST
@@ -15,9 +14,7 @@ from ..schema import ENDS, End
 from . import blend_edits
 from .edit import Edit
 from .parameter_tables import Setting
-
-if TYPE_CHECKING:
-    from .grammar import _Words
+from .words import EditWords
 
 _SETTING = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _RUN = re.compile(r".+:(\d+(-\d+)?|\[\d+,\d+\))", re.DOTALL)
@@ -39,7 +36,7 @@ def is_setting(word: str) -> bool:
     return match is not None and (match[1] in (*_OWN_WORDS, *_QUALIFIERS) or not _RUN.fullmatch(word))
 
 
-def build(words: _Words) -> Edit:
+def build(words: EditWords) -> Edit:
     """The edit of blends that these words describe."""
     kind = words.kind
     if kind is blend_edits.Edges:
@@ -63,10 +60,10 @@ def build(words: _Words) -> Edit:
     base = words.model(own["base"]) if "base" in own else None
     if not runs and not own and not words.rest:
         raise words.wrong("a donor's range is missing")
-    return blend_edits.Blend(start, stop, tuple(runs), own.get("method"), base, settings(words))
+    return blend_edits.BlendLayers(start, stop, tuple(runs), own.get("method"), base, settings(words))
 
 
-def _edges(words: _Words) -> Edit:
+def _edges(words: EditWords) -> Edit:
     which = words.next("first or last")
     if which not in ("first", "last"):
         raise words.wrong(f"{which!r} is neither first nor last")
@@ -81,7 +78,7 @@ def _edges(words: _Words) -> Edit:
     return blend_edits.Edges(which == "last", int(count), model, settings(words), taper)
 
 
-def _own(words: _Words, names: Sequence[str]) -> dict[str, str]:
+def _own(words: EditWords, names: Sequence[str]) -> dict[str, str]:
     """The edit's own `name=value` words, taken out."""
     found = {}
     for word in list(words.rest):
@@ -94,7 +91,7 @@ def _own(words: _Words, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def settings(words: _Words) -> tuple[Setting, ...]:
+def settings(words: EditWords) -> tuple[Setting, ...]:
     """Every `name=value`, each with the words behind it that say whose it is; taken out."""
     found: list[Setting] = []
     while words.rest and is_setting(words.rest[0]):
@@ -112,7 +109,7 @@ def settings(words: _Words) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def _qualified(setting: Setting, name: str, value: str, words: _Words) -> Setting:
+def _qualified(setting: Setting, name: str, value: str, words: EditWords) -> Setting:
     if not value:
         raise words.wrong(f"{name}= says nothing")
     if name == "filter":
@@ -129,7 +126,7 @@ def _qualified(setting: Setting, name: str, value: str, words: _Words) -> Settin
     return replace(setting, end=end)
 
 
-def _word(text: str, word: str, words: _Words) -> Word:
+def _word(text: str, word: str, words: EditWords) -> Word:
     text = text.strip()
     if text in ("true", "false"):
         return text == "true"
@@ -155,7 +152,7 @@ def text(edit: Edit, donor: Donor) -> str:
 def _words(edit: Edit, donor: Donor) -> Iterator[str]:
     yield edit.verb
     match edit:
-        case blend_edits.Blend():
+        case blend_edits.BlendLayers():
             yield span(edit.start, edit.stop)
             yield from (f"{donor(model)}:{span(start, stop)}" for model, start, stop in edit.runs)
             yield f"method={shlex.quote(edit.method)}" if edit.method else ""

@@ -13,20 +13,8 @@ from ...errors import InputError
 from ...text import plural
 from .. import stack
 from ..schema import DTYPES, End, EndSource, Recipe, Slice
-from .blend_edits import BLENDS
-from .blend_edits import Blend as Blend
-from .blend_edits import Collapse as Collapse
-from .blend_edits import Edges as Edges
-from .blend_edits import SetMethod as SetMethod
-from .blend_edits import SetParameters as SetParameters
-from .blend_edits import Unblend as Unblend
-from .edit import DepthOf as DepthOf
-from .edit import Edit as Edit
-from .edit import check_donor, check_range
-from .parameter_tables import Setting as Setting
-from .parameter_tables import with_end
-from .scale_edits import Expand as Expand
-from .scale_edits import Scale as Scale
+from .edit import DepthOf, Edit, check_donor, check_range
+from .parameter_tables import Setting, with_end
 
 
 @dataclass(frozen=True)
@@ -344,9 +332,3 @@ class SetBase(Edit):
         if self.model is not None:
             depth_of(self.model)
         return recipe.model_copy(update={"base_model": self.model})
-
-
-EDITS: tuple[type[Edit], ...] = (
-    Insert, Delete, Move, Duplicate, Replace, Reverse, SetEnd, Upscale, SelfStack, Interleave, Scale, Expand,
-    *BLENDS, SetDtype, SetBase,
-)  # fmt: skip

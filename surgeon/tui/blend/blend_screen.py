@@ -10,9 +10,8 @@ from ...errors import InputError
 from ...methods.registry import Method, every
 from ...plan.layers.blending import counted
 from ...recipe import stack
-from ...recipe.edits import grammar
+from ...recipe.edits import BlendLayers, grammar
 from ...recipe.edits.blend_text import span
-from ...recipe.edits.layer_edits import Blend
 from ...text import one_line
 from .. import theme
 from ..action_screen import ActionScreen
@@ -114,9 +113,9 @@ class Choice:
         options = self.bases(method)
         self.base = options[(options.index(self.base_of(method)) + 1) % len(options)]
 
-    def edit(self, method: Method) -> Blend:
+    def edit(self, method: Method) -> BlendLayers:
         """The edit, without parameters."""
-        return Blend(self.start, self.stop, self.runs, method.name, self.base_of(method))
+        return BlendLayers(self.start, self.stop, self.runs, method.name, self.base_of(method))
 
     def misfit(self, method: Method) -> str:
         """Why a method does not take as many donors; empty where it does."""
@@ -283,8 +282,10 @@ class BlendScreen(ActionScreen):
         choice = self.choice
         try:
             edit = grammar.parse(f"blend {span(choice.start, choice.stop)} {text}", self.session.models)
-            assert isinstance(edit, Blend)
-            Blend(choice.start, choice.stop, edit.runs, "linear").apply(self.session.recipe, self.session.donors.depth)
+            assert isinstance(edit, BlendLayers)
+            BlendLayers(choice.start, choice.stop, edit.runs, "linear").apply(
+                self.session.recipe, self.session.donors.depth
+            )
         except InputError as error:
             self.say(error.sentence(), "error")
             return

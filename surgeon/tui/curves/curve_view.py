@@ -20,8 +20,8 @@ from ..widgets.curve_chart import CurveChart, bounds, spark
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
 from ..widgets.text_pane import TextPane
+from .drafts import CurveLine as Track
 from .drafts import Draft
-from .drafts import Line as Track
 
 SPARK = 24
 """Cells of a curve in the list of tracks."""

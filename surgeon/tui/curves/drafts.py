@@ -9,7 +9,7 @@ from ...errors import InputError
 from ...methods import Method, Parameter
 from ...recipe.curves.shortest_form import Form, shortest, spelled
 from ...recipe.curves.tracks import REST
-from ...recipe.edits.layer_edits import Blend, Edit, SetParameters, Setting
+from ...recipe.edits import BlendLayers, Edit, SetParameters, Setting
 from ...recipe.parameters import Word
 from ...recipe.schema import End
 from ...text import one_line
@@ -25,7 +25,7 @@ END_TENSORS: dict[End, str] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One track of the editor: a parameter's value at each layer, for one filter's tensors and one donor.
 
     Attributes:
@@ -78,7 +78,7 @@ class Line:
         return self.form.text if self.form.name == "scalar" else self.form.name
 
 
-Lines = tuple[Line, ...]
+Lines = tuple[CurveLine, ...]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Draft:
 
     start: int
     stop: int
-    edit: Blend | None
+    edit: BlendLayers | None
     method: Method
     sources: tuple[tuple[tuple[str, int], ...], ...]
     base: int | None
@@ -117,7 +117,7 @@ class Draft:
         """Number of layers."""
         return self.stop - self.start
 
-    def forms(self, line: Line) -> list[Form]:
+    def forms(self, line: CurveLine) -> list[Form]:
         """How a curve is written in each slice."""
         return [shortest(line.values[start:stop]) for start, stop in self.pieces]
 
@@ -137,7 +137,7 @@ class Draft:
         )
         return self._put(index, replace(line, values=fitted, follows=follows))
 
-    def _put(self, index: int, line: Line) -> Draft:
+    def _put(self, index: int, line: CurveLine) -> Draft:
         return replace(self, lines=following((*self.lines[:index], line, *self.lines[index + 1 :])))
 
     def with_filter(self, index: int, rule: str) -> Draft:
@@ -188,7 +188,7 @@ class Draft:
                     out.append(Setting(line.parameter.name, end=end))
         return tuple(out)
 
-    def _told(self, lines: Sequence[Line]) -> Iterator[Setting]:
+    def _told(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
         """One parameter of one source: the rest first, as it drops what filters said, then the filters in order."""
         rest = lines[-1]
         old = next(line for line in self.opened if line.group == rest.group and line.filter == REST and not line.ends)
@@ -222,8 +222,8 @@ class Draft:
         return SetParameters(self.start, self.stop, settings) if settings else None
 
 
-def _groups(lines: Lines) -> Iterator[tuple[tuple[str, int | None], tuple[Line, ...]]]:
-    groups: dict[tuple[str, int | None], list[Line]] = {}
+def _groups(lines: Lines) -> Iterator[tuple[tuple[str, int | None], tuple[CurveLine, ...]]]:
+    groups: dict[tuple[str, int | None], list[CurveLine]] = {}
     for line in lines:
         if not line.ends:
             groups.setdefault(line.group, []).append(line)
@@ -245,7 +245,7 @@ def following(lines: Lines) -> Lines:
     return tuple(out)
 
 
-def _ends(lines: Lines) -> list[Line]:
+def _ends(lines: Lines) -> list[CurveLine]:
     return [line for line in lines if line.ends]
 
 

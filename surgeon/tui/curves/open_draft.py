@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from ...errors import InputError
 from ...methods import Method, Parameter
 from ...methods.formulas.linear import WITHOUT_EFFECT
-from ...plan.layers.planned_slices import Part, parts
+from ...plan.layers.planned_slices import PlannedSlice, parts
 from ...recipe import stack
 from ...recipe.curves.tracks import REST, Level, Track, tracks
-from ...recipe.edits.layer_edits import Blend, DepthOf
+from ...recipe.edits import BlendLayers, DepthOf
 from ...recipe.parameters import Word, lookup
 from ...recipe.schema import ENDS, End, Recipe
 from ...text import one_line
-from .drafts import END_TENSORS, ENDS_TRACK, NEW, Draft, Line, fitting, following
+from .drafts import END_TENSORS, ENDS_TRACK, NEW, CurveLine, Draft, fitting, following
 
 
 def draft(
-    recipe: Recipe, depth_of: DepthOf, start: int, stop: int, edit: Blend | None = None, *, tied: bool = False
+    recipe: Recipe, depth_of: DepthOf, start: int, stop: int, edit: BlendLayers | None = None, *, tied: bool = False
 ) -> Draft:
     """The tracks of output layers `[start, stop)`, as the recipe has them, or as a blend would make them.
 
@@ -43,7 +43,7 @@ def draft(
         for end in ENDS
         if (start == 0 if end == "embeddings" else stop == len(cells)) and not (tied and end == "lm_head")
     ]
-    lines: list[Line] = []
+    lines: list[CurveLine] = []
     for parameter in method.parameters.values():
         if parameter.help == WITHOUT_EFFECT:
             continue
@@ -63,7 +63,7 @@ def draft(
     return Draft(start, stop, edit, method, sources, held[0].base, pieces, cuts, ends_at, last, found, found)
 
 
-def _one_method(held: Sequence[Part]) -> Method:
+def _one_method(held: Sequence[PlannedSlice]) -> Method:
     if not held:
         raise InputError("there is no layer")
     names = list(dict.fromkeys(part.name for part in held))
@@ -76,8 +76,8 @@ def _one_method(held: Sequence[Part]) -> Method:
 
 
 def _lines(
-    recipe: Recipe, parameter: Parameter, source: int | None, held: Sequence[Part], cells: Sequence[stack.Cell]
-) -> list[Line]:
+    recipe: Recipe, parameter: Parameter, source: int | None, held: Sequence[PlannedSlice], cells: Sequence[stack.Cell]
+) -> list[CurveLine]:
     """The tracks of one parameter: those that filters say, and the rest."""
     by_slice: dict[int, tuple[Track, ...]] = {}
     for part in held:
@@ -102,7 +102,7 @@ def _lines(
             values.append(track.values[cell.offset] if track else _start(parameter, donors))
         # A rest that only some of the slices say themselves is said anew for all of them.
         origin = origins.pop() if len(origins) == 1 else "slice" if source is None else "source"
-        out.append(Line(parameter, source, rule, tuple(_typed(parameter, value) for value in values), origin))
+        out.append(CurveLine(parameter, source, rule, tuple(_typed(parameter, value) for value in values), origin))
     return out
 
 
@@ -128,7 +128,7 @@ def _start(parameter: Parameter, donors: int) -> Word:
     return 0.5
 
 
-def _end_line(recipe: Recipe, parameter: Parameter, ends: Sequence[End], last: int) -> list[Line]:
+def _end_line(recipe: Recipe, parameter: Parameter, ends: Sequence[End], last: int) -> list[CurveLine]:
     """A track for the ends of the network that are blended with these layers."""
     found: list[End] = []
     values: list[Word] = []
@@ -141,4 +141,4 @@ def _end_line(recipe: Recipe, parameter: Parameter, ends: Sequence[End], last: i
         found.append(end)
         values.append(0.0 if value is None else _typed(parameter, value))
         follows.append(-1 if value is not None else 0 if end == "embeddings" else last)
-    return [Line(parameter, None, REST, tuple(values), ENDS_TRACK, tuple(found), tuple(follows))] if found else []
+    return [CurveLine(parameter, None, REST, tuple(values), ENDS_TRACK, tuple(found), tuple(follows))] if found else []

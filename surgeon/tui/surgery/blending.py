@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...errors import InputError
 from ...recipe import stack
+from ...recipe.edits import BlendLayers, Edit
 from ...recipe.edits.blend_text import span
-from ...recipe.edits.layer_edits import Blend, Edit
 from .editing import Editing
 
 
@@ -30,7 +30,7 @@ class Blending(Editing):
             return
         self.app.push_screen(BlendScreen(choice), self._chosen)
 
-    def _chosen(self, edit: Blend | None) -> None:
+    def _chosen(self, edit: BlendLayers | None) -> None:
         if edit is not None:
             self._draw(edit.start, edit.stop, edit)
 
@@ -52,7 +52,7 @@ class Blending(Editing):
         layers = [layer.index for layer in self.session.plan.layers if layer.slice_index == number]
         return layers[0], layers[-1] + 1
 
-    def _draw(self, start: int, stop: int, blend: Blend | None, *, ends: bool = False) -> None:
+    def _draw(self, start: int, stop: int, blend: BlendLayers | None, *, ends: bool = False) -> None:
         """Open the curve editor (at a track of ends); a blend that has nothing to be drawn is made at once."""
         from ..curves.curve_screen import CurveScreen
         from ..curves.drafts import NEW

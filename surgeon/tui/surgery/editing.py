@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from ...errors import InputError
-from ...recipe.edits.layer_edits import Delete, Duplicate, Edit, Move, Reverse, SetEnd
+from ...recipe.edits import Delete, Duplicate, Edit, Move, Reverse, SetEnd
 from ...recipe.schema import End
 from ...text import plural
 from ..session import Yank

@@ -10,7 +10,7 @@ from textual.widgets import Input
 from .. import theme
 from ..widgets.line import Line
 from ..widgets.pane import DonorPane, Pane, StackPane
-from .stack_rows import Row
+from .stack_rows import StackRow
 from .surgery_view import SurgeryView
 
 
@@ -156,10 +156,10 @@ class Moving(SurgeryView):
 
     def do_detail(self, count: int | None) -> None:
         """The layer in full."""
-        from ..dialogs import Reader
+        from ..dialogs import TextDialog
 
         if self.pane.current is not None:
-            self.app.push_screen(Reader(*self.detail_of(self.pane)))
+            self.app.push_screen(TextDialog(*self.detail_of(self.pane)))
         else:
             self.refuse("there is no layer to show")
 
@@ -246,7 +246,7 @@ class Moving(SurgeryView):
             (f"  {found.index(target) + 1} of {len(found)}, n N for more", theme.DIM),
         )
 
-    def _matches(self, pane: Pane, row: Row) -> bool:
+    def _matches(self, pane: Pane, row: StackRow) -> bool:
         """By what the row shows, its layer number (`L1?`), its attributes, or its tensors' names."""
         wanted = self.query_text.lower()
         texts = [f"l{row.start}", row.label.lower(), row.text.lower(), row.role]

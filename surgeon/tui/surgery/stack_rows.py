@@ -16,7 +16,7 @@ Kind = Literal["end", "layer", "slice"]
 
 
 @dataclass(frozen=True)
-class Row:
+class StackRow:
     """One line of a pane.
 
     Attributes:
@@ -60,7 +60,7 @@ def layer_text(attributes: dict[str, object] | None, numel: int, plain: bool) ->
     return text
 
 
-def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int]) -> list[Row]:
+def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int]) -> list[StackRow]:
     """A donor's column: embeddings, layers (with how often the stack uses each), norm, head."""
     width = max(2, len(str(max(checkpoint.depth - 1, 0))))
     uniform = len({repr(sorted(layer.attributes.items())) for layer in checkpoint.layers}) <= 1
@@ -69,22 +69,24 @@ def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int]) -> list
         used = uses[layer.index] if layer.index < len(uses) else 0
         mark = "" if not used else " ·" if used == 1 else f" x{used}"
         text = layer_text(dict(layer.attributes), layer.numel, uniform) + mark
-        rows.append(Row("layer", "layer", layer.index, layer.index + 1, f"{layer.index:0{width}d}", "", text, letter))
+        rows.append(
+            StackRow("layer", "layer", layer.index, layer.index + 1, f"{layer.index:0{width}d}", "", text, letter)
+        )
     rows += [_donor_end(checkpoint, role, letter) for role in ("final_norm", "lm_head")]
     return rows
 
 
-def _donor_end(checkpoint: Checkpoint, role: str, letter: str) -> Row:
+def _donor_end(checkpoint: Checkpoint, role: str, letter: str) -> StackRow:
     entries = checkpoint.ends.get(role, {})
     total = sum(entry.numel for entry in entries.values())
     if entries:
         text = f"{number(total):>6}"
     else:
         text = "  tied" if role == "lm_head" and checkpoint.tied else "     -"
-    return Row("end", role, -1, -1, END_NAMES[role], "", text, letter)
+    return StackRow("end", role, -1, -1, END_NAMES[role], "", text, letter)
 
 
-def stack_rows(plan: Plan, markers: Sequence[str], zoomed_out: bool) -> list[Row]:
+def stack_rows(plan: Plan, markers: Sequence[str], zoomed_out: bool) -> list[StackRow]:
     """The stack's column: embeddings, layers or runs of layers, norm, head."""
     flagged = {index for f in plan.findings if f.severity != "note" for index in f.layers}
     body = _slice_rows(plan, flagged) if zoomed_out else _stack_layers(plan, markers, flagged)
@@ -101,17 +103,17 @@ _HOW = {
 }
 
 
-def _stack_end(plan: Plan, role: str) -> Row:
+def _stack_end(plan: Plan, role: str) -> StackRow:
     end = plan.ends[role]
     letter = end.donor or ""
     how = _HOW[end.how]
     numel = sum(tensor.numel for tensor in end.tensors)
     text = f"{number(numel):>7} {how}".rstrip() if numel else f"{'':7} {how}"
     label = "~".join(end.donors) or letter or "-"
-    return Row("end", role, -1, -1, END_NAMES[role], label, text, letter)
+    return StackRow("end", role, -1, -1, END_NAMES[role], label, text, letter)
 
 
-def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iterator[Row]:
+def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iterator[StackRow]:
     uniform = len({repr(sorted(layer.attributes.items())) for layer in plan.layers}) <= 1
     edges = _brackets([layer.slice_index for layer in plan.layers])
     for layer in plan.layers:
@@ -122,7 +124,7 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
             text += " scaled " + ", ".join(f"{factor:g}" for factor in sorted(factors)[:3])
         if is_blend(layer):
             text += f" {one_line(layer.method)}"
-        yield Row(
+        yield StackRow(
             "layer",
             "layer",
             layer.index,
@@ -156,7 +158,7 @@ def _brackets(slices: Sequence[int]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Run:
+class RowRun:
     """Output layers `[start, stop)` that are neighbouring layers of the same donors, in one slice.
 
     `sources` are the letters with the first layer of each, without a base that is subtracted.
@@ -174,9 +176,9 @@ class Run:
                         for letter, first in self.sources)  # fmt: skip
 
 
-def runs(plan: Plan) -> list[Run]:
+def runs(plan: Plan) -> list[RowRun]:
     """The stack as runs."""
-    found: list[Run] = []
+    found: list[RowRun] = []
     for layer in plan.layers:
         sources = tuple(source for number, source in enumerate(layer.sources) if number != layer.base)
         sources = sources or layer.sources
@@ -186,13 +188,13 @@ def runs(plan: Plan) -> list[Run]:
             step = layer.index - last.start
             goes_on = tuple((letter, first + step) for letter, first in last.sources) == sources
             if goes_on and (before.slice_index, before.method) == (layer.slice_index, layer.method):
-                found[-1] = Run(last.start, last.stop + 1, last.sources)
+                found[-1] = RowRun(last.start, last.stop + 1, last.sources)
                 continue
-        found.append(Run(layer.index, layer.index + 1, sources))
+        found.append(RowRun(layer.index, layer.index + 1, sources))
     return found
 
 
-def _slice_rows(plan: Plan, flagged: set[int]) -> Iterator[Row]:
+def _slice_rows(plan: Plan, flagged: set[int]) -> Iterator[StackRow]:
     for run in runs(plan):
         start, stop = run.start, run.stop
         layers = plan.layers[start:stop]
@@ -200,7 +202,7 @@ def _slice_rows(plan: Plan, flagged: set[int]) -> Iterator[Row]:
         marker = "!" if flagged & set(range(start, stop)) else " "
         text = f"{number(numel):>7}  {start}-{stop - 1}, {plural(stop - start, 'layer')}"
         text += f", {one_line(layers[0].method)}" if is_blend(layers[0]) else ""
-        yield Row("slice", "layer", start, stop, str(start), run.label, text, run.sources[0][0], marker, "─")
+        yield StackRow("slice", "layer", start, stop, str(start), run.label, text, run.sources[0][0], marker, "─")
 
 
 def uses(plan: Plan, letter: str, depth: int) -> list[int]:
@@ -227,7 +229,7 @@ def tensor_lines(tensors: Mapping[str, TensorEntry]) -> list[str]:
 
 
 def layer_detail(
-    plan: Plan, checkpoint: Checkpoint | None, row: Row, letter: str, in_stack: bool
+    plan: Plan, checkpoint: Checkpoint | None, row: StackRow, letter: str, in_stack: bool
 ) -> tuple[str, list[str]]:
     """Title and lines that describe a row in full: provenance, attributes, tensors."""
     if in_stack and row.kind != "end":

@@ -9,8 +9,7 @@ from textual.widgets import Input
 
 from ...errors import InputError, SurgeonError
 from ...files import expanded, is_dir
-from ...recipe.edits import grammar
-from ...recipe.edits.layer_edits import EDITS
+from ...recipe.edits import EDITS, grammar
 from ...recipe.saving import Occupied
 from ...text import nearest
 from ..dialogs import COMMANDS

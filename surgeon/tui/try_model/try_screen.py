@@ -16,7 +16,7 @@ from textual.widgets import Input
 from ...errors import SurgeonError
 from ...files import expanded, is_file, write_atomic
 from ...jobs.state_folder import state_folder
-from ...statefile import Record, open_regular, parse
+from ...statefile import StateRecord, open_regular, parse
 from ...text import one_line, safe, size
 from .. import theme
 from ..action_screen import ActionScreen
@@ -165,7 +165,7 @@ class TryScreen(ActionScreen):
     def _first_prompt(self) -> str:
         for path in self.probe_sets():
             with contextlib.suppress(OSError, ValueError), open_regular(path, follow=True) as file:
-                if prompt := Record(parse(file.readline(_LONGEST))).text("prompt"):
+                if prompt := StateRecord(parse(file.readline(_LONGEST))).text("prompt"):
                     return prompt
         return ""
 

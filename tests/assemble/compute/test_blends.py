@@ -10,7 +10,7 @@ import pytest
 from surgeon.assemble import assemble
 from surgeon.assemble.compute import arithmetic as computing
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
-from surgeon.assemble.compute.operand_readers import raw
+from surgeon.assemble.compute.stored_reader import raw
 from surgeon.assemble.write.byte_copy import Sources
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel
@@ -204,14 +204,14 @@ def test_memory_that_runs_out_makes_chunks_smaller_and_changes_no_byte(
     monkeypatch.setattr(kernel, "BLOCK", 16)
     monkeypatch.setattr(computing, "BLOCK", 16)
     tensor = next(t for t in plan_of(four, recipe("linear")).tensors if t.numel >= 96)
-    expected, whole_at = bytes_of(tensor, 16), operand_readers.Inputs.at
+    expected, whole_at = bytes_of(tensor, 16), operand_readers.ReaderInputs.at
 
     def scarce(self: Any, start: int, count: int, which: Any = None) -> Any:
         if start >= 32 and count > 16:
             raise torch.OutOfMemoryError("no memory. none at all")
         return whole_at(self, start, count, which)
 
-    monkeypatch.setattr(operand_readers.Inputs, "at", scarce)
+    monkeypatch.setattr(operand_readers.ReaderInputs, "at", scarce)
     assert bytes_of(tensor, 32) == expected
     with pytest.raises(SurgeonError, match="too little memory"):
         monkeypatch.setattr(computing, "BLOCK", 32)

@@ -12,12 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from surgeon.assemble.resume import journal
-from surgeon.assemble.resume.journal import Journal, Line
+from surgeon.assemble.resume.journal import Journal, JournalLine
 from surgeon.assemble.write.digest import FileMark, digest
 
 
-def line(number: int, shard: str = "one.safetensors", warning: str = "") -> Line:
-    return Line(f"layers.{number}", shard, digest(str(number).encode()), warning)
+def line(number: int, shard: str = "one.safetensors", warning: str = "") -> JournalLine:
+    return JournalLine(f"layers.{number}", shard, digest(str(number).encode()), warning)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def reopened(path: Path, flush: bool = True) -> tuple[dict[str, Line], set[str]]:
+def reopened(path: Path, flush: bool = True) -> tuple[dict[str, JournalLine], set[str]]:
     found = Journal(path, flush)
     found.close()
     assert journal.read(path) == found.lines

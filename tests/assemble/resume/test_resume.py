@@ -58,7 +58,7 @@ def stopped_after(count: int) -> Iterator[list[str]]:
     """Ends a run after `count` tensors; gives the names of those that are written, in order."""
     real, names = journal.Journal.add, []
 
-    def add(self: journal.Journal, line: journal.Line) -> None:
+    def add(self: journal.Journal, line: journal.JournalLine) -> None:
         if len(names) == count:
             raise Halt
         names.append(line.tensor)

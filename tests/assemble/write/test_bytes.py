@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from surgeon.assemble.write import byte_copy as copying
 from surgeon.assemble.write import layout, system_calls
-from surgeon.assemble.write.byte_copy import BUFFER, Source, copy_range
-from surgeon.assemble.write.layout import DATA_ALIGNMENT, Placed, Run, lay_out, steps
+from surgeon.assemble.write.byte_copy import BUFFER, OpenFile, copy_range
+from surgeon.assemble.write.layout import DATA_ALIGNMENT, ByteRun, Placed, lay_out, steps
 from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.checkpoint.families.naming import Place
 from surgeon.errors import SurgeonError
@@ -120,7 +120,7 @@ class TestLayout:
         write_file(path, [(name, "F16", (2,), b"\0\0\0\0") for name in "abc"])
         a, b, c = read_header(path)[0]
         found = steps(lay_out([planned(a), planned(b, factor=0.5), planned(c)], 10**9).shards[0].tensors)
-        assert [type(step) for step in found] == [Run, Placed, Run]
+        assert [type(step) for step in found] == [ByteRun, Placed, ByteRun]
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def source(tmp_path: Path):
     path = tmp_path / "source"
     path.write_bytes(os.urandom(3 * BUFFER + 12345))
     fd = os.open(path, os.O_RDONLY)
-    yield Source(path, fd, kernel=True)
+    yield OpenFile(path, fd, kernel=True)
     os.close(fd)
 
 
@@ -139,7 +139,7 @@ def target(tmp_path: Path):
     os.close(fd)
 
 
-def copied(source: Source, target: int, start: int, offset: int, count: int) -> bytes:
+def copied(source: OpenFile, target: int, start: int, offset: int, count: int) -> bytes:
     """The bytes that lie in the target afterwards, which are also those that were given out on the way."""
     seen = b"".join(map(bytes, copy_range(source, target, start, offset, count, memoryview(bytearray(BUFFER)))))
     found = os.pread(target, count, offset)
@@ -150,13 +150,15 @@ def copied(source: Source, target: int, start: int, offset: int, count: int) -> 
 class TestCopy:
     @pytest.mark.parametrize("kernel", [True, False])
     @pytest.mark.parametrize("count", [0, 1, BUFFER, 2 * BUFFER + 7])
-    def test_bytes_arrive_at_odd_offsets(self, source: Source, target: int, kernel: bool, count: int) -> None:
+    def test_bytes_arrive_at_odd_offsets(self, source: OpenFile, target: int, kernel: bool, count: int) -> None:
         source.kernel = kernel
         expected = source.path.read_bytes()[4097 : 4097 + count]
         assert copied(source, target, 4097, 77, count) == expected
 
     @pytest.mark.parametrize("code", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
-    def test_where_the_kernel_cannot_the_buffer_does(self, source: Source, target: int, monkeypatch, code: int) -> None:
+    def test_where_the_kernel_cannot_the_buffer_does(
+        self, source: OpenFile, target: int, monkeypatch, code: int
+    ) -> None:
         def refuse(*_: object) -> int:
             raise OSError(code, os.strerror(code))
 
@@ -164,7 +166,7 @@ class TestCopy:
         assert copied(source, target, 5, 0, 2 * BUFFER) == source.path.read_bytes()[5 : 5 + 2 * BUFFER]
         assert not source.kernel
 
-    def test_it_also_takes_over_half_way(self, source: Source, target: int, monkeypatch) -> None:
+    def test_it_also_takes_over_half_way(self, source: OpenFile, target: int, monkeypatch) -> None:
         real, calls = os.copy_file_range, []
 
         def twice(src: int, dst: int, count: int, start: int, offset: int) -> int:
@@ -175,12 +177,12 @@ class TestCopy:
         assert copied(source, target, 0, 10, BUFFER) == source.path.read_bytes()[:BUFFER]
         assert len(calls) == 3
 
-    def test_a_system_without_copy_file_range(self, source: Source, target: int, monkeypatch) -> None:
+    def test_a_system_without_copy_file_range(self, source: OpenFile, target: int, monkeypatch) -> None:
         monkeypatch.delattr(os, "copy_file_range")
         assert copied(source, target, 0, 0, 999) == source.path.read_bytes()[:999]
         assert not source.kernel
 
-    def test_the_kernel_is_not_asked_where_it_would_only_copy(self, source: Source, target: int, monkeypatch) -> None:
+    def test_the_kernel_is_not_asked_where_it_would_only_copy(self, source: OpenFile, target: int, monkeypatch) -> None:
         monkeypatch.setattr(os, "copy_file_range", lambda *_: pytest.fail("it was asked"))
         source.kernel = False
         assert copied(source, target, 0, 0, 999) == source.path.read_bytes()[:999]
@@ -193,7 +195,7 @@ class TestCopy:
         monkeypatch.delattr(os, "copy_file_range")
         assert not system_calls.shares_blocks(tmp_path)
 
-    def test_a_full_disk_is_not_retried(self, source: Source, target: int, monkeypatch) -> None:
+    def test_a_full_disk_is_not_retried(self, source: OpenFile, target: int, monkeypatch) -> None:
         def full(*_: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -202,14 +204,14 @@ class TestCopy:
             copied(source, target, 0, 0, 10)
 
     @pytest.mark.parametrize("kernel", [True, False])
-    def test_a_source_that_ends_too_early_is_named(self, source: Source, target: int, kernel: bool) -> None:
+    def test_a_source_that_ends_too_early_is_named(self, source: OpenFile, target: int, kernel: bool) -> None:
         source.kernel = kernel
         length = source.path.stat().st_size
         with pytest.raises(SurgeonError, match="ends at byte") as error:
             copied(source, target, length - 10, 0, 11)
         assert str(source.path) in str(error.value)
 
-    def test_short_reads_and_writes_are_finished(self, source: Source, target: int, monkeypatch) -> None:
+    def test_short_reads_and_writes_are_finished(self, source: OpenFile, target: int, monkeypatch) -> None:
         read, write = os.preadv, os.pwrite
         monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: read(fd, [buffers[0][:100]], at))
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:33], at))

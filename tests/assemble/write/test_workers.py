@@ -234,7 +234,7 @@ def test_one_that_is_killed_while_it_tells_something(
 ) -> None:
     """Nobody waits for its turn to end, or for the other half of what it was telling."""
 
-    def die(_: layout.Part, work: Any) -> None:
+    def die(_: layout.FilePart, work: Any) -> None:
         relay = work.tracker._relay
         relay._turn.acquire()
         os.write(relay._writer.fileno(), (1000).to_bytes(4, "big") + bytes(told))

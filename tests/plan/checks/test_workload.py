@@ -17,7 +17,7 @@ from surgeon.plan.checks import workload
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
 from surgeon.recipe.document import parse
-from surgeon.recipe.edits.layer_edits import Expand, Reverse
+from surgeon.recipe.edits import Expand, Reverse
 from surgeon.recipe.schema import Recipe
 from surgeon.text import aligned
 from surgeon.tui.session import Session

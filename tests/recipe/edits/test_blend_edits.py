@@ -14,9 +14,8 @@ from surgeon.errors import InputError
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
 from surgeon.recipe.curves.shortest_form import over_layers
-from surgeon.recipe.edits import grammar
-from surgeon.recipe.edits.layer_edits import (
-    Blend,
+from surgeon.recipe.edits import (
+    BlendLayers,
     Collapse,
     Delete,
     Edges,
@@ -26,6 +25,7 @@ from surgeon.recipe.edits.layer_edits import (
     SetParameters,
     Setting,
     Unblend,
+    grammar,
 )
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import ENDS, EdgePolicy, EndSource, Recipe
@@ -332,7 +332,7 @@ def edits(draw: st.DrawFn) -> Edit:
     method = draw(st.sampled_from(["slerp", "ties"]))
     return draw(
         st.sampled_from([
-            Blend(start, stop, draw(runs), method, draw(st.sampled_from([None, *MODELS])), found),
+            BlendLayers(start, stop, draw(runs), method, draw(st.sampled_from([None, *MODELS])), found),
             Unblend(start, stop, draw(st.sampled_from([None, *MODELS]))),
             SetParameters(start, stop, (Setting("t", (0.5,)), *found)),
             SetMethod(start, stop, method),
@@ -363,10 +363,10 @@ def test_donors_can_be_renamed(edit: Edit) -> None:
     [
         (
             "blend 16-23 B:8-15 method=slerp base=A t=0.5",
-            Blend(16, 24, (("org/b", 8, 16),), "slerp", "./a", (Setting("t", (0.5,)),)),
+            BlendLayers(16, 24, (("org/b", 8, 16),), "slerp", "./a", (Setting("t", (0.5,)),)),
         ),
-        ("blend [2,4) B:[2, 4)", Blend(2, 4, (("org/b", 2, 4),))),
-        ("blend 3 method=karcher", Blend(3, 4, (), "karcher")),
+        ("blend [2,4) B:[2, 4)", BlendLayers(2, 4, (("org/b", 2, 4),))),
+        ("blend 3 method=karcher", BlendLayers(3, 4, (), "karcher")),
         ("param 4 t=0,.5,1 filter=mlp donor=B", SetParameters(4, 5, (Setting("t", (0, 0.5, 1), "mlp", "org/b"),))),
         ("param 4 rescale=paper normalize=true", SetParameters(
             4, 5, (Setting("rescale", ("paper",)), Setting("normalize", (True,))))),

@@ -15,8 +15,7 @@ from surgeon.errors import InputError
 from surgeon.plan import Donors
 from surgeon.plan.layers.block_expansion import completed
 from surgeon.recipe.document import parse
-from surgeon.recipe.edits import grammar
-from surgeon.recipe.edits.layer_edits import Expand
+from surgeon.recipe.edits import Expand, grammar
 from surgeon.recipe.schema import Recipe
 from tests.families.matrix import CASES, make_donor
 from tests.support.models import tiny_model

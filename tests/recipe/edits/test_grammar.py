@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgeon.errors import InputError
-from surgeon.recipe.edits import grammar
-from surgeon.recipe.edits.grammar import parse, renamed, unparse
-from surgeon.recipe.edits.layer_edits import (
+from surgeon.recipe.edits import (
     EDITS,
     Delete,
     Duplicate,
@@ -27,7 +25,9 @@ from surgeon.recipe.edits.layer_edits import (
     SetDtype,
     SetEnd,
     Upscale,
+    grammar,
 )
+from surgeon.recipe.edits.grammar import parse, renamed, unparse
 from surgeon.recipe.letters import letter, letters, named
 from tests.support.recipe_strategies import MODELS, edits_for
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from surgeon.errors import InputError
 from surgeon.recipe import stack
-from surgeon.recipe.edits.layer_edits import (
+from surgeon.recipe.edits import (
     Delete,
     Duplicate,
     Edit,

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from surgeon.errors import InputError
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
-from surgeon.recipe.edits import grammar
-from surgeon.recipe.edits.layer_edits import Blend
+from surgeon.recipe.edits import BlendLayers, grammar
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import Recipe
 from surgeon.tui.curves.drafts import NEW, Draft
@@ -141,7 +140,7 @@ def case(data: st.DataObject) -> tuple[Recipe, Draft]:
             start, span = recipe("slices: [{sources: [{model: ./a}]}]"), (0, data.draw(st.integers(1, 12)))
         last = span[1] - span[0] - 1
         edit = grammar.parse(f"blend {span[0]}-{span[1] - 1} {texts[which].format(last=last)}", MODELS)
-        assert isinstance(edit, Blend)
+        assert isinstance(edit, BlendLayers)
     try:
         return start, draft(start, depth_of, *span, edit)
     except InputError:  # slices with other filters or bases: drawn one by one

@@ -8,7 +8,7 @@ import pytest
 
 from surgeon.recipe import document as documents
 from surgeon.recipe.edits import grammar
-from surgeon.tui.dialogs import Ask, Help, Reader
+from surgeon.tui.dialogs import Ask, Help, TextDialog
 from surgeon.tui.plan.plan_screen import PlanScreen
 from tests.support.tui import SIZES, app, cells, command, donors, keys, line
 
@@ -187,7 +187,7 @@ async def test_detail_help_zoom_and_plan(in_tmp: Path) -> None:
     async with application.run_test(size=(80, 24)) as pilot:
         await command(pilot, "upscale A m=2")
         await keys(pilot, "apostrophe apostrophe escape 7 G enter")
-        assert isinstance(application.screen, Reader)
+        assert isinstance(application.screen, TextDialog)
         assert "A03" in application.screen.heading
         assert any("q_proj" in str(row) for row in application.screen.lines)
         await keys(pilot, "escape question_mark")
