@@ -9,9 +9,6 @@ from ..text import one_line
 
 if TYPE_CHECKING:
     from ..plan import Plan, PlannedTensor
-    from ..plan.model import Value
-
-_SHOWN = {"source": "its source", "slice": "its slice", "recipe": "the recipe", "default": "default"}
 
 
 def value_lines(made: Plan) -> Iterator[str]:
@@ -27,26 +24,11 @@ def value_lines(made: Plan) -> Iterator[str]:
 
 
 def _tensors(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterator[str]:
+    from ..plan.layers.value_text import spoken
+
     width = max(len(one_line(tensor.place.suffix)) for tensor in tensors)
     for tensor in tensors:
         yield f"    {one_line(tensor.place.suffix):<{width}}  {spoken(tensor.values, letters)}"
-
-
-def spoken(values: Sequence[Value], letters: Sequence[str]) -> str:
-    """Parameters in words: `weight A 0.6, B 0.3 (its source); normalize true (default)`."""
-    from ..plan.layers.blending import shown
-
-    grouped: dict[tuple[str, str, str], list[str]] = {}
-    for value in values:
-        whose = "" if value.donor is None else f"{letters[value.donor]} "
-        rule = "" if value.rule == "*" else value.rule
-        grouped.setdefault((value.name, value.origin, rule), []).append(f"{whose}{shown(value.value)}")
-    parts = []
-    for (name, origin, rule), found in grouped.items():
-        words = _SHOWN.get(origin, origin)
-        where = f"{words}, filter {one_line(rule)}" if rule else words
-        parts.append(f"{name} {', '.join(found)} ({where})")
-    return "; ".join(parts)
 
 
 def to_rows(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> list[dict[str, Any]]:

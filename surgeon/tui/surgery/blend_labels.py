@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ...cli.plan_values import spoken
 from ...methods.registry import Word
 from ...plan import Plan, PlannedLayer, PlannedTensor
+from ...plan.layers.value_text import spoken
 from ...plan.model import Value
 from ...text import one_line
 
