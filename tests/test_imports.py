@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import surgeon
+from tests.support.paths import ROOT
 from tests.support.sparse import sparse_llama
 
 HOUSE = Path(surgeon.__file__).parent
 ROOMS = (
     "checkpoint", "methods", "recipe", "plan", "mergekit", "assemble", "probe", "verify", "bench", "jobs", "cli", "tui",
 )  # fmt: skip
-"""From the cellar up: a room knows those before it."""
+"""The folders of surgeon/. Which may import which is a contract in pyproject.toml."""
 
 HEAVY = {"torch", "transformers", "numpy", "textual", "huggingface_hub", "safetensors", "tokenizers"}
 TORCH = {"methods", "assemble", "probe", "verify", "bench"}
@@ -28,9 +29,6 @@ THIRD_PARTY = {
     "plan": {"jinja2"},
 }
 """What the lower rooms may import at all; the others may use whatever the project depends on."""
-
-DOORS = {("cli", "tui"): {"open_tui", "demo"}}
-"""Modules of a room that open one above: the commands that start the terminal interface."""
 
 
 def modules() -> Iterator[tuple[Path, str, ast.Module]]:
@@ -92,17 +90,11 @@ def test_every_room_is_listed() -> None:
     assert len(EVERY) > 100
 
 
-def test_imports_only_point_down() -> None:
-    wrong = []
-    for path, room, name, _ in EVERY:
-        parts = name.split(".")
-        if parts[0] != "surgeon" or len(parts) < 2 or parts[1] not in ROOMS:
-            continue
-        above = room in ROOMS and ROOMS.index(parts[1]) > ROOMS.index(room)
-        outside = room == "" and path.name != "__main__.py"
-        if (above and path.stem not in DOORS.get((room, parts[1]), set())) or outside:
-            wrong.append((path, name))
-    assert not wrong, complain(wrong)
+def test_imports_point_down_and_never_in_a_circle() -> None:
+    """The contracts of pyproject.toml."""
+    from importlinter.cli import lint_imports
+
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
 def test_the_lower_rooms_use_the_standard_library_and_little_else() -> None:

@@ -3,7 +3,7 @@
 Workers write one file each; nothing has its final name before everything is written and looked at.
 """
 
+from .progress_tracker import Cancelled
 from .run import Result, assemble, ready
-from .write.progress_tracker import Cancelled
 
 __all__ = ["Cancelled", "Result", "assemble", "ready"]

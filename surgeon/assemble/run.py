@@ -18,20 +18,20 @@ from ..plan.model import Plan
 from ..recipe.document import fresh
 from . import disk_checks, preflight
 from .compute.arithmetic import Arithmetic, one_thread
+from .compute.gpu_memory import check_vram, hired
 from .compute.whole_model_survey import surveyed
 from .files import manifest, small_files
 from .files.published_texts import Published, published
 from .gpu.device import blending_gpus
-from .gpu.gpu_memory import check_vram, hired
 from .gpu.staging import PER_GPU, Lane
+from .io.system_calls import shares_blocks
+from .layout import OutputLayout, lay_out, parts
 from .load_back import LoadBack, expectation, summary
+from .progress_tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
 from .resume import unfinished
 from .resume.fingerprint import Fingerprint, check_sources, fingerprint
 from .resume.workspace import Workspace, hidden
 from .write.file_part import Work
-from .write.layout import OutputLayout, lay_out, parts
-from .write.progress_tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
-from .write.system_calls import shares_blocks
 from .write.workers import crew
 
 Cancel = Callable[[], bool] | threading.Event | None

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..text import one_line, plural, ranges
-from .config import ModelConfig, layer_attributes
 from .families import naming as families
+from .families.model_config import ModelConfig, layer_attributes
 from .header import TensorEntry, quoted, read_header
 from .locate import Files, find, read_json_object, weight_files
 from .tensor_equality import alike

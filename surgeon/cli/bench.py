@@ -77,7 +77,7 @@ def bench(
 
 
 def _methods(names: str) -> tuple[Method, ...]:
-    from ..methods.registry import every
+    from ..methods.catalogue import every
 
     known = every()
     if names.strip() == "all":

@@ -30,7 +30,7 @@ def methods(
     as_json: JsonOption = False,
 ) -> None:
     """The merge methods: what each takes, and where its formula is from."""
-    from ..methods.registry import every, suggestion
+    from ..methods.catalogue import every, suggestion
 
     known = every()
     if name is not None and name not in known:

@@ -16,7 +16,7 @@ from .common import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from ..assemble.files.manifest import Manifest
-    from ..assemble.write.progress_tracker import OnEvent
+    from ..assemble.progress_tracker import OnEvent
     from ..checkpoint import Checkpoint
     from ..plan import Plan
     from ..verify.audit import Audit

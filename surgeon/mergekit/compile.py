@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..plan.layers.planned_slices import PlannedSlice, parts, rows
 from ..plan.model import Plan
+from ..plan.planned_slices import PlannedSlice, parts, rows
 from ..recipe.document import Document
 from ..recipe.schema import ENDS, Parameters, Recipe, Slice, Source
 from ..text import one_line

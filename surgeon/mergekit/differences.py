@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..checkpoint.config import DEPTH_KEYS
-from ..methods.registry import Word, find
+from ..checkpoint.families.model_config import DEPTH_KEYS
+from ..methods.catalogue import find
+from ..methods.registry import Word
 from ..plan.model import Donor, Plan, PlannedTensor
 from ..plan.operands import Adapted, Blend, Convert, Copy, Operand, Rows, Stored, TensorSource
 from ..plan.tokenizer.donor_vocabularies import UNION, requested

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..methods.registry import REQUIRED, Word
-from ..plan.layers.planned_slices import PlannedSlice, single
 from ..plan.model import Plan, PlannedTensor
+from ..plan.planned_slices import PlannedSlice, single
 from ..recipe.schema import End, Recipe, Slice, Source
 from .copied_layers import Partner
 from .facts import METHODS, RESCALE, WEIGHTED_DELTAS

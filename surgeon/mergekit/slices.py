@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..plan.layers.planned_slices import PlannedSlice
 from ..plan.model import Plan
+from ..plan.planned_slices import PlannedSlice
 from ..recipe.parameters import has_gradient, over
 from ..recipe.schema import ENDS, End, Recipe, Slice, Source
 from ..text import one_line

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..methods.registry import Word
-from ..plan.layers.planned_slices import PlannedSlice, SliceRow, edge_of
 from ..plan.model import PlannedLayer
+from ..plan.planned_slices import PlannedSlice, SliceRow, edge_of
 from ..recipe import stack
 from ..recipe.parameters import cut, has_gradient, over
 from ..recipe.schema import EdgePolicy, Parameters, Recipe, Slice, Source

@@ -3,6 +3,7 @@
 Knows no file and no recipe. Importing it imports no torch: the functions that compute do.
 """
 
-from .registry import METHODS, Method, Parameter, every, find, suggestion
+from .catalogue import every, find, suggestion
+from .registry import METHODS, Method, Parameter
 
 __all__ = ["METHODS", "Method", "Parameter", "every", "find", "suggestion"]

@@ -10,15 +10,10 @@ One in a module of `formulas/` is all there is to adding one.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
-
-from ..text import nearest
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -196,23 +191,3 @@ def _parameters(function: Callable[..., Kernel]) -> Iterator[tuple[str, Paramete
         declared, name = argument.default, argument.name.rstrip("_")
         assert isinstance(declared, Parameter), f"{function.__name__}: {name} is not declared with one() or each()"
         yield name, Parameter(name, *list(vars(declared).values())[1:])
-
-
-@cache
-def every() -> Mapping[str, Method]:
-    """All methods by their names."""
-    from . import formulas
-
-    for module in pkgutil.iter_modules(formulas.__path__):
-        importlib.import_module(f"{formulas.__name__}.{module.name}")
-    return dict(sorted(METHODS.items()))
-
-
-def find(name: str) -> Method | None:
-    """The method of that name; None when there is none."""
-    return every().get(name)
-
-
-def suggestion(name: str) -> str | None:
-    """The method that was probably meant."""
-    return nearest(name, every())

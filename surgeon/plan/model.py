@@ -15,8 +15,8 @@ from ..checkpoint.families.naming import Place
 from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from .findings import Finding
+from .new_tokenizer import NewTokenizer
 from .operands import Copy, Operand, Stored, TensorSource
-from .tokenizer.new_tokenizer import NewTokenizer
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from .findings import SEVERITIES, Finding
 from .layers import unused_tensors
 from .layers.blending import Chooser
 from .layers.layer_tensors import Filler
-from .layers.planned_slices import PlannedSlice, SliceRow, parts, rows, single
 from .layers.unplaced_tensors import Unplaced, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
+from .planned_slices import PlannedSlice, SliceRow, parts, rows, single
 from .tokenizer.output_tokenizer import new_tokenizer, with_tokenizer
 from .tokenizer.output_vocabulary import build
 
@@ -200,7 +200,7 @@ def _assembled(
         findings += [*problems, *whole_model.findings(_every_tensor(layers, ends, extra))]
         findings += scale_filters.filters(document, planned, layers, ends, extra)
         findings += lints.lints(document, slices, template, used, layers)
-    new, notes = new_tokenizer(document, filler, template)
+    new, notes = new_tokenizer(document, built, list(filler.by_ref.values()), template)
     plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)
     plan = replace(plan, files={**code.files, **plan.files})
     if new is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..assemble.files.small_files import made_files
 from ..assemble.gpu.device import pick_device
 from ..checkpoint import Checkpoint
-from ..checkpoint.config import ModelConfig
+from ..checkpoint.families.model_config import ModelConfig
 from ..checkpoint.tokenizer.tokenizer_identity import FILES
 from ..errors import InputError
 from ..plan.model import Plan

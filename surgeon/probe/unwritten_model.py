@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..assemble.compute.arithmetic import PLAIN, one_thread
 from ..assemble.compute.whole_model_survey import surveyed
-from ..checkpoint.config import ModelConfig
+from ..checkpoint.families.model_config import ModelConfig
 from ..checkpoint.families.naming import Place, find_naming
 from ..errors import InputError, SurgeonError
 from ..plan.config.output_config import output_config

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..assemble.files.published_texts import without_origins
 from ..assemble.files.small_files import CONFIG
+from ..assemble.io.byte_copy import BUFFER, Sources, read_exactly
 from ..assemble.load_back import Mismatch, key_of
-from ..assemble.write.byte_copy import BUFFER, Sources, read_exactly
-from ..assemble.write.progress_tracker import OnEvent, Reporter, Tracker, places
+from ..assemble.progress_tracker import OnEvent, Reporter, Tracker, places
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.families.naming import Naming
 from ..errors import SurgeonError

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assemble.load_back import CONFIG, Expectation, LoadBackOutcome, Mismatch
-from ..checkpoint.config import DEPTH_KEYS, ModelConfig
+from ..checkpoint.families.model_config import DEPTH_KEYS, ModelConfig
 from ..checkpoint.families.naming import find_naming
 from ..checkpoint.locate import read_json_object
 from ..errors import InputError, SurgeonError

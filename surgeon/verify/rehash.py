@@ -11,9 +11,9 @@ from pathlib import Path
 from ..assemble.compute.arithmetic import one_thread
 from ..assemble.files.manifest import MANIFEST, Manifest, ManifestRecord
 from ..assemble.files.small_files import CARD, RECIPE
-from ..assemble.write.byte_copy import Sources, read_pieces
-from ..assemble.write.digest import FileMark, Hasher, digest
-from ..assemble.write.progress_tracker import INTERVAL, OnEvent, Reporter, Tracker
+from ..assemble.io.byte_copy import Sources, read_pieces
+from ..assemble.io.digest import FileMark, Hasher, digest
+from ..assemble.progress_tracker import INTERVAL, OnEvent, Reporter, Tracker
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..errors import SurgeonError

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checkpoint.config import ATTENTION_NAMES
 from ..checkpoint.dtypes import TORCH_NAMES
+from ..checkpoint.families.model_config import ATTENTION_NAMES
 from ..checkpoint.families.naming import find_naming
 from ..probe.environment import transformers
 from ..probe.load import causal_class, from_pretrained

@@ -19,10 +19,10 @@ import pytest
 
 from surgeon.assemble import Cancelled, assemble
 from surgeon.assemble.files import small_files
-from surgeon.assemble.write import byte_copy as copying
+from surgeon.assemble.io import byte_copy as copying
+from surgeon.assemble.io.digest import digest
+from surgeon.assemble.layout import lay_out
 from surgeon.assemble.write import sink
-from surgeon.assemble.write.digest import digest
-from surgeon.assemble.write.layout import lay_out
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 from tests.support.assembling import contents, donor, passthrough, plan_of, snapshot, write_file
@@ -244,7 +244,7 @@ class TestEvents:
         assert all(event["files"].keys() <= named for event in progress)
 
     def test_progress_is_told_at_most_four_times_a_second(self, monkeypatch) -> None:
-        from surgeon.assemble.write import progress_tracker as tracking
+        from surgeon.assemble import progress_tracker as tracking
 
         now = 100.0
         monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now))
@@ -260,7 +260,7 @@ class TestEvents:
         assert told[-1]["eta"] == pytest.approx((5000 - told[-1]["bytes"]) / 160, abs=0.1)
 
     def test_what_an_earlier_run_wrote_counts_as_done_and_not_as_fast(self, monkeypatch) -> None:
-        from surgeon.assemble.write import progress_tracker as tracking
+        from surgeon.assemble import progress_tracker as tracking
 
         now = 100.0
         monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now))
@@ -281,7 +281,7 @@ class TestEvents:
         assert (told[2]["bytes"], told[2]["rate"]) == (4200, 100)
 
     def test_a_layer_is_told_when_its_last_tensor_is_there(self, plan: Plan) -> None:
-        from surgeon.assemble.write.progress_tracker import Tracker, places
+        from surgeon.assemble.progress_tracker import Tracker, places
 
         tracker = Tracker(places(plan))
         *names, last = [tensor.name for tensor in plan.layers[4].tensors]
@@ -594,8 +594,7 @@ class TestStopped:
         assemble(plan, out)
 
     def test_a_tensor_that_did_not_arrive(self, plan: Plan, out: Path, before: dict[str, bytes], monkeypatch) -> None:
-        from surgeon.assemble import run
-        from surgeon.assemble.write import layout
+        from surgeon.assemble import layout, run
 
         real = layout.lay_out
         monkeypatch.setattr(run, "lay_out", lambda tensors, limit: real(tensors[:-1], limit))

@@ -23,7 +23,7 @@ from surgeon.checkpoint import open_checkpoint
 from surgeon.cli import bench as verb
 from surgeon.cli.app import run
 from surgeon.errors import InputError, SurgeonError
-from surgeon.methods.registry import every
+from surgeon.methods.catalogue import every
 from surgeon.plan import Donors as PlanDonors
 from surgeon.plan import resolve
 from surgeon.recipe import document as documents

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from surgeon.cli.app import run
-from surgeon.methods.registry import every
+from surgeon.methods.catalogue import every
 from tests.support.blending import donors
 
 LINEAR = """\

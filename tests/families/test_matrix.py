@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surgeon.checkpoint.checkpoint import Checkpoint, Layer
-from surgeon.checkpoint.config import ModelConfig, layer_attributes
+from surgeon.checkpoint.families.model_config import ModelConfig, layer_attributes
 from surgeon.checkpoint.families.naming import FAMILIES
 from surgeon.checkpoint.families.type_rules import FILLED, RULES
 from surgeon.plan.config.output_config import output_config

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from surgeon.assemble import assemble
+from surgeon.assemble.io import byte_copy
 from surgeon.assemble.resume.workspace import hidden
-from surgeon.assemble.write import byte_copy, sink
+from surgeon.assemble.write import sink
 from surgeon.errors import SurgeonError
 from surgeon.plan import Plan
 from tests.support.assembling import (

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 from surgeon.assemble import assemble
+from surgeon.assemble.io import byte_copy as copying
+from surgeon.assemble.io import system_calls
 from surgeon.assemble.resume.journal import Journal, JournalLine
 from surgeon.assemble.resume.workspace import hidden
-from surgeon.assemble.write import byte_copy as copying
-from surgeon.assemble.write import sink, system_calls
+from surgeon.assemble.write import sink
 from surgeon.errors import InputError, SurgeonError
 from tests.faults import run as faults
 from tests.support.assembling import donor, passthrough, plan_of, snapshot

@@ -71,7 +71,7 @@ class Runner:
     """Makes inputs and runs them, in the process that it is called in."""
 
     def __init__(self, seed: int, folder: Path, only: str | None = None, arithmetic: bool = False) -> None:
-        from surgeon.methods.registry import every
+        from surgeon.methods.catalogue import every
 
         methods = {name: takes(method) for name, method in every().items()}
         for name in ("home", "tmp", "world"):

@@ -241,10 +241,10 @@ def _manifest() -> bool:
 
 def _resumed(world: World) -> bool:
     from surgeon.assemble.compute.arithmetic import Arithmetic
+    from surgeon.assemble.layout import lay_out
     from surgeon.assemble.resume.fingerprint import fingerprint
     from surgeon.assemble.resume.unfinished import Terms, begin, look
     from surgeon.assemble.resume.workspace import Workspace
-    from surgeon.assemble.write.layout import lay_out
 
     plan, out = _resumable(world)
     look(out)

@@ -13,7 +13,7 @@ from surgeon.errors import InputError
 from surgeon.mergekit import Exported, export, localised
 from surgeon.mergekit.facts import BASELESS, METHODS, RESCALE
 from surgeon.mergekit.plan_difference import difference
-from surgeon.methods.registry import every
+from surgeon.methods.catalogue import every
 from surgeon.plan import Convert, Donors
 from surgeon.recipe.document import as_data, parse
 from surgeon.recipe.schema import Recipe

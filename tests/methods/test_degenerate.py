@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from surgeon.methods.catalogue import every, find
 from surgeon.methods.formulas import arcee_fusion
-from surgeon.methods.registry import every, find
 from tests.support.memory_inputs import blended, made
 
 A = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])

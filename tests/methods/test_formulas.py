@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surgeon.methods import kernel, kth_largest, random_masks
-from surgeon.methods.registry import every, find
+from surgeon.methods.catalogue import every, find
 from tests.support import oracle
 from tests.support.memory_inputs import MemoryInputs, blended, made, run
 

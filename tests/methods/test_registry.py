@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from surgeon.methods.registry import REQUIRED, every, find, suggestion
+from surgeon.methods.catalogue import every, find, suggestion
+from surgeon.methods.registry import REQUIRED
 from tests.support.paths import ROOT
 
 MERGEKIT: dict[str, dict[str, object]] = {

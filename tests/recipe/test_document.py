@@ -15,18 +15,7 @@ from surgeon.errors import InputError
 from surgeon.recipe import document as documents
 from surgeon.recipe import stack
 from surgeon.recipe.document import Document, as_data, fresh, load, parse
-from surgeon.recipe.edits import (
-    Delete,
-    Edit,
-    Insert,
-    Move,
-    Reverse,
-    Scale,
-    SetBase,
-    SetDtype,
-    SetEnd,
-    Upscale,
-)
+from surgeon.recipe.edits import Delete, Edit, Insert, Move, Reverse, Scale, SetBase, SetDtype, SetEnd, Upscale
 from surgeon.recipe.schema import Recipe
 from surgeon.recipe.yaml import writer
 from surgeon.recipe.yaml.patch import comments

@@ -81,7 +81,7 @@ def read(one: Operand, dtype: torch.dtype, cut: int = 0) -> torch.Tensor:
     import torch
 
     from surgeon.assemble.compute.operand_readers import Readers
-    from surgeon.assemble.write.byte_copy import Sources
+    from surgeon.assemble.io.byte_copy import Sources
 
     sources = Sources()
     try:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from surgeon.methods import kernel as kernels
+from surgeon.methods.catalogue import find
 from surgeon.methods.kernel import Kernel
-from surgeon.methods.registry import find
 
 
 @dataclass

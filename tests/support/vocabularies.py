@@ -11,8 +11,8 @@ from typing import Any
 from surgeon.checkpoint import TensorEntry
 from surgeon.checkpoint.tokenizer.tokenizer_identity import read_tokenizer
 from surgeon.plan.model import Donor
+from surgeon.plan.new_tokenizer import NewTokenizer
 from surgeon.plan.operands import Operand, Rows, Stored
-from surgeon.plan.tokenizer.new_tokenizer import NewTokenizer
 from surgeon.recipe.document import parse
 from surgeon.recipe.schema import Recipe
 

@@ -18,7 +18,7 @@ from ...plan.operands import Blend, Convert, Stored
 from ...text import one_line, plural
 from ..gpu.cuda import Gpu
 from ..gpu.staging import MOST, Lane
-from ..write.byte_copy import Sources, read_exactly
+from ..io.byte_copy import Sources, read_exactly
 from .operand_readers import CHUNK, BlendReader, Readers, kernel_of, need
 from .stored_reader import Staging, raw
 

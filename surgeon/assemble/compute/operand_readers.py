@@ -15,7 +15,7 @@ from ...methods import find
 from ...methods.kernel import BLOCK, Kernel, Threshold
 from ...plan.operands import Adapted, Blend, Operand, Rows, Stored
 from ..gpu.staging import Lane
-from ..write.byte_copy import Sources
+from ..io.byte_copy import Sources
 from .adapter_reader import AdaptedReader
 from .stored_reader import Reader, Staging, StoredReader
 from .token_rows_reader import RowsReader

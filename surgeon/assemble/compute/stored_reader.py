@@ -9,7 +9,7 @@ from ...checkpoint import TensorEntry
 from ...checkpoint.dtypes import BITS, TORCH_NAMES
 from ...errors import SurgeonError
 from ...text import one_line
-from ..write.byte_copy import Sources, read_exactly
+from ..io.byte_copy import Sources, read_exactly
 
 if TYPE_CHECKING:
     import torch

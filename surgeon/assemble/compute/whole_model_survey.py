@@ -11,8 +11,8 @@ from ...methods.whole_model_trim import ModelTrim
 from ...plan.model import Plan, PlannedTensor
 from ...plan.operands import Blend
 from ..gpu.staging import Lane
-from ..write.byte_copy import Sources
-from ..write.progress_tracker import Cancelled
+from ..io.byte_copy import Sources
+from ..progress_tracker import Cancelled
 from .arithmetic import Arithmetic, Computer
 from .operand_readers import kernel_of
 

@@ -18,10 +18,10 @@ from ...files import is_file
 from ...plan.model import Plan
 from ...plan.operands import Copy
 from ...statefile import is_count, parse, read_bytes
+from ..io.digest import HASH, LENGTH, FileMark, digest
+from ..layout import OutputLayout, lay_out
 from ..resume.fingerprint import Fingerprint
 from ..resume.journal import JournalLine
-from ..write.digest import HASH, LENGTH, FileMark, digest
-from ..write.layout import OutputLayout, lay_out
 
 MANIFEST = "surgeon.json"
 FORMAT = 1

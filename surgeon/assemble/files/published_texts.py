@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from ...errors import InputError
 from ...plan.config.output_config import ORIGINS, is_local
 from ...plan.model import Plan
-from ...plan.tokenizer.new_tokenizer import TOKENIZER
+from ...plan.new_tokenizer import TOKENIZER
 from ...recipe.document import Document, parse
 from ...statefile import parse as parse_json
 

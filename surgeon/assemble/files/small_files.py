@@ -11,9 +11,9 @@ from ...checkpoint.locate import INDEX
 from ...errors import SurgeonError
 from ...plan.model import Plan
 from ...text import one_line
-from ..write.byte_copy import write_all
-from ..write.digest import digest
-from ..write.layout import OutputLayout
+from ..io.byte_copy import write_all
+from ..io.digest import digest
+from ..layout import OutputLayout
 from ..write.sink import Target
 from .model_card import card
 from .published_texts import without_origins

@@ -10,7 +10,7 @@ from typing import Any
 from ...checkpoint.locate import read_json_object
 from ...checkpoint.tokenizer.vocabulary import Vocabulary, read_vocabulary
 from ...errors import InputError
-from ...plan.tokenizer.new_tokenizer import SETTINGS, TEMPLATE, TOKENIZER, NewTokenizer
+from ...plan.new_tokenizer import SETTINGS, TEMPLATE, TOKENIZER, NewTokenizer
 
 Merge = tuple[str, str]
 

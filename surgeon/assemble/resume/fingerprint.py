@@ -17,7 +17,7 @@ from ...plan.model import Plan
 from ...statefile import is_count, parse
 from ...text import one_line, plural, size
 from ..compute.arithmetic import Arithmetic
-from ..write.digest import FileMark, digest_of
+from ..io.digest import FileMark, digest_of
 
 _NAMED = 3
 """Changes of one kind that are named."""

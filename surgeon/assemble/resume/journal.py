@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...statefile import parse, read_bytes, rest
-from ..write.byte_copy import write_all
-from ..write.digest import LENGTH
+from ..io.byte_copy import write_all
+from ..io.digest import LENGTH
 
 _WRITTEN, _MARK, _VOID = "+", "=", "-"
 LARGEST = 200_000_000

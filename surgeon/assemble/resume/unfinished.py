@@ -15,8 +15,8 @@ from ...errors import InputError
 from ...files import is_dir, is_link, write_atomic
 from ...statefile import read_bytes
 from ...text import size
-from ..write.layout import OutputLayout
-from ..write.system_calls import sync_folder
+from ..io.system_calls import sync_folder
+from ..layout import OutputLayout
 from . import journal
 from .fingerprint import Fingerprint, changes
 from .journal import Journal

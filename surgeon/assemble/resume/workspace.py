@@ -25,7 +25,7 @@ from ...errors import SurgeonError
 from ...process import Recorded, recorded
 from ...statefile import StateRecord, open_regular, parse
 from ...text import one_line
-from ..write.system_calls import sync_folder
+from ..io.system_calls import sync_folder
 from . import journal
 
 _PATIENCE = 2.0

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..compute.arithmetic import PLAIN, Arithmetic, Computer
 from ..gpu.staging import Lane
+from ..io.byte_copy import OpenFile, Sources, copy_range, write_all
+from ..io.digest import digest_range
+from ..layout import ByteRun, FilePart, steps
+from ..progress_tracker import Counts
 from ..resume.journal import Notes
-from .byte_copy import OpenFile, Sources, copy_range, write_all
-from .digest import digest_range
-from .layout import ByteRun, FilePart, steps
-from .progress_tracker import Counts
 from .sink import Sink, Target
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import SurgeonError
+from ..io.byte_copy import write_all
+from ..io.digest import Hasher
+from ..io.system_calls import reserve, start_writeback, sync_folder
+from ..layout import Placed
+from ..progress_tracker import Counts
 from ..resume.journal import JournalLine, Notes
-from .byte_copy import write_all
-from .digest import Hasher
-from .layout import Placed
-from .progress_tracker import Counts
-from .system_calls import reserve, start_writeback, sync_folder
 
 KICK = 32 * 1024 * 1024
 """Bytes after which the kernel is told to begin writing to disk, so that waiting for it takes little."""

@@ -28,11 +28,11 @@ from typing import Any
 from ...errors import SurgeonError
 from ...plan.operands import Copy
 from ..gpu.staging import Lane
+from ..io.system_calls import end_with_parent
+from ..layout import FilePart
+from ..progress_tracker import Counts, Halted, Tracker
 from ..resume.journal import JournalLine, Notes
 from .file_part import Work, write_part
-from .layout import FilePart
-from .progress_tracker import Counts, Halted, Tracker
-from .system_calls import end_with_parent
 
 WORTH = 64 * 1024 * 1024
 """Computed bytes from which on processes gain more than it takes to start them."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...text import one_line
-from ..config import ModelConfig
+from .model_config import ModelConfig
 
 _BIASES = ("attention_bias", "mlp_bias")
 

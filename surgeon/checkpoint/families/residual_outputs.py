@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...errors import InputError
 from ...text import one_line
-from ..config import ModelConfig
+from .model_config import ModelConfig
 
 _LIKE_LLAMA = (
     "afmoe", "apertus", "arcee", "cohere", "cohere2", "cwm", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5",

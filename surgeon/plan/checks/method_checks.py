@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...methods.registry import every, suggestion
+from ...methods.catalogue import every, suggestion
 from ...recipe.document import Document
 from ...recipe.schema import ENDS
 from ...text import nearest, one_line, plural
 from ..findings import Finding
 from ..layers.blending import counted
-from ..layers.planned_slices import PlannedSlice, SliceRow, used_tables
+from ..planned_slices import PlannedSlice, SliceRow, used_tables
 
 
 def methods(

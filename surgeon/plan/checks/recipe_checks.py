@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...errors import InputError
-from ...methods.registry import every
+from ...methods.catalogue import every
 from ...recipe import stack
 from ...recipe.document import Document, KeyProblem
 from ...recipe.schema import ENDS, Slice, Source

@@ -9,8 +9,8 @@ from ...recipe.document import Document
 from ...recipe.parameters import filter_of, rules
 from ...text import nearest, one_line
 from ..findings import Finding
-from ..layers.planned_slices import PlannedSlice, used_tables
 from ..model import PlannedEnd, PlannedLayer, PlannedTensor
+from ..planned_slices import PlannedSlice, used_tables
 
 
 def filters(
@@ -61,16 +61,3 @@ def _unmatched(setting: Any, names: set[str], line: int | None) -> Iterator[Find
                 f"did you mean {one_line(guess)!r}?" if guess else "see the names with `surgeon inspect --tensors`",
                 line=line,
             )
-
-
-def frozen(asked: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
-    """Tensors whose type cannot be multiplied, by name, with the layers that ask for it."""
-    for name, indices in asked.items():
-        yield Finding(
-            "error",
-            "scale-type",
-            f"The scale of {one_line(name)} cannot be carried out",
-            "its numbers are not floating-point numbers of 16 bits or more",
-            "leave it out with a filter",
-            indices,
-        )

@@ -12,8 +12,8 @@ from typing import Any
 from ...recipe import stack
 from ...recipe.schema import Recipe
 from ..findings import Finding
-from ..layers.planned_slices import PlannedSlice
 from ..model import PlannedTensor
+from ..planned_slices import PlannedSlice
 
 MAX_TAKEN = 40_000
 """Layers of donors that all slices of a recipe take, its stages included."""

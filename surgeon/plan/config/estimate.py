@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...checkpoint.config import ModelConfig
+from ...checkpoint.families.model_config import ModelConfig
 from ..model import Estimates, PlannedLayer, PlannedTensor
 
 DEFAULT_SHARD = 5_000_000_000

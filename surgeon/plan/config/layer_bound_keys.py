@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ...checkpoint.config import DEPTH_KEYS, ModelConfig
+from ...checkpoint.families.model_config import DEPTH_KEYS, ModelConfig
 from ...checkpoint.families.type_rules import FILLED, VALUE_LISTS, rule_keys
 
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")

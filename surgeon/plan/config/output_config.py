@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...checkpoint import Checkpoint
-from ...checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
+from ...checkpoint.families.model_config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
 from ...checkpoint.families.type_rules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
 from ...text import one_line, plural, ranges
 from ..findings import Finding

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...checkpoint import Checkpoint
-from ...checkpoint.config import ModelConfig
+from ...checkpoint.families.model_config import ModelConfig
 from ...text import one_line, plural
 from ..findings import Finding
 from ..model import Donor, PlannedTensor

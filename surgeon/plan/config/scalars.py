@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ...checkpoint.config import ModelConfig
+from ...checkpoint.families.model_config import ModelConfig
 from ...text import one_line
 from ..findings import Finding, Severity
 from ..model import Donor

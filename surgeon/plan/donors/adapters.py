@@ -12,8 +12,8 @@ from ...checkpoint import Checkpoint, TensorEntry
 from ...checkpoint.adapter.adapter_targets import Change, fitted
 from ...checkpoint.adapter.lora import WEIGHTS, Adapter, is_adapter, open_adapter
 from ...checkpoint.checkpoint import assembled
-from ...checkpoint.config import ModelConfig
 from ...checkpoint.dtypes import nbytes
+from ...checkpoint.families.model_config import ModelConfig
 from ...checkpoint.locate import find
 from ...errors import InputError
 from ..operands import Adapted, Blend, Operand, Stored

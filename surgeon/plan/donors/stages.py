@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ...checkpoint import Checkpoint, TensorEntry
 from ...checkpoint.checkpoint import assembled
-from ...checkpoint.config import ModelConfig
+from ...checkpoint.families.model_config import ModelConfig
 from ...recipe.document import Document
 from ...text import one_line
 from ..findings import Finding

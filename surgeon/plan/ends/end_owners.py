@@ -12,9 +12,9 @@ from ...checkpoint.tensor_equality import alike, equal
 from ...recipe.schema import ENDS, End, Recipe
 from ...text import number, one_line, size
 from ..findings import Finding
-from ..layers.planned_slices import PlannedSlice, single
 from ..model import Donor, PlannedEnd, PlannedTensor
 from ..operands import Convert, Copy
+from ..planned_slices import PlannedSlice, single
 
 _COMPARED = 512 << 20
 """Bytes up to which two tables are compared in full while a recipe is planned."""

@@ -15,7 +15,7 @@ from ...text import one_line, plural
 from ..findings import Finding
 from ..model import Value
 from ..operands import Blend, Operand, Settings
-from .planned_slices import PlannedSlice, Scope, Table
+from ..planned_slices import PlannedSlice, Scope, Table
 
 _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 

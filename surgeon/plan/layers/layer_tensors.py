@@ -12,16 +12,15 @@ from ...checkpoint.tensor_equality import alike
 from ...recipe.document import Document
 from ...recipe.schema import End
 from ...text import one_line
-from ..checks import scale_filters
 from ..ends.end_owners import Owner
 from ..ends.token_rows import one_height
 from ..findings import Finding, Severity
 from ..model import Donor, PlannedLayer, PlannedTensor
 from ..operands import Blend, Convert, Copy, Operand, Stored, TensorSource
+from ..planned_slices import PlannedSlice, Scope, SliceRow, end_scope, outer_scope
 from ..tokenizer.output_vocabulary import Built
 from . import unused_tensors
 from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
-from .planned_slices import PlannedSlice, Scope, SliceRow, end_scope, outer_scope
 
 
 @dataclass
@@ -176,7 +175,7 @@ class Filler:
     def findings(self) -> Iterator[Finding]:
         """What was wrong on the way."""
         yield from self.chooser.findings(self.document)
-        yield from scale_filters.frozen({name: tuple(indices) for name, indices in self._frozen.items()})
+        yield from _unscalable(self._frozen)
         for (name, why), indices in self._unequal.items():
             layers = tuple(index for index in dict.fromkeys(indices) if index >= 0)
             what = f"{name} cannot be blended" if layers else f"{name} of the ends cannot be blended"
@@ -214,6 +213,19 @@ class Filler:
                 f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
                 line=self.document.line("slices") or self.document.line("models"),
             )
+
+
+def _unscalable(asked: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
+    """Tensors whose type cannot be multiplied, by name, with the layers that ask for it."""
+    for name, indices in asked.items():
+        yield Finding(
+            "error",
+            "scale-type",
+            f"The scale of {one_line(name)} cannot be carried out",
+            "its numbers are not floating-point numbers of 16 bits or more",
+            "leave it out with a filter",
+            tuple(indices),
+        )
 
 
 def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:

@@ -19,10 +19,10 @@ from ..ends.end_owners import Owner, Owners
 from ..findings import Finding
 from ..model import Donor, PlannedTensor
 from ..operands import Blend
+from ..planned_slices import PlannedSlice, single
 from . import unused_tensors
 from .blending import computable
 from .layer_tensors import Filler
-from .planned_slices import PlannedSlice, single
 
 HEADS = (
     "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",

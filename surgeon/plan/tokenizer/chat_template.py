@@ -14,9 +14,9 @@ from ...errors import InputError
 from ...text import nearest, one_line
 from ..findings import Finding
 from ..model import Donor
+from ..new_tokenizer import SETTINGS, TEMPLATE
 from .donor_vocabularies import Line
 from .known_templates import BUILTIN
-from .new_tokenizer import SETTINGS, TEMPLATE
 
 AUTO = "auto"
 _SHORTEST = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,24 +13,24 @@ from ...checkpoint.tokenizer.vocabulary import read_vocabulary
 from ...errors import InputError
 from ...recipe.document import Document
 from ..findings import Finding
-from ..layers.layer_tensors import Filler
 from ..model import Donor, Plan
+from ..new_tokenizer import NewTokenizer
 from .chat_template import choose
-from .new_tokenizer import NewTokenizer
 from .output_vocabulary import Built
 
 GENERATION = "generation_config.json"
 
 
-def new_tokenizer(document: Document, filler: Filler, template: Donor) -> tuple[NewTokenizer | None, list[Finding]]:
+def new_tokenizer(
+    document: Document, built: Built | None, donors: Sequence[Donor], template: Donor
+) -> tuple[NewTokenizer | None, list[Finding]]:
     """What the tokenizer files are made from; None where the config's donor's are copied."""
-    recipe, built = document.recipe, filler.vocabulary
+    recipe = document.recipe
     own = template.checkpoint.tokenizer
     tokens = frozenset(token for token in built.tokens if token is not None) if built else None
     if tokens is None and recipe.chat_template is not None:
         with suppress(InputError):
             tokens = frozenset(read_vocabulary(own).ids)
-    donors = list(filler.by_ref.values())
     text, findings = choose(recipe.chat_template, donors, tokens, line=document.line)
     if built is not None and built.files is not None:
         return replace(built.files, template=text), list(findings)

@@ -20,6 +20,7 @@ from ...recipe.schema import Recipe
 from ..ends.token_rows import first_rows
 from ..findings import Finding
 from ..model import Donor
+from ..new_tokenizer import NewTokenizer
 from ..operands import Operand, Rows
 from .donor_vocabularies import (
     BASE,
@@ -34,7 +35,6 @@ from .donor_vocabularies import (
     placed,
     requested,
 )
-from .new_tokenizer import NewTokenizer
 from .row_rules import Fixed, packed, takes
 from .vocabulary_findings import told
 from .vocabulary_union import Composer

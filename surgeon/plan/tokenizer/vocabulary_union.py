@@ -9,8 +9,8 @@ from ...checkpoint.tokenizer.vocabulary import FLAGS, Flags, Vocabulary
 from ...errors import InputError
 from ...recipe.schema import TokenOverride, TokenRow
 from ...text import nearest, one_line, plural
+from ..new_tokenizer import AddedToken, NewTokenizer
 from .donor_vocabularies import Member, Note, Place, VocabularyRequest, note, quoted, some, unreadable
-from .new_tokenizer import AddedToken, NewTokenizer
 from .row_rules import Fixed
 
 

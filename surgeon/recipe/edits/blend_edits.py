@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import InputError
-from ...methods.registry import every, find
+from ...methods.catalogue import every, find
 from ...text import nearest, one_line, plural
 from .. import stack
 from ..curves.tracks import shortened

@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 
 from ...errors import InputError
-from ...methods.registry import Method, every
+from ...methods.catalogue import every
+from ...methods.registry import Method
 from ...plan.layers.blending import counted
 from ...recipe import stack
 from ...recipe.edits import BlendLayers, grammar

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...errors import InputError
 from ...methods import Method, Parameter
 from ...methods.formulas.linear import WITHOUT_EFFECT
-from ...plan.layers.planned_slices import PlannedSlice, parts
+from ...plan.planned_slices import PlannedSlice, parts
 from ...recipe import stack
 from ...recipe.curves.tracks import REST, Level, Track, tracks
 from ...recipe.edits import BlendLayers, DepthOf

@@ -11,10 +11,10 @@ from surgeon.assemble import assemble
 from surgeon.assemble.compute import arithmetic as computing
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
 from surgeon.assemble.compute.stored_reader import raw
-from surgeon.assemble.write.byte_copy import Sources
+from surgeon.assemble.io.byte_copy import Sources
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel
-from surgeon.methods.registry import every
+from surgeon.methods.catalogue import every
 from surgeon.plan import PlannedTensor
 from surgeon.plan.operands import Blend
 from tests.support.assembling import contents

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from surgeon import __version__
 from surgeon.assemble import assemble
 from surgeon.assemble.files import manifest
-from surgeon.assemble.write.digest import digest
+from surgeon.assemble.io.digest import digest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.errors import InputError

@@ -19,13 +19,13 @@ import torch
 from surgeon.assemble import assemble, ready, run
 from surgeon.assemble.compute import arithmetic
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
+from surgeon.assemble.compute.gpu_memory import least_of, shares
 from surgeon.assemble.compute.operand_readers import need
 from surgeon.assemble.compute.whole_model_survey import surveyed
 from surgeon.assemble.gpu import staging
 from surgeon.assemble.gpu.cuda import Cuda
-from surgeon.assemble.gpu.gpu_memory import least_of, shares
 from surgeon.assemble.gpu.staging import Lane
-from surgeon.assemble.write.byte_copy import Sources
+from surgeon.assemble.io.byte_copy import Sources
 from surgeon.cli.assemble import _flags
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel, reductions

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from surgeon.assemble.io.digest import FileMark, digest
 from surgeon.assemble.resume import journal
 from surgeon.assemble.resume.journal import Journal, JournalLine
-from surgeon.assemble.write.digest import FileMark, digest
 
 
 def line(number: int, shard: str = "one.safetensors", warning: str = "") -> JournalLine:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from surgeon.assemble.write import byte_copy as copying
-from surgeon.assemble.write import layout, system_calls
-from surgeon.assemble.write.byte_copy import BUFFER, OpenFile, copy_range
-from surgeon.assemble.write.layout import DATA_ALIGNMENT, ByteRun, Placed, lay_out, steps
+from surgeon.assemble import layout
+from surgeon.assemble.io import byte_copy as copying
+from surgeon.assemble.io import system_calls
+from surgeon.assemble.io.byte_copy import BUFFER, OpenFile, copy_range
+from surgeon.assemble.layout import DATA_ALIGNMENT, ByteRun, Placed, lay_out, steps
 from surgeon.checkpoint import TensorEntry, read_header
 from surgeon.checkpoint.families.naming import Place
 from surgeon.errors import SurgeonError

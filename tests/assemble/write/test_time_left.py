@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble.write import progress_tracker
-from surgeon.assemble.write.progress_tracker import INTERVAL, Reporter, Tracker
+from surgeon.assemble import progress_tracker
+from surgeon.assemble.progress_tracker import INTERVAL, Reporter, Tracker
 
 TOTAL = 2_000_000_000
 

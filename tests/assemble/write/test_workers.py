@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
+from surgeon.assemble import assemble, layout
+from surgeon.assemble.progress_tracker import Cancelled
 from surgeon.assemble.resume import journal
 from surgeon.assemble.resume.workspace import hidden
-from surgeon.assemble.write import layout, workers
-from surgeon.assemble.write.progress_tracker import Cancelled
+from surgeon.assemble.write import workers
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 from tests.support.assembling import snapshot

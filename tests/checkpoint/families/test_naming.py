@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.checkpoint.config import ATTENTION_NAMES, ModelConfig, layer_attributes
+from surgeon.checkpoint.families.model_config import ATTENTION_NAMES, ModelConfig, layer_attributes
 from surgeon.checkpoint.families.naming import FAMILIES, find_naming
 from tests.support.models import tiny_config, tiny_model
 

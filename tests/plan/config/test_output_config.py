@@ -372,7 +372,7 @@ def test_every_known_family_that_transformers_has_is_spliced_or_refused_rightly(
     from transformers import CONFIG_MAPPING, AutoConfig
 
     from surgeon.checkpoint.checkpoint import Checkpoint, Layer
-    from surgeon.checkpoint.config import ModelConfig, layer_attributes
+    from surgeon.checkpoint.families.model_config import ModelConfig, layer_attributes
 
     order = [0, 1, 2, 3, 2, 3, 4, 5, 5, 1]
     for model_type in FAMILIES:

@@ -12,9 +12,9 @@ from surgeon.checkpoint.tokenizer.tokenizer_identity import read_tokenizer
 from surgeon.errors import InputError
 from surgeon.plan.findings import Finding
 from surgeon.plan.model import Donor
+from surgeon.plan.new_tokenizer import NewTokenizer
 from surgeon.plan.tokenizer.chat_template import choose, template_of
 from surgeon.plan.tokenizer.known_templates import BUILTIN
-from surgeon.plan.tokenizer.new_tokenizer import NewTokenizer
 from surgeon.plan.tokenizer.output_vocabulary import Built, build
 from surgeon.recipe.document import as_data, parse
 from tests.support.vocabularies import added, donor, put_files, recipe, tables, tokenizer_json, write

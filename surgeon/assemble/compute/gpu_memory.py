@@ -11,9 +11,9 @@ from ...methods import kernel
 from ...plan.model import Plan, PlannedTensor
 from ...plan.operands import Adapted, Blend, Operand, Rows
 from ...text import size
-from ..compute.arithmetic import Arithmetic, is_wide
-from ..compute.operand_readers import kernel_of, need
-from .staging import SPARE, Lane
+from ..gpu.staging import SPARE, Lane
+from .arithmetic import Arithmetic, is_wide
+from .operand_readers import kernel_of, need
 
 FREE = 0.9
 """The share of what is free on a GPU that is taken, where it is not said how much: others may want some more."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...checkpoint.tokenizer.tokenizer_identity import Tokenizer
+from ..checkpoint.tokenizer.tokenizer_identity import Tokenizer
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"

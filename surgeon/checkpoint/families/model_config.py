@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .families.layer_rules import ATTENTION_NAMES
-from .families.naming import FAMILIES, UNKNOWN, Family
-from .families.type_rules import WINDOW_KEYS, ruled
+from .layer_rules import ATTENTION_NAMES
+from .naming import FAMILIES, UNKNOWN, Family
 from .rope import resolved_rope
+from .type_rules import WINDOW_KEYS, ruled
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...methods import Method, find
-from ...recipe import stack
-from ...recipe.parameters import position
-from ...recipe.schema import EdgePolicy, End, Recipe, Slice, Source
+from ..methods import Method, find
+from ..recipe import stack
+from ..recipe.parameters import position
+from ..recipe.schema import EdgePolicy, End, Recipe, Slice, Source
 
 
 class Table(NamedTuple):

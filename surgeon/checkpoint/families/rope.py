@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .families.naming import Family
+from .naming import Family
 
 KINDS = ("full_attention", "sliding_attention")
 _LOCAL_THETA = 10_000.0

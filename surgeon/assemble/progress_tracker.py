@@ -9,9 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ...errors import SurgeonError
-from ...plan.model import Plan
-from ...process import resident, shares
+from ..errors import SurgeonError
+from ..plan.model import Plan
+from ..process import resident, shares
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], object]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from pathlib import Path
 
-from ...checkpoint.dtypes import BITS
-from ...checkpoint.locate import INDEX, SINGLE
-from ...plan.config.estimate import split
-from ...plan.model import PlannedTensor
-from ...plan.operands import Copy
+from ..checkpoint.dtypes import BITS
+from ..checkpoint.locate import INDEX, SINGLE
+from ..plan.config.estimate import split
+from ..plan.model import PlannedTensor
+from ..plan.operands import Copy
 
 PARTS = 8
 """Parts for each worker: so many that none waits long for the last."""

@@ -1,0 +1,1 @@
+"""Files of bytes: copies of ranges, hashes, and calls to the system that Python lacks."""
