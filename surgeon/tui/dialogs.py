@@ -14,6 +14,7 @@ from textual.widgets import Static
 from ..text import one_line, safe
 from . import theme
 from .actions import ScreenName, of_screen
+from .commands import COMMANDS
 from .widgets.line import Line
 from .widgets.text_pane import TextPane, wrapped
 
@@ -53,8 +54,8 @@ class TextDialog(ModalScreen[None]):
     """A text to read; any of escape, q, enter closes it."""
 
     DEFAULT_CSS = """
-    Reader { align: center middle; }
-    Reader > Vertical { width: 100%; max-width: 110; height: 100%; background: $panel; padding: 0 1; }
+    TextDialog { align: center middle; }
+    TextDialog > Vertical { width: 100%; max-width: 110; height: 100%; background: $panel; padding: 0 1; }
     """
 
     def __init__(self, title: str, lines: Sequence[str | tuple[str, Style]]) -> None:
@@ -131,16 +132,3 @@ class Help(TextDialog):
                 "  Digits before a key are a count: 15j, 8G, 3D. Shift (or Option) with the mouse selects text.",
             ]
         super().__init__(f"Keys: {screen}", lines[1:] if lines and lines[0] == "" else lines)
-
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    "open": ("open PATH", "open a donor"),
-    "write": ("write [FILE]", "save the recipe"),
-    "run": ("run OUT", "write the model to the folder OUT"),
-    "jobs": ("jobs", "show what is being written, or was"),
-    "try": ("try", "generate text"),
-    "plan": ("plan", "findings, YAML, difference"),
-    "mouse": ("mouse on|off", "whether the mouse is taken (off leaves it to the terminal)"),
-    "quit": ("quit", "leave"),
-}
-"""Commands of the command line that are not edits: name -> usage, help."""

@@ -7,8 +7,8 @@ import pytest
 from surgeon.recipe.edits import EDITS
 from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen
 from surgeon.tui.blend.blend_screen import BlendScreen
+from surgeon.tui.commands import COMMANDS
 from surgeon.tui.curves.curve_screen import CurveScreen
-from surgeon.tui.dialogs import COMMANDS
 from surgeon.tui.keys import Keys
 from surgeon.tui.plan.plan_screen import PlanScreen
 from surgeon.tui.run.run_screen import RunScreen

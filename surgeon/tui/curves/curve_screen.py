@@ -11,7 +11,7 @@ from ...recipe.edits.blend_text import span
 from ...recipe.parameters import Word
 from ...text import plural
 from ..dialogs import Ask
-from ..surgery.blend_labels import brief
+from ..rows.blend_labels import brief
 from .curve_view import MOST_TRACKS, CurveView
 from .drafts import Draft, fitting
 

@@ -14,8 +14,8 @@ from ...text import one_line, plural
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..surgery.blend_labels import brief
-from ..surgery.stack_rows import END_NAMES
+from ..rows.blend_labels import brief
+from ..rows.pane_rows import END_NAMES
 from ..widgets.curve_chart import CurveChart, bounds, spark
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt

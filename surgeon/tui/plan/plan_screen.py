@@ -12,7 +12,8 @@ from ...text import number, one_line, plural, size
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..surgery import stack_rows
+from ..rows.layer_runs import runs
+from ..rows.pane_rows import END_NAMES
 from ..widgets.line import Line, Piece
 from ..widgets.text_pane import TextPane, wrapped
 
@@ -94,13 +95,11 @@ class PlanScreen(ActionScreen):
             ("dtype", self.session.recipe.dtype or "as the donors'"),
         ]
         for role, end in plan.ends.items():
-            found.append(
-                (stack_rows.END_NAMES[role], f"{end.donor or '-'} {'' if end.how == 'copied' else end.how}".strip())
-            )
+            found.append((END_NAMES[role], f"{end.donor or '-'} {'' if end.how == 'copied' else end.how}".strip()))
         found.append(("config", plan.config_donor or "-"))
         for letter, donor in plan.donors.items():
             found.append((f"donor {letter}", one_line(donor.ref)))
-        found += [(f"{run.start}-{run.stop - 1}", run.label) for run in stack_rows.runs(plan)]
+        found += [(f"{run.start}-{run.stop - 1}", run.label) for run in runs(plan)]
         return found
 
     def _tabs(self) -> None:

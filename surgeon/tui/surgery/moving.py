@@ -8,9 +8,9 @@ from textual import events
 from textual.widgets import Input
 
 from .. import theme
+from ..rows.pane_rows import PaneRow
 from ..widgets.line import Line
 from ..widgets.pane import DonorPane, Pane, StackPane
-from .stack_rows import StackRow
 from .surgery_view import SurgeryView
 
 
@@ -246,7 +246,7 @@ class Moving(SurgeryView):
             (f"  {found.index(target) + 1} of {len(found)}, n N for more", theme.DIM),
         )
 
-    def _matches(self, pane: Pane, row: StackRow) -> bool:
+    def _matches(self, pane: Pane, row: PaneRow) -> bool:
         """By what the row shows, its layer number (`L1?`), its attributes, or its tensors' names."""
         wanted = self.query_text.lower()
         texts = [f"l{row.start}", row.label.lower(), row.text.lower(), row.role]

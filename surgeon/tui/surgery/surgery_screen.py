@@ -12,7 +12,7 @@ from ...files import expanded, is_dir
 from ...recipe.edits import EDITS, grammar
 from ...recipe.saving import Occupied
 from ...text import nearest
-from ..dialogs import COMMANDS
+from ..commands import COMMANDS
 from ..widgets.line import Line
 from .blending import Blending
 

@@ -15,11 +15,13 @@ from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..command_suggester import CommandSuggester
-from ..dialogs import COMMANDS
+from ..commands import COMMANDS
+from ..rows.layer_detail import layer_detail
+from ..rows.layer_runs import barcode, uses
+from ..rows.pane_rows import donor_rows, stack_rows
 from ..widgets.line import Line, Piece
 from ..widgets.pane import DonorPane, Pane, StackPane
 from ..widgets.text_pane import TextPane, wrapped
-from . import stack_rows
 
 NARROW, WIDE = 110, 170
 
@@ -168,12 +170,12 @@ class SurgeryView(ActionScreen):
             if checkpoint is None:
                 pane.show([], [*title, (" not found", theme.SEVERITY["error"])])
                 continue
-            counts = stack_rows.uses(plan, letter, checkpoint.depth)
-            pane.show(stack_rows.donor_rows(checkpoint, letter, counts), [*title, (f" {checkpoint.depth}L", theme.DIM)])
+            counts = uses(plan, letter, checkpoint.depth)
+            pane.show(donor_rows(checkpoint, letter, counts), [*title, (f" {checkpoint.depth}L", theme.DIM)])
         stack_title: list[Piece] = [(" STACK", theme.PLAIN), (f" {len(plan.layers)}L", theme.DIM)]
         if self.zoomed_out:
             stack_title.append((" by slices", theme.DIM))
-        self.stack.show(stack_rows.stack_rows(plan, session.markers, self.zoomed_out), stack_title)
+        self.stack.show(stack_rows(plan, session.markers, self.zoomed_out), stack_title)
         self.show_cursor()
         self.show_footer(self.query_one("#footer", Line))
 
@@ -200,7 +202,7 @@ class SurgeryView(ActionScreen):
 
     def show_barcode(self) -> None:
         """The whole stack in one row: a letter per layer, or per few."""
-        cells = stack_rows.barcode(self.session.plan, max(1, self.app.size.width - 2))
+        cells = barcode(self.session.plan, max(1, self.app.size.width - 2))
         self.query_one("#barcode", Line).show(
             (" ", theme.PLAIN), *((letter[:1], theme.hue(letter.upper())) for letter, _ in cells)
         )
@@ -243,7 +245,7 @@ class SurgeryView(ActionScreen):
         ref = pane.ref if isinstance(pane, DonorPane) else ""
         checkpoint = self.session.checkpoint(ref) if ref else None
         letter = self.session.letters.get(ref, "")
-        return stack_rows.layer_detail(self.session.plan, checkpoint, pane.current, letter, not ref)
+        return layer_detail(self.session.plan, checkpoint, pane.current, letter, not ref)
 
     def on_pane_moved(self, event: Pane.Moved) -> None:
         """Follow the cursor."""

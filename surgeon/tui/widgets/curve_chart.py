@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
-from ..surgery.blend_labels import brief
+from ..rows.blend_labels import brief
 from .line import Piece, strip_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

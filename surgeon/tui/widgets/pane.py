@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
-from ..surgery.stack_rows import StackRow
+from ..rows.pane_rows import PaneRow
 from .line import Piece, strip_of
 
 HEAD_WIDTH = 6
@@ -40,7 +40,7 @@ class Pane(Widget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.rows: list[StackRow] = []
+        self.rows: list[PaneRow] = []
         self.title: list[Piece] = []
         self.cursor = 0
         self.mark_row: int | None = None
@@ -49,7 +49,7 @@ class Pane(Widget, can_focus=True):
 
     # -- what is shown
 
-    def show(self, rows: Sequence[StackRow], title: Sequence[Piece]) -> None:
+    def show(self, rows: Sequence[PaneRow], title: Sequence[Piece]) -> None:
         """Replace the rows, keeping the cursor where it was as far as it goes; draws only the lines that changed."""
         old, self.rows = self.rows, list(rows)
         old_top, old_title, self.title = self.top, self.title, list(title)
@@ -75,7 +75,7 @@ class Pane(Widget, can_focus=True):
         return max(1, self.size.height - 1)
 
     @property
-    def current(self) -> StackRow | None:
+    def current(self) -> PaneRow | None:
         """The row under the cursor."""
         return self.rows[self.cursor] if self.rows else None
 
@@ -182,7 +182,7 @@ class Pane(Widget, can_focus=True):
         gutter = (">" if here else " ") + ("*" if selected else " ")
         return [(f"{gutter}{row.head:>4}", style), *self.pieces_of(row)]
 
-    def pieces_of(self, row: StackRow) -> list[Piece]:
+    def pieces_of(self, row: PaneRow) -> list[Piece]:
         """The line of a row behind its head."""
         return [(" " + row.text, theme.DIM)]
 
@@ -217,7 +217,7 @@ class StackPane(Pane):
 
     label_width = 8
 
-    def show(self, rows: Sequence[StackRow], title: Sequence[Piece]) -> None:
+    def show(self, rows: Sequence[PaneRow], title: Sequence[Piece]) -> None:
         """Replace the rows, with labels as wide as most need."""
         widest = max((len(row.label) + len(row.value) + 1 for row in rows if row.value), default=8)
         width = max(8, min(widest, MAX_LABEL))
@@ -226,7 +226,7 @@ class StackPane(Pane):
             self.refresh()
         super().show(rows, title)
 
-    def pieces_of(self, row: StackRow) -> list[Piece]:
+    def pieces_of(self, row: PaneRow) -> list[Piece]:
         """Slice bracket, marker, provenance, value, rest."""
         mark = {"+": theme.ADDED, "!": theme.SEVERITY["warning"]}.get(row.marker, theme.DIM)
         hue = theme.hue(row.letter) if row.letter else theme.PLAIN

@@ -1,0 +1,15 @@
+"""Commands of the command line that are not edits of the recipe."""
+
+from __future__ import annotations
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "open": ("open PATH", "open a donor"),
+    "write": ("write [FILE]", "save the recipe"),
+    "run": ("run OUT", "write the model to the folder OUT"),
+    "jobs": ("jobs", "show what is being written, or was"),
+    "try": ("try", "generate text"),
+    "plan": ("plan", "findings, YAML, difference"),
+    "mouse": ("mouse on|off", "whether the mouse is taken (off leaves it to the terminal)"),
+    "quit": ("quit", "leave"),
+}
+"""Name -> usage, help."""
