@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
 
 from textual import events
 from textual.screen import Screen
 from textual.widgets import Input
 
 from . import theme
-from .actions import ScreenName, footer
+from .actions import ScreenName, footer, perform
 from .keys import Keys
 from .widgets.line import Line, Piece
 
-if TYPE_CHECKING:
-    from .app import SurgeonApp
-    from .session import Session
-
 
 class ActionScreen(Screen[Any]):
-    """A screen whose keys are actions: `do_<name>(count)`."""
+    """A screen whose keys are actions.
+
+    Attributes:
+        parts: the objects that have the actions' methods, `do_<name>(count)`: the screen itself and what it is made of.
+    """
 
     kind: ClassVar[ScreenName]
     counts: ClassVar[bool] = False
-    SCOPED_CSS = False  # each rule names its screen; screens are subclassed
+    SCOPED_CSS = False  # each rule names its screen
 
     def __init__(self) -> None:
         super().__init__()
         self.keys = Keys(self.kind, counts=self.counts)
-
-    @property
-    def surgeon(self) -> SurgeonApp:
-        """The application."""
-        return cast("SurgeonApp", self.app)
-
-    @property
-    def session(self) -> Session:
-        """What is being edited."""
-        return self.surgeon.session
+        self.parts: tuple[object, ...] = (self,)
+        self._next_key: Callable[[str], Awaitable[None]] | None = None
 
     async def on_key(self, event: events.Key) -> None:
-        """Keys that no input line took."""
+        """Handle a key that no input line took."""
         if isinstance(self.focused, Input):
             if event.key == "escape":
                 event.stop()
@@ -52,20 +45,26 @@ class ActionScreen(Screen[Any]):
                 # It was on its way to a pane when the line opened: over SSH keys arrive together.
                 self.focused.insert_text_at_cursor(event.character)
             return
+        if (take := self._next_key) is not None:
+            self._next_key = None
+            event.stop()
+            event.prevent_default()
+            await take(event.key)
+            return
         press = self.keys.feed(event.key)
         if press is not None:
-            self.act(press.action.name, press.count)
+            perform(self.parts, press.action.name, press.count)
         if press is not None or self.keys.typed:
             event.stop()
             event.prevent_default()
         self.typed()
 
-    def act(self, name: str, count: int | None = None) -> None:
-        """Do an action by its name."""
-        getattr(self, f"do_{name}")(count)
+    def take_next_key(self, take: Callable[[str], Awaitable[None]]) -> None:
+        """Give the next key to a function instead of the registry."""
+        self._next_key = take
 
     def typed(self) -> None:
-        """A key was taken; screens show half-typed counts here."""
+        """A key was handled; screens show half-typed counts here."""
 
     def leave_input(self) -> None:
         """Escape was pressed in an input line."""

@@ -1,11 +1,13 @@
 """Every action of the interface, once: keys, help, footer, palette and the check against the command line use this.
 
-An action's method on its screen is `do_<name>`. `verb` is the edit of `surgeon edit --op` (and of `:`) that does the
-same; actions that change no recipe have none.
+An action's method is `do_<name>(count)` of its screen, or of one of the objects that the screen is made of; `perform`
+finds it. `verb` is the edit of `surgeon edit --op` (and of `:`) that does the same; actions that change no recipe have
+none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -175,3 +177,10 @@ def keymap(screen: ScreenName) -> dict[str, Action]:
 def footer(screen: ScreenName) -> list[Action]:
     """What the footer shows, in order."""
     return [action for action in of_screen(screen) if action.short]
+
+
+def perform(parts: Sequence[object], name: str, count: int | None = None) -> None:
+    """Perform an action: call `do_<name>(count)` of the one part of a screen that has it."""
+    method = f"do_{name}"
+    part = next(part for part in parts if hasattr(part, method))
+    getattr(part, method)(count)

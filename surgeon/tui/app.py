@@ -1,30 +1,34 @@
-"""The application: a session, the screens over it, child processes for heavy work, and leaving safely."""
+"""The application: a session, the screens over it, and leaving safely. It alone imports the screens."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.screen import Screen
 
-from ..errors import InputError
-from ..jobs.job import Job
-from ..recipe import document as documents
-from . import swap, theme
+from . import theme
 from .action_screen import ActionScreen
-from .actions import of_screen
+from .actions import of_screen, perform
 from .dialogs import Ask
-from .ending import Ending
+from .jobs_controller import JobsController
 from .session import Session
-from .surgery.surgery_screen import Surgery
+from .shutdown import ShutdownWatch
+from .surgery.surgery_screen import SurgeryScreen
+from .unsaved_work import UnsavedWork
+
+if TYPE_CHECKING:
+    from ..recipe.edits import BlendLayers, Edit
+    from .blend.blend_choice import BlendChoice
+    from .curves.drafts import Draft
 
 
 class SurgeonApp(App[None]):
-    """surgeon's terminal interface.
+    """surgeon's terminal interface; to its screens and controllers it is a `navigation.Navigation`.
 
     Args:
         session: donors and recipe to begin with.
@@ -44,122 +48,87 @@ class SurgeonApp(App[None]):
         super().__init__(ansi_color=True if colourless else None)
         self.session = session
         self.probes = list(probes)
-        self.job: Job | None = None
-        self.job_out: Path | None = None
-        self.ending: Ending | None = None
-        self.not_kept = ""
+        self.jobs = JobsController(session, self)
+        self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
+        self.shutdown_watch: ShutdownWatch | None = None
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
 
-    def get_driver_class(self) -> type[Driver]:
-        """Textual's driver for this system; on Linux and the like one that bears the end of the terminal."""
-        found = super().get_driver_class()
-        if found.__name__ == "LinuxDriver":
-            from .terminal import Terminal
-
-            return Terminal
-        return found
-
-    @property
-    def driver(self) -> Driver | None:
-        """What draws on the terminal; None before the first frame."""
-        return self._driver
-
-    def on_mount(self) -> None:
-        """Look out for the end of the terminal, where there is one."""
-        if not self.is_headless:
-            self.ending = Ending(self)
-
-    def end_children(self) -> None:
-        """End the processes that work for this one; what is being written in the background goes on."""
-        for screen in self.screen_stack:
-            if (end := getattr(screen, "end_children", None)) is not None:
-                end()
-
     def get_default_screen(self) -> Screen[Any]:
         """The main screen from the first frame on."""
-        return Surgery()
+        return SurgeryScreen(self.session, self.unsaved_work, self.jobs, self)
 
     @property
-    def surgery(self) -> Surgery:
+    def surgery(self) -> SurgeryScreen:
         """The main screen."""
-        screen = next(screen for screen in self.screen_stack if isinstance(screen, Surgery))
-        assert isinstance(screen, Surgery)
+        screen = next(screen for screen in self.screen_stack if isinstance(screen, SurgeryScreen))
+        assert isinstance(screen, SurgeryScreen)
         return screen
 
-    def ask(self, question: str, answers: list[tuple[str, str]], then: Callable[[str | None], None]) -> None:
+    # -- messages
+
+    def say(self, text: str, severity: str = "") -> None:
+        """Put a sentence on the status line of the main screen."""
+        self.surgery.view.say(text, severity)
+
+    def _say_after_refresh(self, text: str, severity: str) -> None:
+        self.call_after_refresh(self.say, text, severity)
+
+    def ask(self, question: str, answers: Sequence[tuple[str, str]], then: Callable[[str | None], None]) -> None:
         """Ask a question over the current screen."""
         self.push_screen(Ask(question, answers), then)
 
-    # -- unsaved work
+    # -- screens
 
-    def recipe_changed(self) -> bool:
-        """Keep unsaved work on disk; gives whether it is kept."""
-        session = self.session
-        why = ""
-        if session.dirty:
-            why = swap.write(session.current.text, session.models, session.document.path)
-        else:
-            swap.clear()
-        if bool(why) != bool(self.not_kept):
-            said = f"unsaved work is not kept: {why}" if why else "unsaved work is kept again"
-            # After what the edit itself has to say.
-            self.call_after_refresh(self.surgery.say, said, "warning" if why else "")
-        self.not_kept = why
-        return not why
+    def open_plan(self, then: Callable[[int | None], None]) -> None:
+        """The plan screen; its result is the layer to go to."""
+        from .plan.plan_screen import PlanScreen
 
-    def saved(self) -> None:
-        """The recipe is on disk now."""
-        swap.clear()
+        self.push_screen(PlanScreen(self.session), then)
 
-    def offer_swap(self) -> None:
-        """Offer what an earlier session left unsaved, and then what its jobs do or have left."""
-        self.not_kept = swap.problem()
-        if self.not_kept:
-            self.surgery.say(f"neither unsaved work nor jobs are kept: {self.not_kept}", "warning")
-            self.surgery.show_header()
-        left = swap.left_behind(self.session.document.path)
-        if left is None or left.text == self.session.document.text:
-            self._offer_jobs()
-            return
-        from ..text import duration
+    def open_blend(self, choice: BlendChoice, then: Callable[[BlendLayers | None], None]) -> None:
+        """The screen that chooses donors, method and base of a blend."""
+        from .blend.blend_screen import BlendScreen
 
-        name = left.recipe_path.name if left.recipe_path else "an unnamed recipe"
-        ended = f"on {left.host} has not saved" if left.host else "ended without saving"
-        question = f"A session {duration(left.age)} ago {ended} {name}. Take its work up again?"
-        if left.host:
-            question += " It may still be open there, so its copy stays until you delete it."
-        answers = [("r", "recover it (undo leads back)"), ("d", "delete it"), ("l", "later: ask again next time")]
+        self.push_screen(BlendScreen(choice), then)
 
-        def answered(answer: str | None) -> None:
-            if answer == "r":
-                self._recover(left)
-            elif answer == "d":
-                swap.discard(left)
-            self._offer_jobs()
+    def open_curves(self, draft: Draft, track: int, then: Callable[[Edit | None], None]) -> None:
+        """The curve editor, at a track of the draft."""
+        from .curves.curve_screen import CurveScreen
 
-        self.ask(question, answers, answered)
+        self.push_screen(CurveScreen(self.session, draft, track), then)
 
-    def _offer_jobs(self) -> None:
-        from .run.run_screen import offer
+    def open_run(self) -> None:
+        """The progress of the current job."""
+        from .run.run_screen import RunScreen
 
-        offer(self)
+        self.push_screen(RunScreen(self.jobs.current, self))
 
-    def _recover(self, left: swap.Swap) -> None:
-        try:
-            document = documents.parse(left.text, self.session.document.path)
-        except InputError as error:
-            self.surgery.say(error.sentence(), "error")
-            return
-        self.session.recover(document.recipe, left.refs)
-        # The old copy goes when there is a new one: at no time is there none.
-        if self.recipe_changed() and not left.host:
-            swap.discard(left)
-        self.surgery.run_worker(self._recovered())
+    def open_try(self, folder: Path | None = None) -> None:
+        """Generate from the unwritten recipe, or from the model in a folder."""
+        from .try_model.try_screen import TryScreen
 
-    async def _recovered(self) -> None:
-        await self.surgery.place_panes()
-        self.surgery.say("recovered unsaved work: w saves it")
+        self.push_screen(TryScreen(self.session, self.probes, folder))
+
+    def return_to_surgery(self) -> None:
+        """Close every screen above the main one."""
+        while not isinstance(self.screen, SurgeryScreen):
+            self.pop_screen()
+
+    # -- what earlier sessions left
+
+    def offer_earlier_work(self) -> None:
+        """Offer unsaved work of an earlier session, then jobs that run or can be resumed."""
+        if not self.unsaved_work.check():
+            self.surgery.view.show_header()
+        self.unsaved_work.offer(self._recovered, self.jobs.offer)
+
+    def _recovered(self) -> None:
+        self.surgery.run_worker(self._show_recovered())
+
+    async def _show_recovered(self) -> None:
+        await self.surgery.view.place_panes()
+        self.say("recovered unsaved work: w saves it")
 
     # -- leaving
 
@@ -168,7 +137,7 @@ class SurgeonApp(App[None]):
         self.ask_quit()
 
     def ask_quit(self) -> None:
-        """Leave, asking first when work is unsaved."""
+        """Leave; ask first when work is unsaved."""
         if isinstance(self.screen, Ask):
             return
         if not self.session.dirty:
@@ -181,50 +150,50 @@ class SurgeonApp(App[None]):
             if answer == "d":
                 self._leave()
             elif answer == "w" and name:
-                self.surgery.write("", self._leave)
+                self.surgery.files.save("", self._leave)
             elif answer == "w":
-                while not isinstance(self.screen, Surgery):
-                    self.pop_screen()
-                self.surgery.do_save(None)
+                self.return_to_surgery()
+                self.surgery.files.do_save(None)
 
         self.ask("The recipe has changes that are not saved.", answers, answered)
 
     def _leave(self) -> None:
-        swap.clear()
+        self.unsaved_work.forget()
         self.exit()
 
-    # -- other screens and children
+    # -- the terminal
 
-    def running(self) -> bool:
-        """Whether a job started here still runs."""
-        return self.job is not None and self.job.running
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver for this system; on Linux and the like one that survives the loss of the terminal."""
+        found = super().get_driver_class()
+        if found.__name__ == "LinuxDriver":
+            from .terminal_driver import TerminalDriver
 
-    def start_run(self, name: str) -> None:
-        """Write the model to a folder, in a child process."""
-        from .run.run_screen import begin
+            return TerminalDriver
+        return found
 
-        begin(self, name)
+    @property
+    def driver(self) -> Driver | None:
+        """What draws on the terminal; None before the first frame."""
+        return self._driver
 
-    def show_run(self) -> None:
-        """The screen of the job."""
-        from .run.run_screen import RunScreen
+    def on_mount(self) -> None:
+        """Watch the terminal, where there is one."""
+        if not self.is_headless:
+            self.shutdown_watch = ShutdownWatch(self)
 
-        self.push_screen(RunScreen())
+    def end_children(self) -> None:
+        """End the processes that work for the interface; jobs continue."""
+        for screen in self.screen_stack:
+            if (end := getattr(screen, "end_children", None)) is not None:
+                end()
 
-    def show_jobs(self) -> None:
-        """Choose a job to show."""
-        from .run.run_screen import choose
-
-        choose(self)
-
-    def show_try(self, target: Path | None = None) -> None:
-        """Generate from the unwritten recipe, or from a folder."""
-        from .try_model.try_screen import TryScreen
-
-        self.push_screen(TryScreen(target))
+    def end(self, code: int) -> None:
+        """Leave with an exit code, without a question."""
+        self.exit(return_code=code)
 
     def set_mouse(self, word: str) -> str:
-        """Take the mouse, or leave it to the terminal; gives what to say."""
+        """Take the mouse (`on`) or leave it to the terminal (`off`); returns the message to show."""
         driver = self._driver
         if word not in {"on", "off"} or driver is None:
             return "write `mouse on` or `mouse off`"
@@ -244,12 +213,12 @@ class SurgeonApp(App[None]):
                 yield SystemCommand(
                     f"{action.help}  ({action.show})",
                     f":{action.verb}" if action.verb else action.group,
-                    lambda name=action.name: screen.act(name),
+                    lambda name=action.name: perform(screen.parts, name),
                 )
 
 
 def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
-    """Run the interface until it is left; gives the exit code, which is 0 only when a person left it.
+    """Run the interface until it is left; returns the exit code, which is 0 only when the user left it.
 
     Args:
         session: donors and recipe to begin with.
@@ -262,6 +231,6 @@ def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = N
     try:
         app.run(mouse=mouse)
     finally:
-        if app.ending is not None:
-            app.ending.close()
+        if app.shutdown_watch is not None:
+            app.shutdown_watch.close()
     return app.return_code or 0

@@ -169,7 +169,7 @@ def _jobs(world: World) -> bool:
     from surgeon.cli.progress import words
     from surgeon.jobs import job_list
     from surgeon.jobs.job import Job
-    from surgeon.tui.run.run_screen import RunScreen
+    from surgeon.tui.run.job_progress import JobProgress
 
     job_list.of_recipe(None, world.case)
     found = job_list.every()
@@ -179,13 +179,13 @@ def _jobs(world: World) -> bool:
         assert not any("\x1b" in line for line in told)
         json.dumps(_values(job, job.state()), allow_nan=False)
         job_list.find(None), job_list.unfinished(job), job.cancel()
-        # One that was watched from the start, and a screen that shows it.
-        screen, watched = RunScreen(), Job(job.folder)
+        # One that was watched from the start, and what the interface shows of it.
+        progress, watched = JobProgress(), Job(job.folder)
         for event in watched.poll():
-            screen._take(event)
+            progress.take(event)
             if event["event"] == "progress":
                 words(event, 3, 2)
-        screen._numbers(1), screen._files()
+        progress.numbers(), progress.file_lines()
         with contextlib.suppress(SurgeonError):
             _again(job)
     return all(job.state().kind in ("done", "failed", "cancelled") for job in found)

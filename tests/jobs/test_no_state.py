@@ -81,12 +81,12 @@ async def test_the_interface(lacking: Path) -> None:
         assert "4 layers" in line(pilot, "status"), "it is said once"
         assert "not kept" in line(pilot, "header")
         await command(pilot, "run out")
-        assert "XDG_STATE_HOME" in line(pilot, "status") and application.job is None
+        assert "XDG_STATE_HOME" in line(pilot, "status") and application.jobs.current is None
         await command(pilot, "jobs")
         await keys(pilot, "T")
         screen = application.screen
         assert isinstance(screen, TryScreen)
-        given = Path(screen.left.target)
+        given = Path(screen.conversation.left.target)
         assert given.is_file() and stat.S_IMODE(given.stat().st_mode) == 0o600
         await keys(pilot, "escape escape")
         assert not given.exists()
@@ -131,7 +131,7 @@ async def test_a_job_that_cannot_be_kept_is_not_started(in_tmp: Path, monkeypatc
         await command(pilot, "insert A:0-3")
         await command(pilot, "run out")
         assert "No space left" in line(pilot, "status") or "process.json" in line(pilot, "status")
-        assert application.job is None
+        assert application.jobs.current is None
     assert not job_list.every() and len(started) == 1 and started[0].returncode is not None
 
 

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
 
 from surgeon.recipe.edits import EDITS
-from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen
+from surgeon.tui.action_screen import ActionScreen
+from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen, perform
+from surgeon.tui.app import SurgeonApp
 from surgeon.tui.blend.blend_screen import BlendScreen
 from surgeon.tui.commands import COMMANDS
 from surgeon.tui.curves.curve_screen import CurveScreen
 from surgeon.tui.keys import Keys
 from surgeon.tui.plan.plan_screen import PlanScreen
 from surgeon.tui.run.run_screen import RunScreen
-from surgeon.tui.surgery.surgery_screen import Surgery
+from surgeon.tui.session import Session
 from surgeon.tui.try_model.try_screen import TryScreen
 
-SCREENS = {
-    "surgery": Surgery, "plan": PlanScreen, "run": RunScreen, "try": TryScreen, "blend": BlendScreen,
-    "curves": CurveScreen,
-}  # fmt: skip
+SCREENS = ("surgery", "plan", "run", "try", "blend", "curves")
+
+
+@pytest.fixture(scope="module")
+def screens() -> dict[str, ActionScreen]:
+    """One screen of each kind, none of them on a terminal."""
+    application = SurgeonApp(Session())
+    session, anything = application.session, MagicMock()
+    surgery = application.get_default_screen()
+    assert isinstance(surgery, ActionScreen)
+    return {
+        "surgery": surgery,
+        "plan": PlanScreen(session),
+        "run": RunScreen(None, application),
+        "try": TryScreen(session, []),
+        "blend": BlendScreen(anything),
+        "curves": CurveScreen(session, anything),
+    }
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_every_action_has_its_method(name: str) -> None:
-    missing = [action.name for action in of_screen(name) if not hasattr(SCREENS[name], f"do_{action.name}")]
-    assert not missing
+def test_every_action_has_one_method(name: str, screens: dict[str, ActionScreen]) -> None:
+    parts = screens[name].parts
+    found = {action.name: sum(hasattr(part, f"do_{action.name}") for part in parts) for action in of_screen(name)}
+    assert {action: count for action, count in found.items() if count != 1} == {}
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_every_method_is_in_the_registry(name: str) -> None:
-    methods = {method[3:] for method in dir(SCREENS[name]) if method.startswith("do_")}
+def test_every_method_is_in_the_registry(name: str, screens: dict[str, ActionScreen]) -> None:
+    methods = {method[3:] for part in screens[name].parts for method in dir(part) if method.startswith("do_")}
     assert methods <= {action.name for action in of_screen(name)} | {"back", "help"}
+
+
+def test_an_action_is_performed_by_the_part_that_has_it() -> None:
+    screen, editor = SimpleNamespace(do_help=MagicMock()), SimpleNamespace(do_delete=MagicMock())
+    perform((screen, editor), "delete", 3)
+    editor.do_delete.assert_called_once_with(3)
+    perform((screen, editor), "help")
+    screen.do_help.assert_called_once_with(None)
 
 
 @pytest.mark.parametrize("name", SCREENS)

@@ -51,8 +51,10 @@ async def test_run_writes_the_model(in_tmp: Path, size: tuple[int, int]) -> None
         await command(pilot, "run out/model")
         screen = application.screen
         assert isinstance(screen, RunScreen)
-        await until(pilot, lambda: screen.finished is not None)
-        assert screen.finished is not None and screen.finished["event"] == "done", screen.finished
+        await until(pilot, lambda: screen.progress.finished is not None)
+        assert screen.progress.finished is not None and screen.progress.finished["event"] == "done", (
+            screen.progress.finished
+        )
         await until(pilot, lambda: "done" in line(pilot, "header"))
         assert "100%" in line(pilot, "bar")
         assert "ABABABAB" in screen.query_one("#body").text
@@ -70,12 +72,12 @@ async def test_a_folder_that_is_not_empty_is_asked_about(in_tmp: Path) -> None:
         await command(pilot, "run out")
         assert isinstance(application.screen, Ask)
         await keys(pilot, "n")
-        assert application.job is None
+        assert application.jobs.current is None
         await command(pilot, "run out")
         await keys(pilot, "y")
         screen = application.screen
         assert isinstance(screen, RunScreen)
-        await until(pilot, lambda: screen.finished is not None)
+        await until(pilot, lambda: screen.progress.finished is not None)
     assert not (in_tmp / "out" / "mine.txt").exists()
     assert open_checkpoint(str(in_tmp / "out")).depth == 4
 
@@ -90,7 +92,7 @@ async def test_what_is_refused_starts_no_job(in_tmp: Path) -> None:
         await command(pilot, "run a")
         await keys(pilot, "y")
         assert "donor" in line(pilot, "status")
-        assert application.job is None and not jobs.every()
+        assert application.jobs.current is None and not jobs.every()
     assert open_checkpoint(str(in_tmp / "a")).depth == 8
 
 
@@ -102,8 +104,8 @@ async def test_a_failed_job_says_why(in_tmp: Path) -> None:
         await command(pilot, "run out")
         screen = application.screen
         assert isinstance(screen, RunScreen)
-        await until(pilot, lambda: screen.finished is not None)
-        assert screen.finished is not None and screen.finished["event"] == "error"
+        await until(pilot, lambda: screen.progress.finished is not None)
+        assert screen.progress.finished is not None and screen.progress.finished["event"] == "error"
         await until(pilot, lambda: "failed" in line(pilot, "header"))
         assert "safetensors" in screen.query_one("#body").text
 
@@ -151,9 +153,11 @@ class TestLater:
             await keys(pilot, "g")
             screen = application.screen
             assert isinstance(screen, RunScreen)
-            await until(pilot, lambda: screen.finished is not None)
-            assert screen.finished is not None and screen.finished["event"] == "done", screen.finished
-            assert screen.finished["earlier"] > 0
+            await until(pilot, lambda: screen.progress.finished is not None)
+            assert screen.progress.finished is not None and screen.progress.finished["event"] == "done", (
+                screen.progress.finished
+            )
+            assert screen.progress.finished["earlier"] > 0
             assert "AAAA" in screen.query_one("#body").text
         assert open_checkpoint(str(in_tmp / "out")).depth == 4
 
@@ -168,13 +172,15 @@ class TestLater:
             assert isinstance(application.screen, Ask)
             assert "has written 10 of the 39 tensors" in application.screen.question
             await keys(pilot, "n")
-            assert application.job is None
+            assert application.jobs.current is None
             await command(pilot, "run out")
             await keys(pilot, "a")
             screen = application.screen
             assert isinstance(screen, RunScreen)
-            await until(pilot, lambda: screen.finished is not None)
-            assert screen.finished is not None and screen.finished["earlier"] == 0, screen.finished
+            await until(pilot, lambda: screen.progress.finished is not None)
+            assert screen.progress.finished is not None and screen.progress.finished["earlier"] == 0, (
+                screen.progress.finished
+            )
 
     async def test_what_runs_is_shown_and_shown_again(self, in_tmp: Path) -> None:
         application = app(donors(in_tmp))
@@ -224,23 +230,24 @@ async def test_try_generates_scores_and_compares(in_tmp: Path) -> None:
         await keys(pilot, "T")
         screen = application.screen
         assert isinstance(screen, TryScreen)
+        talk = screen.conversation
         assert screen.query_one("#box").value == "hello"
         await keys(pilot, "enter")
-        await until(pilot, lambda: not screen.prober.busy and len(screen.left.answers) == 2)
-        answer = list(screen.left.answers.values())[1]
+        await until(pilot, lambda: not talk.process.busy and len(talk.left.answers) == 2)
+        answer = list(talk.left.answers.values())[1]
         assert "tok/s" in answer.state and answer.text
         await keys(pilot, "escape s")
-        await until(pilot, lambda: not screen.prober.busy and len(screen.left.answers) == 3)
-        assert "odd 0/1" in list(screen.left.answers.values())[2].state
+        await until(pilot, lambda: not talk.process.busy and len(talk.left.answers) == 3)
+        assert "odd 0/1" in list(talk.left.answers.values())[2].state
         await keys(pilot, "b i enter")
-        await until(pilot, lambda: not screen.prober.busy and screen.right is not None and bool(screen.right.answers))
-        assert screen.right is not None
-        beside = list(screen.right.answers.values())[-1]
+        await until(pilot, lambda: not talk.process.busy and talk.right is not None and bool(talk.right.answers))
+        assert talk.right is not None
+        beside = list(talk.right.answers.values())[-1]
         assert beside.text and (not beside.bad or "DEGENERATE" in beside.state)
         await until(pilot, lambda: "beside" in line(pilot, "header"))
         await keys(pilot, "escape escape")
         assert application.screen is application.surgery
-        process = screen.prober.process
+        process = talk.process.process
         assert process is not None
         await until(pilot, lambda: process.returncode is not None)
 
@@ -251,11 +258,11 @@ class TestKeysThatCannotDoWhatTheySay:
     async def shown(self, pilot: Pilot[None], application: Any, folder: Path, *events: dict[str, Any]) -> Job:
         start = {"event": "start", "bytes": 200, "shards": 1, "layers": 4}
         job = TestLater.begun(folder, alive=not events or events[-1]["event"] == "check", events=[start, *events])
-        application.offer_swap()
+        application.offer_earlier_work()
         await until(pilot, lambda: isinstance(application.screen, Ask))
         await keys(pilot, "n")
-        application.job, application.job_out = job, job.out
-        application.show_run()
+        application.jobs.current = job
+        application.open_run()
         await pilot.pause()
         return job
 
@@ -305,7 +312,7 @@ async def test_cancelled_before_it_could_answer(in_tmp: Path, monkeypatch: pytes
         screen = application.screen
         assert isinstance(screen, RunScreen)
         await keys(pilot, "c y")
-        await until(pilot, lambda: screen.finished is not None)
+        await until(pilot, lambda: screen.progress.finished is not None)
         await until(pilot, lambda: "cancelled" in line(pilot, "header"))
         assert "crashed" not in line(pilot, "header") and "SIGTERM" not in screen.query_one("#body").text
     (job,) = jobs.every()
@@ -328,6 +335,6 @@ async def test_what_was_asked_to_stop_says_so(in_tmp: Path, monkeypatch: pytest.
         assert job.state().word == "cancelling"
         await keys(pilot, "c")
         assert "was asked to stop" in line(pilot, "space")
-        assert application.job is not None and application.job._process is not None
-        application.job._process.kill()
+        assert application.jobs.current is not None and application.jobs.current._process is not None
+        application.jobs.current._process.kill()
         await until(pilot, lambda: "cancelled" in line(pilot, "header"))

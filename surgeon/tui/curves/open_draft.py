@@ -17,7 +17,7 @@ from ...text import one_line
 from .drafts import END_TENSORS, ENDS_TRACK, NEW, CurveLine, Draft, fitting, following
 
 
-def draft(
+def open_draft(
     recipe: Recipe, depth_of: DepthOf, start: int, stop: int, edit: BlendLayers | None = None, *, tied: bool = False
 ) -> Draft:
     """The tracks of output layers `[start, stop)`, as the recipe has them, or as a blend would make them.

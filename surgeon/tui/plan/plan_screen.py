@@ -14,6 +14,7 @@ from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..rows.layer_runs import runs
 from ..rows.pane_rows import END_NAMES
+from ..session import Session
 from ..widgets.line import Line, Piece
 from ..widgets.text_pane import TextPane, wrapped
 
@@ -30,8 +31,9 @@ class PlanScreen(ActionScreen):
     PlanScreen #header, PlanScreen #footer { background: $panel; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
+        self.session = session
         self.view = "findings"
         self.targets: list[int | None] = []
 

@@ -1,189 +1,154 @@
-"""The command line of the surgery screen, and the actions that open, save, run, try and leave."""
+"""The surgery screen: donors beside the stack that is built. It owns the objects that show and change them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import ClassVar
 
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal
 from textual.widgets import Input
 
-from ...errors import InputError, SurgeonError
-from ...files import expanded, is_dir
-from ...recipe.edits import EDITS, grammar
-from ...recipe.saving import Occupied
-from ...text import nearest
+from ..action_screen import ActionScreen
+from ..actions import ScreenName
+from ..command_suggester import CommandSuggester
 from ..commands import COMMANDS
+from ..jobs_controller import JobsController
+from ..navigation import Navigation
+from ..session import Session
+from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line
-from .blending import Blending
+from ..widgets.pane import DonorPane, Pane, StackPane
+from ..widgets.text_pane import TextPane
+from .blender import Blender
+from .command_line import CommandLine
+from .command_runner import CommandRunner
+from .editor import Editor
+from .layer_search import LayerSearch
+from .mover import Mover
+from .recipe_files import RecipeFiles
+from .screen_opener import ScreenOpener
+from .selector import Selector
+from .surgery_view import SurgeryView
+from .typed_edits import TypedEdits
 
 
-class Surgery(Blending):
-    """Donors, stack, inspector: the whole screen."""
+class SurgeryScreen(ActionScreen):
+    """The main screen: lays out the widgets and passes their events to its parts.
 
-    # -- the command line
+    Attributes:
+        view: draws the session, and shows messages.
+        line: the command line.
+        search: finds layers.
+        editor: turns actions and commands into edits.
+        files: opens donors and saves the recipe.
+        commands: runs what was typed on the command line.
+    """
 
-    def do_command(self, count: int | None) -> None:
-        """An empty command line."""
-        self.open_line(":", "")
+    kind: ClassVar[ScreenName] = "surgery"
+    counts: ClassVar[bool] = True
+    DEFAULT_CSS = """
+    SurgeryScreen { layout: vertical; }
+    SurgeryScreen #panes { height: 1fr; }
+    SurgeryScreen DonorPane { width: 22; border-right: vkey $panel; }
+    SurgeryScreen StackPane { width: 1fr; min-width: 36; }
+    SurgeryScreen #inspector { border-left: vkey $panel; }
+    SurgeryScreen #header { background: $panel; }
+    SurgeryScreen #footer { background: $panel; }
+    SurgeryScreen #command { height: 1; display: none; }
+    SurgeryScreen #command.-open { display: block; }
+    SurgeryScreen #status.-hidden { display: none; }
+    SurgeryScreen #prompt { width: 1; }
+    SurgeryScreen Input { border: none; padding: 0; height: 1; width: 1fr; background: $surface; }
+    """
+
+    def __init__(
+        self, session: Session, unsaved_work: UnsavedWork, jobs: JobsController, navigation: Navigation
+    ) -> None:
+        super().__init__()
+        self._navigation = navigation
+        self.view = SurgeryView(self, session, unsaved_work)
+        self.line = CommandLine(self, self.view)
+        self.search = LayerSearch(session, self.view, self.line)
+        self.editor = Editor(session, self.view, unsaved_work)
+        self.files = RecipeFiles(self, session, self.view, self.line, unsaved_work, navigation)
+        opener = ScreenOpener(session, self.view, self.line, jobs, navigation)
+        self.commands = CommandRunner(self.view, self.editor, self.files, opener, jobs, navigation)
+        self.parts = (
+            self, self.view, self.line, self.search, self.editor, self.files, opener,
+            Mover(self, session, self.view),
+            Selector(self, session, self.view),
+            TypedEdits(session, self.view, self.line, self.editor),
+            Blender(session, self.view, self.line, self.editor, navigation),
+        )  # fmt: skip
+        # The stack where there is one, else the first donor: chosen here, so that it costs no second frame.
+        self.AUTO_FOCUS = "#stack" if session.plan.layers or not session.models else "DonorPane"  # type: ignore[misc]
+
+    def compose(self) -> ComposeResult:
+        """Header, barcode, donor tabs, panes, detail, status, footer."""
+        yield Line(id="header")
+        yield Line(id="barcode")
+        yield Line(id="tabs")
+        with Horizontal(id="panes"):
+            yield from (DonorPane(ref) for ref in self.view.donors_in_view())
+            yield StackPane(id="stack")
+            inspector = TextPane(id="inspector")
+            inspector.display = self.view.inspector_fits
+            inspector.styles.width = self.view.inspector_width
+            yield inspector
+        yield Line(id="detail")
+        yield Line(id="status")
+        with Horizontal(id="command"):
+            yield Line(id="prompt")
+            box = Input(compact=True, id="line", select_on_focus=False, suggester=CommandSuggester(list(COMMANDS)))
+            box.cursor_blink = False
+            yield box
+        yield Line(id="footer")
+
+    def on_mount(self) -> None:
+        """Fill the panes before the first frame."""
+        self.view.refresh_all()
+        self.show_footer(self.query_one("#footer", Line))
+        self.call_after_refresh(self._navigation.offer_earlier_work)
+
+    async def on_resize(self, event: events.Resize) -> None:
+        """Other panes may fit now."""
+        if self.is_mounted and self.query(StackPane):
+            await self.view.place_panes()
+            self.show_footer(self.query_one("#footer", Line))
+
+    def on_pane_moved(self, event: Pane.Moved) -> None:
+        """Follow the cursor."""
+        self.view.show_cursor()
+        self.view.say_selection()
+
+    def on_descendant_focus(self) -> None:
+        """Another pane is looked at."""
+        if isinstance(self.focused, Pane):
+            self.view.show_cursor()
+
+    def typed(self) -> None:
+        """Show a half-typed count or sequence."""
+        if self.keys.typed:
+            self.view.say(self.keys.typed)
+
+    def leave_input(self) -> None:
+        """Escape on the command line closes it."""
+        self.line.close()
+
+    def recall(self, step: int) -> None:
+        """Up and down on the command line bring earlier ones back."""
+        self.line.recall(step)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter on the line."""
+        """Enter on the command line."""
         event.stop()
-        prompt = self.query_one("#prompt", Line).text
-        text = event.value.strip()
-        self.leave_input()
+        prompt, text = self.line.prompt, event.value.strip()
+        self.line.close()
         if not text:
             return
         if prompt == "/":
-            self.search(text)
+            self.search.find(text)
             return
-        self.past = [*(line for line in self.past if line != text), text]
-        self.obey(text)
-
-    def obey(self, text: str) -> None:
-        """A command: an edit, or one of COMMANDS."""
-        word, _, rest = text.lstrip(":").strip().partition(" ")
-        word = {"w": "write", "q": "quit", "e": "open", "o": "open", "save": "write"}.get(word, word)
-        rest = rest.strip()
-        known = [kind.verb for kind in EDITS]
-        if word not in COMMANDS:
-            if word not in known and word not in grammar.ALIASES:
-                guess = nearest(word, [*known, *COMMANDS])
-                self.refuse(
-                    f"there is no command {word!r}" + (f": did you mean {guess}?" if guess else ": press ? for all")
-                )
-                return
-            self.attempt(text.lstrip(":"))
-            return
-        if word == "open":
-            self.open_donor(rest)
-        elif word == "write":
-            self.write(rest)
-        elif word == "run":
-            self.surgeon.start_run(rest)
-        elif word == "jobs":
-            self.surgeon.show_jobs()
-        elif word == "try":
-            self.do_try_it(None)
-        elif word == "plan":
-            self.do_plan(None)
-        elif word == "mouse":
-            self.say(self.surgeon.set_mouse(rest))
-        else:
-            self.do_quit(None)
-
-    # -- donors and files
-
-    def do_open(self, count: int | None) -> None:
-        """Ask for a donor."""
-        self.open_line(":", "open ")
-
-    def open_donor(self, ref: str) -> None:
-        """Open a donor and go to it."""
-        if not ref:
-            self.refuse("write the path of a checkpoint, or a Hub id from the local cache, behind `open`")
-            return
-        try:
-            letter = self.session.open(ref)
-        except InputError as error:
-            self.say(error.sentence(), "error")
-            return
-        self.surgeon.recipe_changed()
-        self.run_worker(self._show_opened(letter))
-
-    async def _show_opened(self, letter: str) -> None:
-        ref = next(ref for ref, own in self.session.letters.items() if own == letter)
-        await self.place_panes()
-        await self.show_donor(ref)
-        self.say(f"{letter} is {ref}")
-
-    def do_save(self, count: int | None) -> None:
-        """Save where it came from, or ask for a name."""
-        if self.session.document.path is None:
-            self.open_line(":", "write recipe.yaml")
-        else:
-            self.write("")
-
-    def do_save_as(self, count: int | None) -> None:
-        """Save under another name."""
-        path = self.session.document.path
-        self.open_line(":", f"write {path or 'recipe.yaml'}")
-
-    def write(self, name: str, then: Callable[[], None] | None = None) -> None:
-        """Save to a name (the file's own without one); what was not read from that file is asked about first.
-
-        Args:
-            then: called when it is saved.
-        """
-        path = expanded(name) if name else self.session.document.path
-        if path is None:
-            self.do_save(None)
-            return
-        if path.name and not path.suffix and name and not is_dir(path):
-            path = path.with_suffix(".yaml")
-        if is_dir(path) or not path.name:
-            self.refuse(f"{path} is a folder: give a file name")
-        else:
-            self._save(path, then)
-
-    def _save(self, path: Path, then: Callable[[], None] | None, *, over: bool = False) -> None:
-        """Write the recipe and say so."""
-        try:
-            self.session.save(path, over=over)
-        except Occupied as error:
-            self._ask_over(path, error.why, then)
-            return
-        except SurgeonError as error:
-            self.say(error.sentence(), "error")
-            return
-        self.surgeon.saved()
-        self.run_worker(self.place_panes())
-        self.say(f"saved {path.absolute()}")
-        if then is not None:
-            then()
-
-    def _ask_over(self, path: Path, why: str, then: Callable[[], None] | None) -> None:
-        def answered(answer: str | None) -> None:
-            if answer == "y":
-                self._save(path, then, over=True)
-                return
-            self.say("not saved")
-            if answer == "s":
-                while self.app.screen is not self:
-                    self.app.pop_screen()
-                self.do_save_as(None)
-
-        answers = [("y", "overwrite it"), ("s", "save under another name"), ("n", "leave it")]
-        self.surgeon.ask(f"{path}: {why}. Overwrite it?", answers, answered)
-
-    # -- other screens
-
-    def do_plan(self, count: int | None) -> None:
-        """Findings, sizes, YAML, difference."""
-        from ..plan.plan_screen import PlanScreen
-
-        self.app.push_screen(PlanScreen(), self._to_layer)
-
-    def _to_layer(self, layer: object) -> None:
-        if isinstance(layer, int):
-            self.stack.focus()
-            self.stack.move_to(self.stack.row_of_layer(layer))
-
-    def do_run(self, count: int | None) -> None:
-        """Ask where to; a running job is shown instead."""
-        if self.surgeon.running():
-            self.surgeon.show_run()
-            return
-        if not self.session.plan.ok:
-            self.refuse(f"it cannot be written yet: {self.session.plan.errors[0].sentence()} (f lists all)")
-            return
-        path = self.session.document.path
-        self.open_line(":", f"run {path.with_suffix('') if path else './model'}-out")
-
-    def do_try_it(self, count: int | None) -> None:
-        """Generate from the unwritten model."""
-        self.surgeon.show_try()
-
-    def do_quit(self, count: int | None) -> None:
-        """Leave; unsaved work asks."""
-        self.surgeon.ask_quit()
+        self.line.remember(text)
+        self.commands.run(text)

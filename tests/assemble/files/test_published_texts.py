@@ -16,7 +16,7 @@ from surgeon.cli.app import run
 from surgeon.jobs import job_list
 from surgeon.plan.donors.open_donors import absolute, rebased
 from surgeon.recipe.document import parse
-from surgeon.tui.run import run_screen
+from surgeon.tui.jobs_controller import JobsController
 from tests.support.assembling import donor, passthrough
 from tests.support.assembling import plan_of as planned
 from tests.support.planning import found, plan_of
@@ -86,8 +86,8 @@ def test_the_interface_publishes_the_same(here: Path, monkeypatch: pytest.Monkey
 
     path = recipe(here, "../models/a", "../models/b")
     foreground(str(path), "one/out")
-    app = SimpleNamespace(session=Session((), load(path)), show_run=lambda: None)
-    run_screen._start(app, here / "two" / "out", force=False)  # type: ignore[arg-type]
+    jobs = JobsController(Session((), load(path)), SimpleNamespace(open_run=lambda: None))  # type: ignore[arg-type]
+    jobs.start_process(here / "two" / "out", force=False)
     job = job_list.every()[-1]
     assert job.wait(60)
     assert job.state().kind == "done", job.state()

@@ -41,7 +41,7 @@ async def typed(pilot: Pilot[None], text: str) -> None:
 async def does(pilot: Pilot[None], text: str) -> None:
     """A command line, without typing it."""
     assert isinstance(pilot.app, SurgeonApp)
-    pilot.app.surgery.obey(text)
+    pilot.app.surgery.commands.run(text)
     await pilot.pause()
 
 
@@ -71,7 +71,7 @@ async def test_a_range_becomes_a_blend_with_a_curve(in_tmp: Path, size: tuple[in
         assert "C 2-5 ./c" in line(pilot, "donors")
         await keys(pilot, "left_square_bracket enter")
         await pilot.pause()
-        assert screen(application).draft.lines[0].values == (0.5,) * 4
+        assert screen(application).state.draft.lines[0].values == (0.5,) * 4
         await keys(pilot, "equals_sign")
         await typed(pilot, "0,1")
         assert "written as [0, 1], 2 numbers for 4 layers" in line(pilot, "form")
@@ -79,7 +79,7 @@ async def test_a_range_becomes_a_blend_with_a_curve(in_tmp: Path, size: tuple[in
         assert cells(application) == ["A00", "A01", "A02~B02", "A03~B03", "A04~B04", "A05~B05", "A06", "A07"]
         assert "blend 2-5 B:2-5 method=slerp t=0,1" in line(pilot, "status")
         assert first_slice(application).parameters == {"t": [0, 1]}
-        rows = [row for row in application.surgery.stack.rows if row.value]
+        rows = [row for row in application.surgery.view.stack.rows if row.value]
         assert [(row.label, row.value) for row in rows] == [
             ("A02~B02", "t0"), ("A03~B03", "t.33"), ("A04~B04", "t.67"), ("A05~B05", "t1"),
         ]  # fmt: skip
@@ -104,7 +104,7 @@ async def test_the_stack_and_the_inspector_say_what_blends_are(in_tmp: Path) -> 
         assert "A07 ./a (base)" in text
         assert "density C 0.25 (its source)" in text and "normalize true (default)" in text
         await keys(pilot, "z")
-        labels = [row.label for row in surgery.stack.rows if row.kind == "slice"]
+        labels = [row.label for row in surgery.view.stack.rows if row.kind == "slice"]
         assert labels == ["A 0-1", "A 2-5~B 2-5", "C 6-7"]
         await keys(pilot, "z 3 G enter")
         assert "A03~B03" in application.screen.heading  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ async def test_a_slice_is_drawn_anew_with_every_operation(in_tmp: Path) -> None:
         editor = screen(application)
 
         def values() -> list[float]:
-            return [round(float(value), 3) for value in editor.line.values]
+            return [round(float(value), 3) for value in editor.state.line.values]
 
         await keys(pilot, "k plus")
         assert values() == [0.6, *[0.5] * 7]
@@ -163,7 +163,7 @@ async def test_a_slice_is_drawn_anew_with_every_operation(in_tmp: Path) -> None:
         assert values() == [*[0] * 7, 1]
         await keys(pilot, "ctrl+r u y f")
         await typed(pilot, "mlp")
-        assert editor.line.filter == "mlp" and len(editor.draft.lines) == 3
+        assert editor.state.line.filter == "mlp" and len(editor.state.draft.lines) == 3
         await keys(pilot, "V equals_sign")
         await typed(pilot, "0.2")
         await keys(pilot, "p")
@@ -202,11 +202,11 @@ async def test_tracks_of_donors_words_and_ends(in_tmp: Path) -> None:
         tracks = editor.query_one("#tracks", TextPane).text
         assert "weight B" in tracks and "weight C" in tracks and "weight A" not in tracks
         await keys(pilot, "k tab V j escape")
-        while editor.line.parameter.name != "normalize":
+        while editor.state.line.parameter.name != "normalize":
             await keys(pilot, "tab")
         await keys(pilot, "plus")
-        assert editor.line.values == (False,) * 8
-        while not editor.line.ends:
+        assert editor.state.line.values == (False,) * 8
+        while not editor.state.line.ends:
             await keys(pilot, "tab")
         assert "as layer 0" in line(pilot, "detail")
         await keys(pilot, "2 l equals_sign")
@@ -228,7 +228,7 @@ async def test_leaving_drops_nothing_unasked(in_tmp: Path) -> None:
         await keys(pilot, "2 G v j b escape")
         assert application.screen is application.surgery and not application.session.dirty
         await keys(pilot, "b enter k l k v escape")
-        assert screen(application).mark is None
+        assert screen(application).state.mark is None
         await keys(pilot, "escape")
         assert "2 changes would be lost" in line(pilot, "status")
         await keys(pilot, "k escape")
@@ -341,7 +341,7 @@ async def test_long_slices_scroll_and_every_cell_is_a_layer(in_tmp: Path) -> Non
     application = app([], in_tmp / "r.yaml")
     async with application.run_test(size=(80, 24)) as pilot:
         await keys(pilot, "c")
-        assert screen(application).line.ends == ("embeddings", "final_norm", "lm_head")
+        assert screen(application).state.line.ends == ("embeddings", "final_norm", "lm_head")
         await keys(pilot, "escape j c")
         chart = application.screen.query_one(CurveChart)
         top = chart.render_line(0).text

@@ -15,7 +15,7 @@ from surgeon.recipe.edits import BlendLayers, grammar
 from surgeon.recipe.parameters import lookup, position
 from surgeon.recipe.schema import Recipe
 from surgeon.tui.curves.drafts import NEW, Draft
-from surgeon.tui.curves.open_draft import draft
+from surgeon.tui.curves.open_draft import open_draft
 
 MODELS = ["./a", "org/b", "c c"]
 NAMES = ("layers.1.self_attn.q_proj.weight", "layers.1.mlp.up_proj.weight", "layers.1.norm.weight")
@@ -142,9 +142,9 @@ def case(data: st.DataObject) -> tuple[Recipe, Draft]:
         edit = grammar.parse(f"blend {span[0]}-{span[1] - 1} {texts[which].format(last=last)}", MODELS)
         assert isinstance(edit, BlendLayers)
     try:
-        return start, draft(start, depth_of, *span, edit)
+        return start, open_draft(start, depth_of, *span, edit)
     except InputError:  # slices with other filters or bases: drawn one by one
-        return SLERP, draft(SLERP, depth_of, 2, 8)
+        return SLERP, open_draft(SLERP, depth_of, 2, 8)
 
 
 @settings(max_examples=300, deadline=None)
@@ -170,11 +170,11 @@ def labels(made: Draft) -> list[str]:
 
 
 def test_a_track_per_filter_donor_and_end() -> None:
-    assert labels(draft(SLERP, depth_of, 2, 8)) == ["t mlp", "t self_attn", "t rest", "t ends"]
-    assert labels(draft(SLERP, depth_of, 3, 7)) == ["t mlp", "t self_attn", "t rest"]
-    assert draft(SLERP, depth_of, 2, 8).lines[-1].ends == ("final_norm", "lm_head")
-    assert draft(SLERP, depth_of, 2, 8, tied=True).lines[-1].ends == ("final_norm",)
-    ties = draft(TIES, depth_of, 0, 12)
+    assert labels(open_draft(SLERP, depth_of, 2, 8)) == ["t mlp", "t self_attn", "t rest", "t ends"]
+    assert labels(open_draft(SLERP, depth_of, 3, 7)) == ["t mlp", "t self_attn", "t rest"]
+    assert open_draft(SLERP, depth_of, 2, 8).lines[-1].ends == ("final_norm", "lm_head")
+    assert open_draft(SLERP, depth_of, 2, 8, tied=True).lines[-1].ends == ("final_norm",)
+    ties = open_draft(TIES, depth_of, 0, 12)
     assert labels(ties) == [
         "weight0 rest", "weight1 rest", "density0 rest", "density1 rest", "normalize rest",
         "lambda mlp", "lambda rest", "lambda ends", "rescale rest", "scope rest",
@@ -184,13 +184,13 @@ def test_a_track_per_filter_donor_and_end() -> None:
 
 
 def test_one_number_that_changes_is_one_word_of_the_edit() -> None:
-    made = draft(SLERP, depth_of, 2, 8)
+    made = open_draft(SLERP, depth_of, 2, 8)
     assert made.result() is None
     edit = made.with_line(0, [0.5] * 6).result()
     assert edit and grammar.unparse(edit, MODELS) == (
         "param 2-7 t=0,0.5,0.3,0.7,1 t=0.5 filter=mlp t=0.1 filter=self_attn"
     )
-    ties = draft(TIES, depth_of, 0, 12)
+    ties = open_draft(TIES, depth_of, 0, 12)
     weight = ties.with_line(1, [0.4] * 12).result()
     assert weight and grammar.unparse(weight, MODELS) == "param 0-11 weight=0.4 donor=C"
     same = ties.with_line(0, [0.4] * 12).with_line(1, [0.4] * 12).result()
@@ -200,7 +200,7 @@ def test_one_number_that_changes_is_one_word_of_the_edit() -> None:
 
 
 def test_ends_follow_their_layer_until_they_are_given_a_value() -> None:
-    made = draft(SLERP, depth_of, 2, 8)
+    made = open_draft(SLERP, depth_of, 2, 8)
     moved = made.with_line(2, [0.9, *made.lines[2].values[1:]])
     assert moved.lines[3].values == (0.9, 0.9)
     own = moved.with_line(3, [0.9, 0.25])
@@ -208,7 +208,7 @@ def test_ends_follow_their_layer_until_they_are_given_a_value() -> None:
     edit = own.result()
     assert edit and grammar.unparse(edit, MODELS).endswith("t=0.25 end=lm_head")
     after = edit.apply(SLERP, depth_of)
-    again = draft(after, depth_of, 2, 8)
+    again = open_draft(after, depth_of, 2, 8)
     assert again.lines[3].values == (0.9, 0.25)
     gone = again.without(3).result()
     assert gone and grammar.unparse(gone, MODELS) == "param 2-7 t= end=lm_head"
@@ -218,16 +218,16 @@ def test_ends_follow_their_layer_until_they_are_given_a_value() -> None:
 def test_a_new_blend_begins_with_values() -> None:
     start = recipe("base_model: ./a\nslices: [{sources: [{model: ./a, layer_range: [0, 8]}]}]")
     slerp = grammar.parse("blend 2-5 B:2-5 method=slerp", MODELS)
-    made = draft(start, depth_of, 2, 6, slerp)  # type: ignore[arg-type]
+    made = open_draft(start, depth_of, 2, 6, slerp)  # type: ignore[arg-type]
     assert [(line.values, line.origin) for line in made.lines] == [((0.5,) * 4, NEW)]
     assert grammar.unparse(made.result(), MODELS) == "blend 2-5 B:2-5 method=slerp t=0.5"  # type: ignore[arg-type]
     three = grammar.parse("blend 2-5 B:2-5 C:2-5 method=dare_ties base=A", MODELS)
-    weights = [line.values[0] for line in draft(start, depth_of, 2, 6, three).lines[:2]]  # type: ignore[arg-type]
+    weights = [line.values[0] for line in open_draft(start, depth_of, 2, 6, three).lines[:2]]  # type: ignore[arg-type]
     assert weights == [0.5, 0.5], "the base has no weight"
 
 
 def test_values_are_kept_within_bounds_and_of_their_kind() -> None:
-    ties = draft(TIES, depth_of, 0, 12)
+    ties = open_draft(TIES, depth_of, 0, 12)
     assert ties.with_line(2, [1.7] * 12).lines[2].values == (1,) * 12
     assert ties.with_line(0, [1.7] * 12).lines[0].values == (1.7,) * 12
     with pytest.raises(InputError, match="not one of"):
@@ -235,7 +235,7 @@ def test_values_are_kept_within_bounds_and_of_their_kind() -> None:
     with pytest.raises(InputError, match="not a number"):
         ties.with_line(0, ["much"] * 12)
     karcher = recipe("slices: [{sources: [{model: ./a}, {model: org/b}], merge_method: karcher}]")
-    assert draft(karcher, depth_of, 0, 12).with_line(0, [3.6] * 12).lines[0].values == (4,) * 12
+    assert open_draft(karcher, depth_of, 0, 12).with_line(0, [3.6] * 12).lines[0].values == (4,) * 12
 
 
 @pytest.mark.parametrize(
@@ -249,16 +249,16 @@ def test_values_are_kept_within_bounds_and_of_their_kind() -> None:
 def test_what_cannot_be_drawn_together_is_refused(text: str, sentence: str) -> None:
     mixed = grammar.parse(text, MODELS).apply(SLERP, depth_of)
     with pytest.raises(InputError, match=sentence):
-        draft(mixed, depth_of, 0 if text.startswith("blend 0") else 2, 8)
+        open_draft(mixed, depth_of, 0 if text.startswith("blend 0") else 2, 8)
     nested = recipe(
         "slices: [{sources: [{model: ./a}], parameters: {scale: [{filter: a, value: [{filter: b, value: 1}]}]}}]"
     )
     with pytest.raises(InputError, match="filters within filters"):
-        draft(nested, depth_of, 0, 12)
+        open_draft(nested, depth_of, 0, 12)
 
 
 def test_the_rest_stays_and_filters_are_there_once() -> None:
-    made = draft(SLERP, depth_of, 2, 8)
+    made = open_draft(SLERP, depth_of, 2, 8)
     for wrong in (lambda: made.without(2), lambda: made.with_filter(0, "mlp"), lambda: made.with_filter(0, "")):
         with pytest.raises(InputError):
             wrong()
@@ -267,10 +267,10 @@ def test_the_rest_stays_and_filters_are_there_once() -> None:
 
 
 def test_the_form_is_that_of_each_slice_written() -> None:
-    made = draft(WEIGHTS, depth_of, 0, 4)
+    made = open_draft(WEIGHTS, depth_of, 0, 4)
     assert [form.text for form in made.forms(made.lines[2])] == ["[0, 1]"] and not made.cuts
-    assert draft(WEIGHTS, depth_of, 1, 4).cuts and draft(WEIGHTS, depth_of, 0, 3).cuts
-    assert [draft(SLERP, depth_of, *span).ends_at for span in ((2, 8), (4, 8), (4, 6), (2, 6))] == [None, 4, 6, 6]
+    assert open_draft(WEIGHTS, depth_of, 1, 4).cuts and open_draft(WEIGHTS, depth_of, 0, 3).cuts
+    assert [open_draft(SLERP, depth_of, *span).ends_at for span in ((2, 8), (4, 8), (4, 6), (2, 6))] == [None, 4, 6, 6]
     whole = recipe("""
 merge_method: slerp
 slices:
@@ -278,5 +278,5 @@ slices:
   - sources: [{model: ./a, layer_range: [4, 8]}, {model: org/b, layer_range: [4, 8]}]
 parameters: {t: 0}
 """)
-    both = draft(whole, depth_of, 0, 8).with_line(0, [0, 0, 0, 0, 0, 0.5, 0.5, 1])
+    both = open_draft(whole, depth_of, 0, 8).with_line(0, [0, 0, 0, 0, 0, 0.5, 0.5, 1])
     assert [form.text for form in both.forms(both.lines[0])] == ["0", "[0, 0.5, 0.5, 1]"]

@@ -118,8 +118,8 @@ async def test_ends_are_yanked_and_set(in_tmp: Path) -> None:
         assert recipe.lm_head is not None and recipe.lm_head.model == "./b"
         await command(pilot, "end lm_head tie")
         assert application.session.plan.tied
-        assert application.surgery.stack.rows[-1].head == "head"
-        assert "tied" in application.surgery.stack.rows[-1].text
+        assert application.surgery.view.stack.rows[-1].head == "head"
+        assert "tied" in application.surgery.view.stack.rows[-1].text
 
 
 async def test_selection_is_told_in_both_ways_of_counting(in_tmp: Path) -> None:
@@ -157,7 +157,7 @@ async def test_search_and_next(in_tmp: Path) -> None:
     async with application.run_test(size=(80, 24)) as pilot:
         await command(pilot, "interleave A B")
         await keys(pilot, "apostrophe apostrophe g g slash B 0 enter")
-        stack = application.surgery.stack
+        stack = application.surgery.view.stack
         assert stack.current is not None and stack.current.label == "B01"
         await keys(pilot, "n")
         assert stack.current.label == "B03"
@@ -172,7 +172,7 @@ async def test_expansion_writes_its_filters_into_the_recipe(in_tmp: Path) -> Non
     async with application.run_test(size=(80, 24)) as pilot:
         await command(pilot, "insert A:0-3")
         await keys(pilot, "apostrophe apostrophe 2 E enter")
-        session = application.surgery.session
+        session = application.session
         assert [layer.label for layer in session.plan.layers] == ["A00", "A01", "A01", "A02", "A03", "A03"]
         assert "layer-identity" in [finding.code for finding in session.plan.findings]
         assert "filter: o_proj" in session.current.text
@@ -193,7 +193,7 @@ async def test_detail_help_zoom_and_plan(in_tmp: Path) -> None:
         await keys(pilot, "escape question_mark")
         assert isinstance(application.screen, Help)
         await keys(pilot, "escape z")
-        rows = [row for row in application.surgery.stack.rows if row.kind == "slice"]
+        rows = [row for row in application.surgery.view.stack.rows if row.kind == "slice"]
         assert [(row.start, row.stop, row.label) for row in rows] == [(0, 6, "A 0-5"), (6, 12, "A 2-7")]
         await keys(pilot, "z f")
         assert isinstance(application.screen, PlanScreen)
@@ -217,7 +217,7 @@ async def test_a_finding_leads_to_its_layer(in_tmp: Path) -> None:
         text = application.screen.query_one("#body").text
         assert "[5, 10]" in text and "line 4" in text
         await keys(pilot, "enter")
-        stack = application.surgery.stack
+        stack = application.surgery.view.stack
         assert application.screen is application.surgery
         assert stack.current is not None and stack.current.start == 7 and stack.current.marker == "!"
 
@@ -229,15 +229,15 @@ async def test_donors_are_opened_and_switched(in_tmp: Path) -> None:
         for name in "bcd":
             await command(pilot, f"open ./{name}")
         assert list(application.session.letters.values()) == ["A", "B", "C", "D"]
-        assert [pane.ref for pane in application.surgery.donor_panes] == ["./d"]
+        assert [pane.ref for pane in application.surgery.view.donor_panes] == ["./d"]
         await keys(pilot, "left_square_bracket")
-        assert [pane.ref for pane in application.surgery.donor_panes] == ["./c"]
+        assert [pane.ref for pane in application.surgery.view.donor_panes] == ["./c"]
         await pilot.resize_terminal(200, 60)
         await pilot.pause()
-        assert [pane.ref for pane in application.surgery.donor_panes] == ["./a", "./b", "./c", "./d"]
+        assert [pane.ref for pane in application.surgery.view.donor_panes] == ["./a", "./b", "./c", "./d"]
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        assert len(application.surgery.donor_panes) == 1
+        assert len(application.surgery.view.donor_panes) == 1
 
 
 async def test_quitting_with_unsaved_work_asks(in_tmp: Path) -> None:

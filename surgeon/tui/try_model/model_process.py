@@ -1,4 +1,4 @@
-"""The child process that holds models for the Try screen: requests go in as JSON lines, events come out."""
+"""The process that holds models for the Try screen: requests go in as JSON lines, events come out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 LINE_LIMIT = 16_000_000
 
 
-class Prober:
-    """Starts the child at the first request and keeps it; events are handed to `on_event` in the event loop."""
+class ModelProcess:
+    """Starts the process at the first request and keeps it; `on_event` gets its events, in the event loop."""
 
     def __init__(self, on_event: Callable[[dict[str, Any]], None]) -> None:
         self.on_event = on_event
@@ -53,7 +53,10 @@ class Prober:
             start_new_session=True,
             limit=LINE_LIMIT,
         )
-        self._tasks = [asyncio.create_task(self._read(self.process)), asyncio.create_task(self._complain(self.process))]
+        self._tasks = [
+            asyncio.create_task(self._read(self.process)),
+            asyncio.create_task(self._read_errors(self.process)),
+        ]
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -69,7 +72,7 @@ class Prober:
             self.on_event({"id": number, "event": "error", "message": f"the model's process ended: {reason}"})
         self.open.clear()
 
-    async def _complain(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         while line := await process.stderr.readline():
             if text := line.decode(errors="replace").strip():
@@ -81,7 +84,7 @@ class Prober:
             self.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """End the child."""
+        """End the process."""
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()

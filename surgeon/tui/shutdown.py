@@ -1,8 +1,8 @@
-"""Ending the interface from outside: a termination, a hang-up, or a terminal that is no longer there.
+"""Shuts the interface down when a signal or the loss of its terminal ends it from outside.
 
-Unsaved work is in its swap file after every edit, so there is nothing to keep here: children end, and the terminal is
-put right where there is one. Where no signal tells of a lost terminal (nohup, process 1 of a container, no controlling
-terminal), only looking at it does.
+Unsaved work is in its swap file after every edit, so nothing has to be saved here: child processes are ended, and the
+terminal is restored if it is still there. Not every loss of a terminal sends a signal (nohup, process 1 of a container,
+no controlling terminal), so the terminal is watched as well.
 """
 
 from __future__ import annotations
@@ -15,21 +15,34 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .app import SurgeonApp
+from textual.driver import Driver
 
 PATIENCE = 3.0
-"""Seconds that the event loop has to end the interface; it may wait for a terminal that takes nothing any more."""
+"""Seconds that the event loop has to end the interface; it may be blocked by a terminal that reads nothing."""
 _RESTORE = "\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 """Paste, wrapping, mouse, keyboard, screen and cursor as they were before."""
 
 
-class Ending:
-    """Watches for the end of an application that runs on a terminal."""
+class Application(Protocol):
+    """What has to be shut down."""
 
-    def __init__(self, app: SurgeonApp) -> None:
+    @property
+    def driver(self) -> Driver | None:
+        """What draws on the terminal."""
+
+    def end_children(self) -> None:
+        """End the processes that work for the interface."""
+
+    def end(self, code: int) -> None:
+        """Leave the interface with an exit code."""
+
+
+class ShutdownWatch:
+    """Watches for signals and the loss of the terminal, and shuts the application down."""
+
+    def __init__(self, app: Application) -> None:
         self._app = app
         self._loop = asyncio.get_running_loop()
         self._begun = threading.Event()
@@ -42,14 +55,14 @@ class Ending:
         threading.Thread(target=self._watch, daemon=True, name="surgeon-terminal").start()
 
     def close(self) -> None:
-        """The interface has ended: nothing is left to be done."""
+        """Stop: the interface has ended by itself."""
         self._over.set()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         threading.Thread(target=self._end, args=(128 + number,), daemon=True).start()
 
     def _watch(self) -> None:
-        """Wait until the terminal is no longer there; takes no time while it is."""
+        """Block until the terminal is gone, then shut down."""
         if not hasattr(select, "poll"):
             return
         poll = select.poll()
@@ -67,7 +80,7 @@ class Ending:
                 return
 
     def _end(self, code: int) -> None:
-        """End the interface in its event loop; without that, when it does not get to it."""
+        """End the interface in its event loop, or without it when the loop is blocked."""
         if not self._begun.is_set():
             self._begun.set()
             with contextlib.suppress(RuntimeError):
@@ -84,7 +97,7 @@ class Ending:
         if self._gone:
             # There is nobody to be shown anything, and writing might wait for ever.
             os._exit(code)
-        self._app.exit(return_code=code)
+        self._app.end(code)
 
     def _restore(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):

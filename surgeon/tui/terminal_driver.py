@@ -1,4 +1,4 @@
-"""Textual's driver, but for a terminal that goes away while it is read: that is no error of the program."""
+"""Textual's Linux driver, for a terminal that may disappear while it is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import contextlib
 from textual.drivers.linux_driver import LinuxDriver
 
 
-class Terminal(LinuxDriver):
-    """A terminal whose end `ending.Ending` deals with."""
+class TerminalDriver(LinuxDriver):
+    """Reads keys until the terminal is gone; `shutdown.ShutdownWatch` then ends the interface."""
 
     def run_input_thread(self) -> None:
         """Read keys until the interface, or the terminal, ends."""

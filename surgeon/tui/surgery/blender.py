@@ -1,4 +1,4 @@
-"""Blending on the surgery screen: ranges become blends, blends become copies, curves are opened."""
+"""Turns ranges into blends and back, and opens the curves of their parameters."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ from ...errors import InputError
 from ...recipe import stack
 from ...recipe.edits import BlendLayers, Edit
 from ...recipe.edits.blend_text import span
-from .editing import Editing
+from ..blend.blend_choice import BlendChoice
+from ..curves.drafts import NEW
+from ..curves.open_draft import open_draft
+from ..navigation import Navigation
+from ..session import Session
+from .command_line import CommandLine
+from .editor import Editor
+from .surgery_view import SurgeryView
 
 
-class Blending(Editing):
+class Blender:
     """Actions on blends."""
+
+    def __init__(
+        self, session: Session, view: SurgeryView, line: CommandLine, editor: Editor, navigation: Navigation
+    ) -> None:
+        self._session, self._view, self._line, self._editor = session, view, line, editor
+        self._navigation = navigation
 
     def _sources(self, start: int) -> tuple[tuple[str, int], ...]:
         """(reference, layer) of each source of an output layer."""
-        return stack.cells(self.session.recipe.explicit(self.session.donors.depth))[start].sources
+        return stack.cells(self._session.recipe.explicit(self._session.donors.depth))[start].sources
 
     def do_blend(self, count: int | None) -> None:
         """The selection blended: donors, method and base are chosen, then its curves drawn."""
-        found = self._span(count, "blend")
+        found = self._editor.span(count, "blend")
         if found is None:
             return
-        from ..blend.blend_screen import BlendScreen, Choice
-
         try:
-            choice = Choice(self.session, *found)
+            choice = BlendChoice(self._session, *found)
         except InputError as error:
-            self.refuse(error)
+            self._view.refuse(error)
             return
-        self.app.push_screen(BlendScreen(choice), self._chosen)
+        self._navigation.open_blend(choice, self._chosen)
 
     def _chosen(self, edit: BlendLayers | None) -> None:
         if edit is not None:
@@ -36,71 +47,67 @@ class Blending(Editing):
 
     def do_curves(self, count: int | None) -> None:
         """The parameters of the selection; of the whole slice without one, or of the slice that an end belongs to."""
-        pane, layers = self.pane, self.session.plan.layers
+        pane, layers = self._view.pane, self._session.plan.layers
         row = pane.current
-        if pane is self.stack and row and row.kind == "end" and not pane.selection and layers:
+        if pane is self._view.stack and row and row.kind == "end" and not pane.selection and layers:
             number = layers[0 if row.role == "embeddings" else -1].slice_index
             self._draw(*self._slice(number), None, ends=True)
             return
-        found = self._span(count, "draw curves for")
+        found = self._editor.span(count, "draw curves for")
         if found is not None:
             whole = not pane.selection and not count
             self._draw(*(self._slice(layers[found[0]].slice_index) if whole else found), None)
 
     def _slice(self, number: int) -> tuple[int, int]:
         """Output layers of a slice."""
-        layers = [layer.index for layer in self.session.plan.layers if layer.slice_index == number]
+        layers = [layer.index for layer in self._session.plan.layers if layer.slice_index == number]
         return layers[0], layers[-1] + 1
 
     def _draw(self, start: int, stop: int, blend: BlendLayers | None, *, ends: bool = False) -> None:
         """Open the curve editor (at a track of ends); a blend that has nothing to be drawn is made at once."""
-        from ..curves.curve_screen import CurveScreen
-        from ..curves.drafts import NEW
-        from ..curves.open_draft import draft
-
-        session = self.session
+        session = self._session
         try:
-            opened = draft(session.recipe, session.donors.depth, start, stop, blend, tied=session.plan.tied)
+            opened = open_draft(session.recipe, session.donors.depth, start, stop, blend, tied=session.plan.tied)
         except InputError as error:
-            self.refuse(error)
+            self._view.refuse(error)
             return
         if blend is not None and not any(line.origin == NEW for line in opened.lines):
             self._drawn(opened.result())
             return
         if not opened.lines:
-            self.refuse(f"{opened.method.name} has no parameters")
+            self._view.refuse(f"{opened.method.name} has no parameters")
             return
         first = next((index for index, line in enumerate(opened.lines) if line.drawn and bool(line.ends) == ends), 0)
-        self.app.push_screen(CurveScreen(opened, session.letters, first), self._drawn)
+        self._navigation.open_curves(opened, first, self._drawn)
 
     def _drawn(self, edit: Edit | None) -> None:
         if edit is not None:
-            self.edit(edit)
+            self._editor.apply(edit)
 
     def do_unblend(self, count: int | None) -> None:
         """The selection as copies of its first source; the line waits for another to be typed."""
-        found = self._span(count, "unblend")
+        found = self._editor.span(count, "unblend")
         if found:
-            letter = self.session.letters[self._sources(found[0])[0][0]]
-            self.open_line(":", f"unblend {span(*found)} {letter}")
+            letter = self._session.letters[self._sources(found[0])[0][0]]
+            self._line.open(":", f"unblend {span(*found)} {letter}")
 
     def do_method(self, count: int | None) -> None:
         """Another method for the selection."""
-        found = self._span(count, "blend otherwise")
+        found = self._editor.span(count, "blend otherwise")
         if found:
-            self.open_line(":", f"method {span(*found)} ")
+            self._line.open(":", f"method {span(*found)} ")
 
     def do_collapse(self, count: int | None) -> None:
         """The selection as one layer."""
-        found = self._span(count, "collapse")
+        found = self._editor.span(count, "collapse")
         if found:
-            self.open_line(":", f"collapse {span(*found)}")
+            self._line.open(":", f"collapse {span(*found)}")
 
     def do_edges(self, count: int | None) -> None:
         """What the first or last n layers are."""
-        layers = self.session.plan.layers
-        row = self.stack.current
+        layers = self._session.plan.layers
+        row = self._view.stack.current
         last = (
             bool(layers) and row is not None and (row.role in ("final_norm", "lm_head") or row.start * 2 >= len(layers))
         )
-        self.open_line(":", f"edges {'last' if last else 'first'} {count or 2} ")
+        self._line.open(":", f"edges {'last' if last else 'first'} {count or 2} ")

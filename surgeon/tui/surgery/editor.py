@@ -1,0 +1,241 @@
+"""Changes the recipe: turns actions into edits, applies them and shows what changed."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ...errors import InputError, SurgeonError
+from ...recipe.edits import Delete, Duplicate, Edit, Move, Reverse, SetEnd
+from ...recipe.schema import End
+from ...text import plural
+from ..session import Session, Yank
+from ..unsaved_work import UnsavedWork
+from ..widgets.pane import DonorPane, StackPane
+from .surgery_view import SurgeryView
+
+
+class Editor:
+    """Actions that become edits at once. Every edit of the surgery screen passes through `apply` or `apply_text`."""
+
+    def __init__(self, session: Session, view: SurgeryView, unsaved_work: UnsavedWork) -> None:
+        self._session, self._view, self._unsaved_work = session, view, unsaved_work
+
+    def span(self, count: int | None, what: str) -> tuple[int, int] | None:
+        """Output layers that an edit of the stack is about; None, with a message, when there are none."""
+        if not isinstance(self._view.pane, StackPane):
+            self._view.refuse(f"{what} works on the stack: press ' twice, or tab, to go there")
+            return None
+        span = self._view.pane.layer_span(count)
+        if span is None:
+            self._view.refuse(f"there is no layer here to {what}")
+        return span
+
+    def apply(self, edit: Edit) -> None:
+        """Do an edit and say what came of it."""
+        try:
+            changed = self._session.apply(edit)
+        except InputError as error:
+            self._view.say(error.sentence(), "error")
+            return
+        if not changed:
+            self._view.refuse("that changes nothing")
+            return
+        self.show_edit(self._session.describe(edit), edit.touched())
+
+    def apply_text(self, text: str) -> None:
+        """Do an edit given as a command line and say what came of it."""
+        try:
+            edit = self._session.command(text)
+        except SurgeonError as error:
+            self._view.say(error.sentence(), "error")
+            return
+        self.show_edit(f"{self._session.describe(edit)}", edit.touched())
+
+    def show_edit(self, done: str, touched: tuple[int, int] | None = None) -> None:
+        """Everything that follows a change of the recipe."""
+        self._unsaved_work.keep()
+        self._view.refresh_all()
+        if touched and self._session.plan.layers:
+            start, stop = touched
+            stack = self._view.stack
+            first = stack.row_of_layer(min(start, len(self._session.plan.layers) - 1))
+            last = stack.row_of_layer(min(stop, len(self._session.plan.layers)) - 1)
+            if stop - start > 1 and not self._view.zoomed_out:
+                stack.select(first, last + 1)
+            else:
+                stack.clear_selection()
+                stack.move_to(first, quietly=True)
+            self._view.show_cursor()
+        else:
+            self._view.stack.clear_selection()
+        depth = len(self._session.plan.layers)
+        self._view.say(f"{done}: {plural(depth, 'layer')}")
+
+    # -- the register
+
+    def do_yank(self, count: int | None) -> None:
+        """Selection, or n rows, into the register."""
+        pane = self._view.pane
+        row = pane.current
+        if row is None:
+            self._view.refuse("there is no layer to yank")
+            return
+        if row.kind == "end" and pane.selection is None:
+            self._yank_end(row.role)
+            return
+        span = pane.layer_span(count)
+        if span is None:
+            self._view.refuse("there is no layer here to yank")
+            return
+        start, stop = span
+        if isinstance(pane, DonorPane):
+            self._session.register = Yank(((pane.ref, start, stop),))
+            name = self._session.letters[pane.ref]
+        else:
+            self._session.yank_stack(start, stop)
+            name = "stack"
+            if self._has_blends(start, stop):
+                pane.clear_selection()
+                self._view.refuse("yanked the first donors of the blends; D copies blends, J and K move them")
+                return
+        pane.clear_selection()
+        self._view.say(
+            f"yanked {name} {start}-{stop - 1} ({plural(stop - start, 'layer')}): p inserts it into the stack"
+        )
+
+    def _has_blends(self, start: int, stop: int) -> bool:
+        return any(len(layer.sources) > 1 for layer in self._session.plan.layers[start:stop])
+
+    def _yank_end(self, role: str) -> None:
+        pane = self._view.pane
+        if not isinstance(pane, DonorPane):
+            self._view.refuse("press e to set the donor of an end")
+            return
+        self._session.register = Yank(end=(cast(End, role), pane.ref))
+        self._view.say(f"yanked {role} of {self._session.letters[pane.ref]}: p sets it as the model's")
+
+    def do_paste(self, count: int | None) -> None:
+        """Behind the stack's cursor."""
+        self._paste(behind=True)
+
+    def do_paste_before(self, count: int | None) -> None:
+        """Before the stack's cursor."""
+        self._paste(behind=False)
+
+    def _paste(self, *, behind: bool) -> None:
+        session, stack, pane = self._session, self._view.stack, self._view.pane
+        if isinstance(pane, DonorPane) and pane.selection and (span := pane.layer_span()):
+            session.register = Yank(((pane.ref, *span),))
+            pane.clear_selection()
+        if session.register and session.register.end:
+            end, model = session.register.end
+            self.apply(SetEnd(end, model))
+            return
+        try:
+            self.apply(session.paste_edit(self._insertion_point(behind)))
+        except InputError as error:
+            self._view.refuse(error)
+            return
+        stack.focus()
+
+    def _insertion_point(self, behind: bool) -> int:
+        """The position in the stack that pasting means: at the ends' rows, the beginning or the end."""
+        stack = self._view.stack
+        row = stack.current
+        depth = len(self._session.plan.layers)
+        if row is None:
+            return depth
+        if row.kind == "end":
+            return 0 if row.role == "embeddings" and depth else depth
+        span = stack.layer_span() if stack.selection else None
+        start, stop = span or (row.start, row.stop)
+        return stop if behind else start
+
+    def do_replace(self, count: int | None) -> None:
+        """Selection replaced by the register."""
+        span = self.span(count, "replace")
+        if span:
+            try:
+                self.apply(self._session.replace_edit(*span))
+            except InputError as error:
+                self._view.refuse(error)
+
+    # -- layers of the stack
+
+    def do_delete(self, count: int | None) -> None:
+        """Selection, or n layers, taken out."""
+        span = self.span(count, "delete")
+        if span:
+            stack = self._view.stack
+            stack.clear_selection()
+            self.apply(Delete(*span))
+            layer = min(span[0], len(self._session.plan.layers) - 1)
+            stack.move_to(stack.row_of_layer(layer), quietly=True)
+            self._view.show_cursor()
+
+    def do_cut(self, count: int | None) -> None:
+        """Yank and delete."""
+        span = self.span(count, "cut")
+        if span and self._has_blends(*span):
+            self._view.refuse("a blend cannot be pasted: J and K move it, D copies it, d deletes it")
+        elif span:
+            self._session.yank_stack(*span)
+            self.do_delete(count)
+
+    def do_duplicate(self, count: int | None) -> None:
+        """n more copies behind the selection."""
+        span = self.span(None, "duplicate")
+        if span:
+            self.apply(Duplicate(*span, count or 1))
+
+    def do_reverse(self, count: int | None) -> None:
+        """Selection in the opposite order."""
+        span = self.span(count, "reverse")
+        if span:
+            self.apply(Reverse(*span))
+
+    def do_move_down(self, count: int | None) -> None:
+        """Selection n layers down."""
+        self._shift(count or 1)
+
+    def do_move_up(self, count: int | None) -> None:
+        """Selection n layers up."""
+        self._shift(-(count or 1))
+
+    def _shift(self, step: int) -> None:
+        span = self.span(None, "move")
+        if span is None:
+            return
+        start, stop = span
+        to = stop + step if step > 0 else start + step
+        if not 0 <= to <= len(self._session.plan.layers):
+            self._view.refuse("it cannot go further")
+            return
+        self.apply(Move(start, stop, to))
+
+    # -- history
+
+    def do_undo(self, count: int | None) -> None:
+        """n steps back."""
+        self._travel("undone", [self._session.undo() for _ in range(count or 1)], "nothing to undo")
+
+    def do_redo(self, count: int | None) -> None:
+        """n steps forward."""
+        self._travel("redone", [self._session.redo() for _ in range(count or 1)], "nothing to redo")
+
+    def _travel(self, done: str, steps: list[Edit | None], nothing: str) -> None:
+        edits = [self._session.describe(edit) for edit in steps if edit]
+        if not edits:
+            self._view.refuse(nothing)
+            return
+        self.show_edit(f"{done} {', '.join(edits)}")
+
+    def do_repeat(self, count: int | None) -> None:
+        """The last edit, for what the stack's cursor is on now."""
+        last = self._session.history.last
+        if last is None:
+            self._view.refuse("there is nothing to repeat")
+            return
+        span = self._view.stack.layer_span() or (len(self._session.plan.layers), len(self._session.plan.layers))
+        for _ in range(count or 1):
+            self.apply(last.moved_to(*span))

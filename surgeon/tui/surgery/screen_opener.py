@@ -1,0 +1,47 @@
+"""Goes from the surgery screen to the others, and out of the program."""
+
+from __future__ import annotations
+
+from ..jobs_controller import JobsController
+from ..navigation import Navigation
+from ..session import Session
+from .command_line import CommandLine
+from .surgery_view import SurgeryView
+
+
+class ScreenOpener:
+    """Actions that open another screen."""
+
+    def __init__(
+        self, session: Session, view: SurgeryView, line: CommandLine, jobs: JobsController, navigation: Navigation
+    ) -> None:
+        self._session, self._view, self._line = session, view, line
+        self._jobs, self._navigation = jobs, navigation
+
+    def do_plan(self, count: int | None) -> None:
+        """Findings, sizes, YAML, difference."""
+        self._navigation.open_plan(self._to_layer)
+
+    def _to_layer(self, layer: int | None) -> None:
+        if layer is not None:
+            self._view.stack.focus()
+            self._view.stack.move_to(self._view.stack.row_of_layer(layer))
+
+    def do_run(self, count: int | None) -> None:
+        """Ask where to; a running job is shown instead."""
+        if self._jobs.running:
+            self._navigation.open_run()
+            return
+        if not self._session.plan.ok:
+            self._view.refuse(f"it cannot be written yet: {self._session.plan.errors[0].sentence()} (f lists all)")
+            return
+        path = self._session.document.path
+        self._line.open(":", f"run {path.with_suffix('') if path else './model'}-out")
+
+    def do_try_it(self, count: int | None) -> None:
+        """Generate from the unwritten model."""
+        self._navigation.open_try()
+
+    def do_quit(self, count: int | None) -> None:
+        """Leave; unsaved work asks."""
+        self._navigation.ask_quit()
