@@ -1,1 +1,1 @@
-"""The terminal interface: a session of pure state, one registry of actions, small widgets, four screens."""
+"""The terminal interface: an application, one registry of actions, controllers, small widgets, a folder per screen."""

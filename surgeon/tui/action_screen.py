@@ -73,17 +73,17 @@ class ActionScreen(Screen[Any]):
         """Up or down was pressed in an input line."""
 
     def do_help(self, count: int | None) -> None:
-        """All keys of this screen."""
+        """Show all keys of this screen."""
         from .dialogs import Help
 
         self.app.push_screen(Help(self.kind))
 
     def do_back(self, count: int | None) -> None:
-        """Back to the screen before."""
+        """Return to the screen before."""
         self.app.pop_screen()
 
     def show_footer(self, line: Line) -> None:
-        """The most useful keys, as many as fit."""
+        """Show the most useful keys, as many as fit."""
         pieces: list[Piece] = []
         room = self.size.width - 1
         for action in footer(self.kind):

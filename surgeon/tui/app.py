@@ -81,25 +81,25 @@ class SurgeonApp(App[None]):
     # -- screens
 
     def open_plan(self, then: Callable[[int | None], None]) -> None:
-        """The plan screen; its result is the layer to go to."""
+        """Open the plan screen; its result is the layer to go to."""
         from .plan.plan_screen import PlanScreen
 
         self.push_screen(PlanScreen(self.session), then)
 
     def open_blend(self, choice: BlendChoice, then: Callable[[BlendLayers | None], None]) -> None:
-        """The screen that chooses donors, method and base of a blend."""
+        """Open the screen that chooses donors, method and base of a blend."""
         from .blend.blend_screen import BlendScreen
 
         self.push_screen(BlendScreen(choice), then)
 
     def open_curves(self, draft: Draft, track: int, then: Callable[[Edit | None], None]) -> None:
-        """The curve editor, at a track of the draft."""
+        """Open the curve editor at a track of the draft."""
         from .curves.curve_screen import CurveScreen
 
         self.push_screen(CurveScreen(self.session, draft, track), then)
 
     def open_run(self) -> None:
-        """The progress of the current job."""
+        """Show the progress of the current job."""
         from .run.run_screen import RunScreen
 
         self.push_screen(RunScreen(self.jobs.current, self))

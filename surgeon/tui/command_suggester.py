@@ -1,4 +1,4 @@
-"""What a half-typed command line may become: a verb, or a path."""
+"""Completes a half-typed command line: a command, or a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CommandSuggester(Suggester):
         self.words = [*commands, *(kind.verb for kind in EDITS)]
 
     async def get_suggestion(self, value: str) -> str | None:
-        """The whole line as it would be, or None."""
+        """The completed line; None when nothing fits."""
         word, space, rest = value.partition(" ")
         if not space:
             return next((known for known in self.words if word and known.startswith(word) and known != word), None)

@@ -41,7 +41,7 @@ class Ask(ModalScreen[str]):
                 yield Static(f" {key}  {meaning}", markup=False)
 
     def on_key(self, event: events.Key) -> None:
-        """One of the answers, or escape."""
+        """Close with an answer, or with an empty string for escape."""
         event.stop()
         event.prevent_default()
         if event.key == "escape":

@@ -26,16 +26,16 @@ class Navigation(Messages, Protocol):
     """Opens screens. `then` gets a screen's result when it is left; None when it was left without one."""
 
     def open_plan(self, then: Callable[[int | None], None]) -> None:
-        """The plan screen; its result is the layer to go to."""
+        """Open the plan screen; its result is the layer to go to."""
 
     def open_blend(self, choice: BlendChoice, then: Callable[[BlendLayers | None], None]) -> None:
-        """The screen that chooses donors, method and base of a blend."""
+        """Open the screen that chooses donors, method and base of a blend."""
 
     def open_curves(self, draft: Draft, track: int, then: Callable[[Edit | None], None]) -> None:
-        """The curve editor, at a track of the draft."""
+        """Open the curve editor at a track of the draft."""
 
     def open_run(self) -> None:
-        """The progress of the current job."""
+        """Show the progress of the current job."""
 
     def open_try(self, folder: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from the model in a folder."""

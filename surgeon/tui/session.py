@@ -41,7 +41,7 @@ class Yank:
 
 @dataclass(frozen=True)
 class Restore(Edit):
-    """A recipe taken up again after a crash: a step of this session only, so that undo leads back."""
+    """Replaces the recipe by one recovered after a crash, as a step that can be undone."""
 
     recipe: Recipe
     verb = "restore"
@@ -53,14 +53,14 @@ class Restore(Edit):
 
 
 class _Cell(NamedTuple):
-    """An output layer: where it comes from, and all that the recipe says of it."""
+    """An output layer: where it comes from, and every setting that applies to it."""
 
     sources: tuple[tuple[str, int], ...]
-    said: str
+    settings: str
 
 
-def _said(recipe: Recipe, part: Slice) -> list[str]:
-    """Method, base and parameters of each layer of a slice, to compare with; wherever they are said."""
+def _layer_settings(recipe: Recipe, part: Slice) -> list[str]:
+    """Method, base and parameters of each layer of a slice as comparable text, whichever table sets them."""
     count = stack.length(part)
     head = (part.merge_method or recipe.merge_method, part.base_model or recipe.base_model)
     found: list[list[object]] = [[head] for _ in range(count)]
@@ -110,7 +110,7 @@ class Session:
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan of the recipe as edited; made afresh after each change."""
+        """The plan of the recipe as edited; made again after each change."""
         return resolve(self.current, self.donors)
 
     @cached_property
@@ -129,7 +129,7 @@ class Session:
         out = []
         for index, key in enumerate(keys_now):
             there = saved[kept[index]] if index in kept else None
-            changed = there is not None and there.said != now[index].said
+            changed = there is not None and there.settings != now[index].settings
             out.append("+" if there is None else "~" if changed else "x" if key in seen else " ")
             seen.add(key)
         return out
@@ -139,8 +139,8 @@ class Session:
             slices = recipe.explicit(self.donors.depth)
         except InputError:
             return []
-        said = [_said(recipe, part) for part in slices]
-        return [_Cell(cell.sources, said[cell.slice_index][cell.offset]) for cell in stack.cells(slices)]
+        settings = [_layer_settings(recipe, part) for part in slices]
+        return [_Cell(cell.sources, settings[cell.slice_index][cell.offset]) for cell in stack.cells(slices)]
 
     @property
     def dirty(self) -> bool:
@@ -205,7 +205,7 @@ class Session:
         return self.history.last
 
     def recover(self, recipe: Recipe, refs: Sequence[str]) -> None:
-        """Take up a recipe from elsewhere as one undoable step."""
+        """Replace the recipe by a recovered one, as one step that can be undone."""
         self.refs = list(dict.fromkeys([*self.models, *refs]))
         self.donors.first = tuple(self.refs)
         self.history = self.history.apply(Restore(recipe), self.donors.depth)
@@ -241,7 +241,7 @@ class Session:
         return self.register.runs
 
     def save(self, path: Path, *, over: bool = False) -> None:
-        """Write the recipe; relative donor paths go on meaning the same donors in another folder.
+        """Write the recipe; relative paths of donors are changed for another folder.
 
         Args:
             over: replace the file whatever it holds.

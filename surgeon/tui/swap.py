@@ -1,4 +1,4 @@
-"""Unsaved work on disk after every edit, so that a crash or a lost connection costs nothing."""
+"""The swap file: unsaved work on disk after every edit, so that a crash or a lost connection loses nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def own() -> Path:
 
 
 def write(text: str, refs: Sequence[str], recipe_path: Path | None) -> str:
-    """Keep this session's recipe; gives why it could not be kept, or nothing."""
+    """Keep this session's recipe; returns why it could not be kept, or an empty string."""
     try:
         record = {
             **recorded(os.getpid()).record(),
@@ -77,7 +77,7 @@ def _why(error: SurgeonError | OSError) -> str:
 
 
 def problem() -> str:
-    """Why nothing can be kept; empty where it can."""
+    """Why no swap file can be written; empty when one can."""
     try:
         state_folder("swap")
     except SurgeonError as error:
@@ -86,13 +86,13 @@ def problem() -> str:
 
 
 def clear() -> None:
-    """Forget this session's swap: saved, or thrown away on purpose."""
+    """Delete this session's swap file: the work is saved, or dropped on purpose."""
     with contextlib.suppress(OSError, SurgeonError):
         own().unlink()
 
 
 def discard(swap: Swap) -> None:
-    """Delete a swap that was recovered or is not wanted."""
+    """Delete the swap file of another session: it was recovered or is not wanted."""
     with contextlib.suppress(OSError):
         swap.file.unlink()
 

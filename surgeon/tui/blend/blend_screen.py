@@ -29,7 +29,7 @@ _BASES = {
 
 
 class BlendScreen(ActionScreen):
-    """Gives the blend, without its parameters; None when it was left without."""
+    """Its result is the blend without its parameters; None when it was left without one."""
 
     kind: ClassVar[ScreenName] = "blend"
     DEFAULT_CSS = """
@@ -58,39 +58,39 @@ class BlendScreen(ActionScreen):
         names = [method.name for method in self.choice.methods]
         pane.focus()
         self.fill()
-        if self.choice.held_method in names:
-            pane.move(names.index(self.choice.held_method))
+        if self.choice.current_method in names:
+            pane.move(names.index(self.choice.current_method))
         self.call_after_refresh(self.fill)
 
     def on_resize(self) -> None:
-        """Wrap anew."""
+        """Wrap texts to the new width."""
         self.call_after_refresh(self.fill)
 
     @property
     def method(self) -> Method:
-        """The one under the cursor."""
+        """The method under the cursor."""
         return self.choice.methods[self.query_one("#methods", TextPane).cursor]
 
     def fill(self) -> None:
-        """Show everything."""
+        """Draw the screen."""
         choice, letters = self.choice, self.choice.session.letters
         first = "~".join(f"{letters[ref]}{layer:02d}" for ref, layer in choice.sources[0])
         last = "~".join(f"{letters[ref]}{layer:02d}" for ref, layer in choice.sources[-1])
-        is_ = first if choice.count == 1 else f"{first} .. {last}"
+        now = first if choice.count == 1 else f"{first} .. {last}"
         self.query_one("#header", Line).show(
-            (f" BLEND {span(choice.start, choice.stop)}", theme.TITLE), (f"  now {is_}", theme.PLAIN)
+            (f" BLEND {span(choice.start, choice.stop)}", theme.TITLE), (f"  now {now}", theme.PLAIN)
         )
-        with_: list[Piece] = [(" with   ", theme.DIM)]
+        pieces: list[Piece] = [(" with   ", theme.DIM)]
         for ref, start, stop in choice.runs:
-            with_.append((f"{letters.get(ref, '?')} {span(start, stop)} ", theme.hue(letters.get(ref, "A"))))
-            with_.append((f"{one_line(ref)}  ", theme.DIM))
+            pieces.append((f"{letters.get(ref, '?')} {span(start, stop)} ", theme.hue(letters.get(ref, "A"))))
+            pieces.append((f"{one_line(ref)}  ", theme.DIM))
         if not choice.runs:
-            with_.append(("no further donor" + (": another method" if choice.blended else ""), theme.PLAIN))
-        self.query_one("#donors", Line).show(*with_)
+            pieces.append(("no further donor" + (": another method" if choice.blended else ""), theme.PLAIN))
+        self.query_one("#donors", Line).show(*pieces)
         widest = max(len(method.name) for method in choice.methods)
         rows = []
         for method in choice.methods:
-            why = choice.misfit(method)
+            why = choice.why_unsuitable(method)
             rows.append(
                 [
                     (f" {method.name:<{widest}}  ", theme.DIM if why else theme.BOLD),
@@ -102,10 +102,10 @@ class BlendScreen(ActionScreen):
         self.show_footer(self.query_one("#footer", Line))
 
     def show_method(self) -> None:
-        """What the method under the cursor does and takes."""
+        """Show what the method under the cursor does, its base and its parameters."""
         choice, method, letters = self.choice, self.method, self.choice.session.letters
         base = choice.base_of(method)
-        own = base or choice.held_base
+        own = base or choice.current_base
         inside = {ref for ref, _ in choice.sources[0]} | {ref for ref, _, _ in choice.runs}
         if method.base == "start" and own not in inside:
             own = choice.sources[0][0][0]
@@ -115,7 +115,7 @@ class BlendScreen(ActionScreen):
         else:
             letter = letters.get(own or "", "")
             pieces.append((f"{letter} " if letter else "none ", theme.hue(letter) if letter else theme.PLAIN))
-            unsaid = " (the recipe's)" if base is None and own is not None and own == choice.held_base else ""
+            unsaid = " (the recipe's)" if base is None and own is not None and own == choice.current_base else ""
             pieces.append((f"{one_line(own) if own else ''}{unsaid}  {_BASES[method.base]}", theme.DIM))
         self.query_one("#base", Line).show(*pieces)
         about = self.query_one("#about", TextPane)
@@ -140,38 +140,38 @@ class BlendScreen(ActionScreen):
         self.show_method()
 
     def do_down(self, count: int | None) -> None:
-        """Next method."""
+        """Go to the next method."""
         self._step(1)
 
     def do_up(self, count: int | None) -> None:
-        """Previous method."""
+        """Go to the previous method."""
         self._step(-1)
 
     def do_half_down(self, count: int | None) -> None:
-        """Half a page down."""
+        """Go half a page down."""
         self._step(max(1, self.query_one("#methods").size.height // 2))
 
     def do_half_up(self, count: int | None) -> None:
-        """Half a page up."""
+        """Go half a page up."""
         self._step(-max(1, self.query_one("#methods").size.height // 2))
 
     def do_next_donor(self, count: int | None) -> None:
-        """Another donor."""
+        """Blend with the next donor."""
         self._turn(1)
 
     def do_previous_donor(self, count: int | None) -> None:
-        """The donor before."""
+        """Blend with the previous donor."""
         self._turn(-1)
 
     def _turn(self, step: int) -> None:
-        if not self.choice.offers():
+        if not self.choice.further_donors():
             self.say("no other donor has as many layers: open one, or d types which", "warning")
             return
-        self.choice.turn(step)
+        self.choice.next_donor(step)
         self.fill()
 
     def do_donors(self, count: int | None) -> None:
-        """Type donors' layers."""
+        """Let the user type donors' layers."""
         letters = self.choice.session.letters
         text = " ".join(f"{letters.get(ref, ref)}:{span(start, stop)}" for ref, start, stop in self.choice.runs)
         self.query_one(Prompt).ask("further donors' layers:", text, self._typed)
@@ -191,17 +191,17 @@ class BlendScreen(ActionScreen):
         self.fill()
 
     def do_base(self, count: int | None) -> None:
-        """Another base."""
+        """Take the next base."""
         if self.method.base == "none":
             self.say(f"{self.method.name} has no base", "warning")
             return
-        self.choice.turn_base(self.method)
+        self.choice.next_base(self.method)
         self.fill()
 
     def do_apply(self, count: int | None) -> None:
-        """Go on."""
+        """Leave with the blend as it is chosen."""
         choice, method = self.choice, self.method
-        if why := choice.misfit(method):
+        if why := choice.why_unsuitable(method):
             self.say(f"{method.name} {why}: ] changes the donor, d types several, b changes the base", "warning")
             return
         if not choice.runs and not choice.blended and method.base not in ("required", "start"):

@@ -14,11 +14,11 @@ from ...recipe.edits.blend_text import span
 from ...recipe.parameters import Word
 from ...text import plural
 from ..dialogs import Ask
-from ..rows.blend_labels import brief
+from ..rows.blend_labels import short_number
 from ..session import Session
 from .curve_state import CurveState
 from .curve_view import CurveView
-from .drafts import Draft, fitting
+from .drafts import Draft, fit_value
 
 COARSE, FINE = 0.05, 0.01
 """Steps of a value."""
@@ -65,7 +65,7 @@ class CurveEditor:
         self._curve(f"{'+' if step > 0 else ''}{step:g}", lambda c, a, b: tracks.add(c, a, b, step), whole=False)
 
     def _cycle(self, step: int) -> None:
-        """The next word of a parameter that has words, at every layer."""
+        """Give every layer the next word of a parameter that has words."""
         line = self._state.line
         words: list[Word] = (
             [True, False] if line.parameter.kind == "bool" else list(dict.fromkeys(line.parameter.words))
@@ -75,23 +75,23 @@ class CurveEditor:
         self._set_values([word] * len(line.values), f"{line.parameter.name} {spelled(word)}")
 
     def do_raise(self, count: int | None) -> None:
-        """n coarse steps up."""
+        """Raise by n coarse steps."""
         self._nudge(COARSE * (count or 1))
 
     def do_lower(self, count: int | None) -> None:
-        """n coarse steps down."""
+        """Lower by n coarse steps."""
         self._nudge(-COARSE * (count or 1))
 
     def do_raise_fine(self, count: int | None) -> None:
-        """n fine steps up."""
+        """Raise by n fine steps."""
         self._nudge(FINE * (count or 1))
 
     def do_lower_fine(self, count: int | None) -> None:
-        """n fine steps down."""
+        """Lower by n fine steps."""
         self._nudge(-FINE * (count or 1))
 
     def do_set_value(self, count: int | None) -> None:
-        """A value, or a gradient over the selection, typed."""
+        """Let the user type a value, or a gradient over the selection."""
         line = self._state.line
         words = ", ".join(line.parameter.words) or "true, false"
         what = "value, or a gradient over all or the selection" if line.drawn else words
@@ -102,9 +102,9 @@ class CurveEditor:
         try:
             words = [_word(part) for part in text.strip("[]").split(",")]
             if not line.drawn:
-                self._set_values([fitting(line.parameter, words[0])] * len(line.values), f"set to {text}")
+                self._set_values([fit_value(line.parameter, words[0])] * len(line.values), f"set to {text}")
                 return
-            numbers = [float(fitting(line.parameter, word)) for word in words]
+            numbers = [float(fit_value(line.parameter, word)) for word in words]
         except InputError as error:
             self._view.say(error.sentence(), "error")
             return
@@ -125,13 +125,13 @@ class CurveEditor:
         self._view.ask_line(f"{sign} ({default}):", typed, default=default)
 
     def do_add(self, count: int | None) -> None:
-        """A number added to the selection."""
+        """Add a number to the selection."""
         self._number(
             "+ add", "0.1", lambda n: self._curve(f"added {n:g}", lambda c, a, b: tracks.add(c, a, b, n), whole=True)
         )
 
     def do_scale(self, count: int | None) -> None:
-        """The selection multiplied."""
+        """Multiply the selection by a number."""
         self._number(
             "* multiply with",
             "0.5",
@@ -139,19 +139,19 @@ class CurveEditor:
         )
 
     def do_ramp(self, count: int | None) -> None:
-        """A straight line between the ends of the selection."""
+        """Draw a straight line between the ends of the selection."""
         self._curve("a straight line", lambda c, a, b: tracks.ramp(c, a, b, c[a], c[b - 1]), whole=True)
 
     def do_smooth(self, count: int | None) -> None:
-        """Each value averaged with its neighbours."""
+        """Average each value with its neighbours."""
         self._curve("smoothed", lambda c, a, b: tracks.smooth(c, a, b, count or 1), whole=True)
 
     def do_mirror(self, count: int | None) -> None:
-        """The selection in the opposite order."""
+        """Reverse the selection."""
         self._curve("mirrored", tracks.mirror, whole=True)
 
     def do_taper(self, count: int | None) -> None:
-        """The outermost n layers led in from a value."""
+        """Lead the outermost n layers in from a value."""
         layers = count or 2
         self._number(
             f"taper {layers} layers at both ends from",
@@ -164,7 +164,7 @@ class CurveEditor:
         )
 
     def do_preset(self, count: int | None) -> None:
-        """One of the presets."""
+        """Let the user choose a preset."""
         state = self._state
         if not state.line.drawn or state.line.ends:
             self._view.say("presets are for curves over layers", "warning")
@@ -197,14 +197,14 @@ class CurveEditor:
         self.change(draft, name)
 
     def do_yank(self, count: int | None) -> None:
-        """The curve into the register."""
+        """Copy the curve into the register."""
         if self._state.line.drawn:
             start, stop = self._state.span(whole=True)
             self._session.curve = self._state.line.numbers[start:stop]
             self._view.say(f"yanked {plural(stop - start, 'value')}: p puts them on another track, or other layers")
 
     def do_paste(self, count: int | None) -> None:
-        """The register, stretched over the selection."""
+        """Stretch the register over the selection."""
         held = self._session.curve
         if not held:
             self._view.say("no curve is yanked: press y on one first", "warning")
@@ -212,7 +212,7 @@ class CurveEditor:
         self._curve("pasted", lambda c, a, b: tracks.spread(c, a, b, held), whole=True)
 
     def do_filter(self, count: int | None) -> None:
-        """A track of its own for some tensors."""
+        """Add a track for the tensors that a filter matches."""
         state = self._state
         taken = {other.filter for other in state.draft.lines if other.group == state.line.group}
         free = next((rule for rule in ("self_attn", "mlp", "norm") if rule not in taken), "")
@@ -231,7 +231,7 @@ class CurveEditor:
         self.change(draft, f"a track for {rule}")
 
     def do_remove(self, count: int | None) -> None:
-        """Take the filter's track out."""
+        """Remove the filter's track."""
         try:
             draft = self._state.draft.without(self._state.track)
         except InputError as error:
@@ -240,7 +240,7 @@ class CurveEditor:
         self.change(draft, "taken out")
 
     def do_undo(self, count: int | None) -> None:
-        """n steps back."""
+        """Undo n steps."""
         if not self._state.done:
             self._view.say("nothing to undo", "warning")
             return
@@ -248,7 +248,7 @@ class CurveEditor:
         self._show("undone")
 
     def do_redo(self, count: int | None) -> None:
-        """n steps forward."""
+        """Redo n steps."""
         if not self._state.undone:
             self._view.say("nothing to redo", "warning")
             return
@@ -263,7 +263,7 @@ class CurveEditor:
 
 def _preset_words(name: str) -> str:
     parts = [
-        f"{'' if rule == tracks.REST else rule + ' '}{', '.join(map(brief, values))}"
+        f"{'' if rule == tracks.REST else rule + ' '}{', '.join(map(short_number, values))}"
         for rule, values in tracks.PRESETS[name].items()
     ]
     return f"{name:<14} {'; '.join(parts)}"

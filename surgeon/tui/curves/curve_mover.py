@@ -24,19 +24,19 @@ class CurveMover:
         self._view.point()
 
     def do_right(self, count: int | None) -> None:
-        """n layers up the stack."""
+        """Go n layers up the stack."""
         self.move(self._state.cursor + (count or 1))
 
     def do_left(self, count: int | None) -> None:
-        """n layers down the stack."""
+        """Go n layers down the stack."""
         self.move(self._state.cursor - (count or 1))
 
     def do_first(self, count: int | None) -> None:
-        """First layer."""
+        """Go to the first layer."""
         self.move(0)
 
     def do_last(self, count: int | None) -> None:
-        """Last layer, or layer n."""
+        """Go to the last layer, or to layer n."""
         line = self._state.line
         first = 0 if line.ends else self._state.draft.start
         self.move(len(line.values) - 1 if count is None else count - first)
@@ -60,7 +60,7 @@ class CurveMover:
         self._point(self._state.cursor + (count or 1) - 1 if self._state.mark is not None else self._state.cursor)
 
     def do_select_all(self, count: int | None) -> None:
-        """Every layer."""
+        """Select every layer."""
         self._state.mark, self._state.sticky = 0, True
         self._point(len(self._state.line.values) - 1)
 

@@ -59,7 +59,7 @@ class CurveScreen(ActionScreen):
         yield Line(id="footer")
 
     def on_mount(self) -> None:
-        """Show everything."""
+        """Draw the screen."""
         self.query_one(CurveChart).focus()
         self.view.fit_tracks()
         self.show_footer(self.query_one("#footer", Line))
@@ -82,11 +82,11 @@ class CurveScreen(ActionScreen):
         self.query_one(Prompt).close()
 
     def on_prompt_closed(self) -> None:
-        """The status line is back in its place."""
+        """Show the status line again."""
         self.query_one("#status").remove_class("-hidden")
 
     def do_apply(self, count: int | None) -> None:
-        """Make the edit."""
+        """Leave with the edit."""
         self.dismiss(self.state.draft.result())
 
     def do_cancel(self, count: int | None) -> None:

@@ -12,7 +12,7 @@ from ...recipe.curves.shortest_form import spelled
 from ...recipe.edits.blend_text import span
 from ...text import one_line, plural
 from .. import theme
-from ..rows.blend_labels import brief
+from ..rows.blend_labels import short_number
 from ..rows.pane_rows import END_NAMES
 from ..widgets.curve_chart import CurveChart, bounds, spark
 from ..widgets.line import Line, Piece
@@ -64,7 +64,7 @@ class CurveView:
         return theme.hue(self._letters.get(self._state.draft.sources[0][line.source][0], "A"))
 
     def _whose(self, line: CurveLine) -> str:
-        """The donor's letter; with its layer where one donor is there several times."""
+        """The letter of the track's donor; with its layer when the donor occurs several times."""
         if line.source is None:
             return ""
         ref, layer = self._state.draft.sources[0][line.source]
@@ -120,7 +120,7 @@ class CurveView:
         return [*row, (f"{line.form_text()}", theme.PLAIN), (f"{origin}{'  *' if changed else ''}", theme.DIM)]
 
     def show_cursor(self) -> None:
-        """What the cursor is on; the form that is written."""
+        """Show what the cursor is on, and the form in which the curve is written."""
         line = self._state.line
         value = line.values[self._state.cursor]
         pieces: list[Piece] = []
@@ -152,7 +152,7 @@ class CurveView:
         text = " | ".join(form.text for form in forms)
         if len(text) > self._screen.size.width - 40:
             shown = (form.value if isinstance(form.value, list) else [form.value] for form in forms)
-            text = " | ".join(" ".join(map(brief, values)) for values in shown)
+            text = " | ".join(" ".join(map(short_number, values)) for values in shown)
         words = f"written as {text}"
         if len(forms) > 1:
             words += f" in {plural(len(forms), 'slice')}"

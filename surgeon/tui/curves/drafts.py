@@ -1,4 +1,4 @@
-"""What the curve editor works on, without a widget: tracks of some layers' parameters, and the edit they amount to."""
+"""Tracks of some layers' parameters as the curve editor changes them, and the edit that results. It has no widget."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class CurveLine:
 
     @property
     def label(self) -> str:
-        """The filter as people read it."""
+        """The filter as it is shown."""
         return ENDS_TRACK if self.ends else "rest" if self.filter == REST else one_line(self.filter)
 
     def form_text(self) -> str:
-        """The form in a word, or the one value."""
+        """The name of the form, or the value when there is only one."""
         if self.ends:
             return "  ".join(f"{end} {spelled(value)}" for end, value in zip(self.ends, self.values, strict=True))
         return self.form.text if self.form.name == "scalar" else self.form.name
@@ -122,7 +122,7 @@ class Draft:
         return [shortest(line.values[start:stop]) for start, stop in self.pieces]
 
     def donor(self, source: int) -> str | None:
-        """The reference of a source, where it tells the source from the others; None elsewhere."""
+        """The reference of a source if it identifies the source; None when another source has the same."""
         names = {layer[source][0] for layer in self.sources}
         twice = any([ref for ref, _ in layer].count(layer[source][0]) > 1 for layer in self.sources)
         return names.pop() if len(names) == 1 and not twice else None
@@ -130,7 +130,7 @@ class Draft:
     def with_line(self, index: int, values: Sequence[Word]) -> Draft:
         """One track with other values, as its parameter takes them: within bounds, whole where it is a whole number."""
         line = self.lines[index]
-        fitted = tuple(fitting(line.parameter, value) for value in values)
+        fitted = tuple(fit_value(line.parameter, value) for value in values)
         follows = tuple(
             -1 if value != old else follow
             for value, old, follow in zip(fitted, line.values, line.follows, strict=bool(line.ends))
@@ -138,7 +138,7 @@ class Draft:
         return self._put(index, replace(line, values=fitted, follows=follows))
 
     def _put(self, index: int, line: CurveLine) -> Draft:
-        return replace(self, lines=following((*self.lines[:index], line, *self.lines[index + 1 :])))
+        return replace(self, lines=update_ends((*self.lines[:index], line, *self.lines[index + 1 :])))
 
     def with_filter(self, index: int, rule: str) -> Draft:
         """A track of its own for a filter, beginning as the given track is."""
@@ -149,7 +149,7 @@ class Draft:
             raise InputError("an end is not split by filters here", remedy="go to a track of layers")
         new = replace(line, filter=rule, origin=NEW)
         place = next(i for i, other in enumerate(self.lines) if other.group == line.group and other.filter == REST)
-        return replace(self, lines=following((*self.lines[:place], new, *self.lines[place:])))
+        return replace(self, lines=update_ends((*self.lines[:place], new, *self.lines[place:])))
 
     def without(self, index: int) -> Draft:
         """Without the track of a filter, so that the rest holds for its tensors too; ends as the layers say."""
@@ -160,7 +160,7 @@ class Draft:
             return self._put(index, replace(line, follows=back))
         if line.filter == REST:
             raise InputError("the rest is what no filter takes", remedy="only tracks of filters can be taken out")
-        return replace(self, lines=following((*self.lines[:index], *self.lines[index + 1 :])))
+        return replace(self, lines=update_ends((*self.lines[:index], *self.lines[index + 1 :])))
 
     # -- what it amounts to
 
@@ -170,15 +170,15 @@ class Draft:
         return self.edit is not None or bool(self.settings())
 
     def settings(self) -> tuple[Setting, ...]:
-        """What has to be said so that the layers have these values."""
+        """The settings that give the layers these values."""
         before = dict(_groups(self.opened))
-        told: dict[str, dict[int | None, tuple[Setting, ...]]] = {}
+        by_parameter: dict[str, dict[int | None, tuple[Setting, ...]]] = {}
         for (name, source), found in _groups(self.lines):
             if found != before[name, source] or any(line.origin == NEW for line in found):
-                told.setdefault(name, {})[source] = tuple(self._told(found))
+                by_parameter.setdefault(name, {})[source] = tuple(self._settings_of(found))
         out: list[Setting] = []
-        for name, by_source in told.items():
-            out += self._shared(name, by_source)
+        for name, by_source in by_parameter.items():
+            out += self._merge_sources(name, by_source)
         for line, old in zip(_ends(self.lines), _ends(self.opened), strict=True):
             for number, end in enumerate(line.ends):
                 own, was = line.follows[number] < 0, old.follows[number] < 0
@@ -188,8 +188,8 @@ class Draft:
                     out.append(Setting(line.parameter.name, end=end))
         return tuple(out)
 
-    def _told(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
-        """One parameter of one source: the rest first, as it drops what filters said, then the filters in order."""
+    def _settings_of(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
+        """The settings of one parameter of one source: the rest first, as it clears the filters, then the filters."""
         rest = lines[-1]
         old = next(line for line in self.opened if line.group == rest.group and line.filter == REST and not line.ends)
         own = ("slice", "source") if rest.source is None else ("source",)
@@ -200,8 +200,8 @@ class Draft:
         for line in lines[:-1]:
             yield Setting(line.parameter.name, _listed(line.form), line.filter)
 
-    def _shared(self, name: str, by_source: dict[int | None, tuple[Setting, ...]]) -> Iterator[Setting]:
-        """The settings of a parameter, said once where they are the same for every donor."""
+    def _merge_sources(self, name: str, by_source: dict[int | None, tuple[Setting, ...]]) -> Iterator[Setting]:
+        """The settings of a parameter, written once if they are the same for every donor."""
         sources = {line.source for line in self.lines if line.parameter.name == name and not line.ends}
         if len(set(by_source.values())) == 1 and set(by_source) == sources:
             said = next(iter(by_source.values()))
@@ -231,8 +231,8 @@ def _groups(lines: Lines) -> Iterator[tuple[tuple[str, int | None], tuple[CurveL
         yield group, tuple(found)
 
 
-def following(lines: Lines) -> Lines:
-    """The tracks, with ends that have no value of their own at the one their layer has."""
+def update_ends(lines: Lines) -> Lines:
+    """The tracks with ends updated: an end without a value of its own has the value of the layer it follows."""
     out = []
     for line in lines:
         values = list(line.values)
@@ -253,8 +253,8 @@ def _listed(form: Form) -> tuple[Word, ...]:
     return tuple(form.value) if isinstance(form.value, list) else (form.value,)
 
 
-def fitting(parameter: Parameter, value: Word) -> Word:
-    """A value as the parameter can have it: bounds kept, whole numbers rounded.
+def fit_value(parameter: Parameter, value: Word) -> Word:
+    """A value within the bounds of a parameter, rounded if the parameter is a whole number.
 
     Raises:
         InputError: it is of another kind.

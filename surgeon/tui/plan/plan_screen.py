@@ -1,4 +1,4 @@
-"""What would be written: sizes, findings that lead to their layers, the YAML, and what changed in it."""
+"""The plan screen: sizes, findings that lead to their layers, the YAML, and what changed in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VIEWS = ("findings", "yaml", "difference")
 
 
 class PlanScreen(ActionScreen):
-    """Gives the layer to go to, or None."""
+    """Its result is the layer to go to, or None."""
 
     kind: ClassVar[ScreenName] = "plan"
     DEFAULT_CSS = """
@@ -52,12 +52,12 @@ class PlanScreen(ActionScreen):
         self.call_after_refresh(self.fill)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Wrap anew."""
+        """Wrap texts to the new width."""
         self.set_class(event.size.width < 110, "-narrow")
         self.call_after_refresh(self.fill)
 
     def fill(self) -> None:
-        """Show everything."""
+        """Draw the screen."""
         self._tabs()
         facts = self.facts()
         self.query_one("#summary", TextPane).show(
@@ -141,37 +141,37 @@ class PlanScreen(ActionScreen):
         return lines or [[(" The recipe is as it was saved.", theme.DIM)]]
 
     def do_view(self, count: int | None) -> None:
-        """The next view."""
+        """Show the next view."""
         self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
         body = self.query_one("#body", TextPane)
         body.cursor = body.top = 0
         self.fill()
 
     def do_goto(self, count: int | None) -> None:
-        """To the layer of the finding under the cursor."""
+        """Leave for the layer of the finding under the cursor."""
         body = self.query_one("#body", TextPane)
         target = self.targets[body.cursor] if self.view == "findings" and body.cursor < len(self.targets) else None
         if target is not None:
             self.dismiss(target)
 
     def do_down(self, count: int | None) -> None:
-        """Next line."""
+        """Go to the next line."""
         self.query_one("#body", TextPane).move(1)
 
     def do_up(self, count: int | None) -> None:
-        """Previous line."""
+        """Go to the previous line."""
         self.query_one("#body", TextPane).move(-1)
 
     def do_half_down(self, count: int | None) -> None:
-        """Half a page down."""
+        """Go half a page down."""
         body = self.query_one("#body", TextPane)
         body.move(max(1, body.size.height // 2))
 
     def do_half_up(self, count: int | None) -> None:
-        """Half a page up."""
+        """Go half a page up."""
         body = self.query_one("#body", TextPane)
         body.move(-max(1, body.size.height // 2))
 
     def do_back(self, count: int | None) -> None:
-        """Back without going anywhere."""
+        """Leave without a layer."""
         self.dismiss(None)

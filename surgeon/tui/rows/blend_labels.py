@@ -1,4 +1,4 @@
-"""What a blended layer is worth, in a few characters for the stack and in lines for the inspector."""
+"""The parameters of a blended layer: the main one in a few characters for the stack, all of them for the inspector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAIN = ("t", "weight")
 _SHORT = {"weight": "w"}
 
 
-def brief(value: Word) -> str:
+def short_number(value: Word) -> str:
     """A number in as few characters as two decimals need: `.35`, `1`, `-.5`, `2e-05`."""
     if isinstance(value, (bool, str)):
         return str(value).lower()
@@ -29,7 +29,7 @@ def is_blend(layer: PlannedLayer) -> bool:
     return len(layer.sources) > 1
 
 
-def worth(layer: PlannedLayer) -> str:
+def main_value(layer: PlannedLayer) -> str:
     """The method's main parameter over all tensors of a layer: `t.35`, `t0-.5` where filters differ, `w.7/.3`."""
     values = [value for tensor in layer.tensors for value in tensor.values]
     name = next((name for name in _MAIN if any(value.name == name for value in values)), None)
@@ -43,12 +43,12 @@ def worth(layer: PlannedLayer) -> str:
 
 
 def _span(found: Sequence[float]) -> str:
-    low, high = brief(min(found)), brief(max(found))
+    low, high = short_number(min(found)), short_number(max(found))
     return low if low == high else f"{low}-{high}"
 
 
 def value_lines(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterator[str]:
-    """Every parameter of a layer's or end's tensors, with where it was said; tensors that have the same together."""
+    """Every parameter of a layer's or end's tensors and where it is set; tensors with the same parameters together."""
     groups: dict[str, list[PlannedTensor]] = {}
     for tensor in tensors:
         if tensor.values:
@@ -67,12 +67,12 @@ def value_lines(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Ite
 
 
 def _common(tables: Sequence[Sequence[Value]]) -> list[Value]:
-    """What holds for every tensor."""
+    """The values that every tensor has."""
     return [value for value in tables[0] if all(value in table for table in tables)] if tables else []
 
 
 def _names(group: Sequence[PlannedTensor], every: Iterable[PlannedTensor]) -> str:
-    """Some of the tensors of a place, by the parts that are theirs alone: `self_attn, input_layernorm`."""
+    """Names a group of tensors by the shortest parts that no other tensor has: `self_attn, input_layernorm`."""
     here = {tensor.place.suffix for tensor in group}
     others = {tensor.place.suffix.partition(".")[0] for tensor in every if tensor.place.suffix not in here}
     names = (suffix if suffix.partition(".")[0] in others else suffix.partition(".")[0] for suffix in sorted(here))
@@ -80,7 +80,7 @@ def _names(group: Sequence[PlannedTensor], every: Iterable[PlannedTensor]) -> st
 
 
 def source_lines(plan: Plan, layer: PlannedLayer) -> Iterator[str]:
-    """Each source of a blend with its donor, the base marked."""
+    """Each source of a blend with its donor; the base is marked."""
     for number, (letter, index) in enumerate(layer.sources):
         donor = plan.donors.get(letter)
         base = " (base)" if number == layer.base else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...checkpoint import Checkpoint, TensorEntry
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, ranges, size
-from .blend_labels import is_blend, source_lines, value_lines, worth
+from .blend_labels import is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled_tensors
 
 
@@ -51,7 +51,7 @@ def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
     """Title and lines about an output layer."""
     donor = plan.donors.get(layer.sources[0][0])
     title = f"layer {layer.index} = {layer.label}"
-    title += f" of {one_line(donor.ref)}" if donor and not is_blend(layer) else f" {worth(layer)}".rstrip()
+    title += f" of {one_line(donor.ref)}" if donor and not is_blend(layer) else f" {main_value(layer)}".rstrip()
     lines = [f"{number(layer.numel)} parameters, {size(layer.nbytes)}, {one_line(layer.method)}"]
     if is_blend(layer):
         lines += source_lines(plan, layer)

@@ -9,7 +9,7 @@ from typing import Literal
 from ...checkpoint import Checkpoint
 from ...plan import Convert, Plan, PlannedLayer
 from ...text import number, one_line, plural
-from .blend_labels import is_blend, worth
+from .blend_labels import is_blend, main_value
 from .layer_runs import runs
 
 END_NAMES = {"embeddings": "emb", "final_norm": "norm", "lm_head": "head"}
@@ -136,7 +136,7 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
             layer.sources[0][0],
             "!" if layer.index in flagged else marker,
             edges[layer.index],
-            worth(layer) if is_blend(layer) else "",
+            main_value(layer) if is_blend(layer) else "",
         )
 
 

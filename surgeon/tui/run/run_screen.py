@@ -144,7 +144,7 @@ class RunScreen(ActionScreen):
         self._navigation.ask("Stop writing? R goes on with it later.", [("y", "stop"), ("n", "go on")], answered)
 
     def do_try_output(self, count: int | None) -> None:
-        """Generate from what was written."""
+        """Open the Try screen on the model that was written."""
         if self.progress.ended("done") and self.out:
             self.app.pop_screen()
             self._navigation.open_try(self.out)
@@ -154,5 +154,5 @@ class RunScreen(ActionScreen):
             self.say("it can be tried when it is complete; until then T in the stack tries the recipe")
 
     def say(self, text: str, severity: str = "warning") -> None:
-        """A sentence above the log."""
+        """Put a sentence above the log."""
         self.query_one("#space", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))

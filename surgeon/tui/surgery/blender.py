@@ -30,7 +30,7 @@ class Blender:
         return stack.cells(self._session.recipe.explicit(self._session.donors.depth))[start].sources
 
     def do_blend(self, count: int | None) -> None:
-        """The selection blended: donors, method and base are chosen, then its curves drawn."""
+        """Blend the selection: the user chooses donors, method and base, then draws the curves."""
         found = self._editor.span(count, "blend")
         if found is None:
             return
@@ -46,7 +46,7 @@ class Blender:
             self._draw(edit.start, edit.stop, edit)
 
     def do_curves(self, count: int | None) -> None:
-        """The parameters of the selection; of the whole slice without one, or of the slice that an end belongs to."""
+        """Draw the parameters of the selection; without one, of the slice under the cursor, or of an end's slice."""
         pane, layers = self._view.pane, self._session.plan.layers
         row = pane.current
         if pane is self._view.stack and row and row.kind == "end" and not pane.selection and layers:
@@ -64,7 +64,7 @@ class Blender:
         return layers[0], layers[-1] + 1
 
     def _draw(self, start: int, stop: int, blend: BlendLayers | None, *, ends: bool = False) -> None:
-        """Open the curve editor (at a track of ends); a blend that has nothing to be drawn is made at once."""
+        """Open the curve editor, with `ends` at their track; a blend without a parameter to draw is made at once."""
         session = self._session
         try:
             opened = open_draft(session.recipe, session.donors.depth, start, stop, blend, tied=session.plan.tied)
@@ -85,26 +85,26 @@ class Blender:
             self._editor.apply(edit)
 
     def do_unblend(self, count: int | None) -> None:
-        """The selection as copies of its first source; the line waits for another to be typed."""
+        """Begin a command that replaces blends by copies of their first source."""
         found = self._editor.span(count, "unblend")
         if found:
             letter = self._session.letters[self._sources(found[0])[0][0]]
             self._line.open(":", f"unblend {span(*found)} {letter}")
 
     def do_method(self, count: int | None) -> None:
-        """Another method for the selection."""
+        """Begin a command that gives the selection another method."""
         found = self._editor.span(count, "blend otherwise")
         if found:
             self._line.open(":", f"method {span(*found)} ")
 
     def do_collapse(self, count: int | None) -> None:
-        """The selection as one layer."""
+        """Begin a command that collapses the selection to one layer."""
         found = self._editor.span(count, "collapse")
         if found:
             self._line.open(":", f"collapse {span(*found)}")
 
     def do_edges(self, count: int | None) -> None:
-        """What the first or last n layers are."""
+        """Begin a command that sets the first or last n layers."""
         layers = self._session.plan.layers
         row = self._view.stack.current
         last = (

@@ -32,7 +32,7 @@ class CommandLine:
         return self._screen.query_one("#prompt", Line).text
 
     def open(self, prompt: str, text: str) -> None:
-        """Open the line under the panes, with the beginning written."""
+        """Open the line with its beginning written."""
         self._focused_before = self._view.pane
         self._screen.query_one("#prompt", Line).show((prompt, theme.BOLD))
         self._screen.query_one("#command").add_class("-open")
@@ -45,7 +45,7 @@ class CommandLine:
         self._recalled = len(self.past)
 
     def close(self) -> None:
-        """Close the line; the pane that was focused is so again."""
+        """Close the line and focus the pane that had the focus."""
         self._screen.query_one("#command").remove_class("-open")
         self._screen.query_one("#status").remove_class("-hidden")
         self._screen.set_focus(self._focused_before or self._view.stack)
@@ -55,7 +55,7 @@ class CommandLine:
         self.past = [*(line for line in self.past if line != text), text]
 
     def recall(self, step: int) -> None:
-        """An earlier or later command line."""
+        """Show an earlier or later command."""
         if not self.past or self.prompt != ":":
             return
         self._recalled = max(0, min(self._recalled + step, len(self.past)))
@@ -64,5 +64,5 @@ class CommandLine:
         box.cursor_position = len(box.value)
 
     def do_command(self, count: int | None) -> None:
-        """An empty command line."""
+        """Open an empty command line."""
         self.open(":", "")

@@ -21,7 +21,7 @@ class Editor:
         self._session, self._view, self._unsaved_work = session, view, unsaved_work
 
     def span(self, count: int | None, what: str) -> tuple[int, int] | None:
-        """Output layers that an edit of the stack is about; None, with a message, when there are none."""
+        """The output layers that an edit of the stack applies to; None, with a message, when there are none."""
         if not isinstance(self._view.pane, StackPane):
             self._view.refuse(f"{what} works on the stack: press ' twice, or tab, to go there")
             return None
@@ -31,7 +31,7 @@ class Editor:
         return span
 
     def apply(self, edit: Edit) -> None:
-        """Do an edit and say what came of it."""
+        """Apply an edit and show the result."""
         try:
             changed = self._session.apply(edit)
         except InputError as error:
@@ -43,7 +43,7 @@ class Editor:
         self.show_edit(self._session.describe(edit), edit.touched())
 
     def apply_text(self, text: str) -> None:
-        """Do an edit given as a command line and say what came of it."""
+        """Apply an edit given as a command line and show the result."""
         try:
             edit = self._session.command(text)
         except SurgeonError as error:
@@ -52,7 +52,7 @@ class Editor:
         self.show_edit(f"{self._session.describe(edit)}", edit.touched())
 
     def show_edit(self, done: str, touched: tuple[int, int] | None = None) -> None:
-        """Everything that follows a change of the recipe."""
+        """Keep the changed recipe, draw it, and select what changed."""
         self._unsaved_work.keep()
         self._view.refresh_all()
         if touched and self._session.plan.layers:
@@ -74,7 +74,7 @@ class Editor:
     # -- the register
 
     def do_yank(self, count: int | None) -> None:
-        """Selection, or n rows, into the register."""
+        """Copy the selection, or n rows, into the register."""
         pane = self._view.pane
         row = pane.current
         if row is None:
@@ -115,11 +115,11 @@ class Editor:
         self._view.say(f"yanked {role} of {self._session.letters[pane.ref]}: p sets it as the model's")
 
     def do_paste(self, count: int | None) -> None:
-        """Behind the stack's cursor."""
+        """Insert the register behind the stack's cursor."""
         self._paste(behind=True)
 
     def do_paste_before(self, count: int | None) -> None:
-        """Before the stack's cursor."""
+        """Insert the register before the stack's cursor."""
         self._paste(behind=False)
 
     def _paste(self, *, behind: bool) -> None:
@@ -139,7 +139,7 @@ class Editor:
         stack.focus()
 
     def _insertion_point(self, behind: bool) -> int:
-        """The position in the stack that pasting means: at the ends' rows, the beginning or the end."""
+        """Where the register is inserted; on the row of an end, at the beginning or the end of the stack."""
         stack = self._view.stack
         row = stack.current
         depth = len(self._session.plan.layers)
@@ -152,7 +152,7 @@ class Editor:
         return stop if behind else start
 
     def do_replace(self, count: int | None) -> None:
-        """Selection replaced by the register."""
+        """Replace the selection by the register."""
         span = self.span(count, "replace")
         if span:
             try:
@@ -163,7 +163,7 @@ class Editor:
     # -- layers of the stack
 
     def do_delete(self, count: int | None) -> None:
-        """Selection, or n layers, taken out."""
+        """Delete the selection, or n layers."""
         span = self.span(count, "delete")
         if span:
             stack = self._view.stack
@@ -183,23 +183,23 @@ class Editor:
             self.do_delete(count)
 
     def do_duplicate(self, count: int | None) -> None:
-        """n more copies behind the selection."""
+        """Insert n more copies behind the selection."""
         span = self.span(None, "duplicate")
         if span:
             self.apply(Duplicate(*span, count or 1))
 
     def do_reverse(self, count: int | None) -> None:
-        """Selection in the opposite order."""
+        """Reverse the selection."""
         span = self.span(count, "reverse")
         if span:
             self.apply(Reverse(*span))
 
     def do_move_down(self, count: int | None) -> None:
-        """Selection n layers down."""
+        """Move the selection n layers down."""
         self._shift(count or 1)
 
     def do_move_up(self, count: int | None) -> None:
-        """Selection n layers up."""
+        """Move the selection n layers up."""
         self._shift(-(count or 1))
 
     def _shift(self, step: int) -> None:
@@ -216,11 +216,11 @@ class Editor:
     # -- history
 
     def do_undo(self, count: int | None) -> None:
-        """n steps back."""
+        """Undo n steps."""
         self._travel("undone", [self._session.undo() for _ in range(count or 1)], "nothing to undo")
 
     def do_redo(self, count: int | None) -> None:
-        """n steps forward."""
+        """Redo n steps."""
         self._travel("redone", [self._session.redo() for _ in range(count or 1)], "nothing to redo")
 
     def _travel(self, done: str, steps: list[Edit | None], nothing: str) -> None:
@@ -231,7 +231,7 @@ class Editor:
         self.show_edit(f"{done} {', '.join(edits)}")
 
     def do_repeat(self, count: int | None) -> None:
-        """The last edit, for what the stack's cursor is on now."""
+        """Repeat the last edit for what the stack's cursor is on."""
         last = self._session.history.last
         if last is None:
             self._view.refuse("there is nothing to repeat")

@@ -29,11 +29,11 @@ class LayerSearch:
         self._find(+1)
 
     def do_next_match(self, count: int | None) -> None:
-        """Next match."""
+        """Go to the next match."""
         self._find(+1)
 
     def do_previous_match(self, count: int | None) -> None:
-        """Previous match."""
+        """Go to the previous match."""
         self._find(-1)
 
     def _find(self, step: int) -> None:
@@ -54,7 +54,7 @@ class LayerSearch:
         )
 
     def _matches(self, pane: Pane, row: PaneRow) -> bool:
-        """By what the row shows, its layer number (`L1?`), its attributes, or its tensors' names."""
+        """Whether a row matches: by what it shows, its layer number (`L1?`), its attributes or its tensors' names."""
         wanted = self._wanted.lower()
         texts = [f"l{row.start}", row.label.lower(), row.text.lower(), row.role]
         if row.kind == "layer" and isinstance(pane, DonorPane):

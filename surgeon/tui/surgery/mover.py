@@ -15,11 +15,11 @@ class Mover:
         self._screen, self._session, self._view = screen, session, view
 
     def do_down(self, count: int | None) -> None:
-        """n lines down."""
+        """Go n lines down."""
         self._step(count or 1)
 
     def do_up(self, count: int | None) -> None:
-        """n lines up."""
+        """Go n lines up."""
         self._step(-(count or 1))
 
     def _step(self, step: int) -> None:
@@ -29,28 +29,28 @@ class Mover:
         pane.move_to(pane.cursor + step)
 
     def do_half_down(self, count: int | None) -> None:
-        """Half a page down."""
+        """Go half a page down."""
         self._step(max(1, self._view.pane.page // 2) * (count or 1))
 
     def do_half_up(self, count: int | None) -> None:
-        """Half a page up."""
+        """Go half a page up."""
         self._step(-max(1, self._view.pane.page // 2) * (count or 1))
 
     def do_top(self, count: int | None) -> None:
-        """First line."""
+        """Go to the first line."""
         self._step(-len(self._view.pane.rows))
 
     def do_bottom(self, count: int | None) -> None:
-        """Last line, or layer n."""
+        """Go to the last line, or to layer n."""
         pane = self._view.pane
         pane.move_to(len(pane.rows) - 1 if count is None else pane.row_of_layer(count))
 
     def do_next_slice(self, count: int | None) -> None:
-        """First layer of the next slice."""
+        """Go to the first layer of the next slice."""
         self._to_slice(+1)
 
     def do_previous_slice(self, count: int | None) -> None:
-        """First layer of this slice, or of the one before."""
+        """Go to the first layer of this slice, or of the one before."""
         self._to_slice(-1)
 
     def _to_slice(self, step: int) -> None:
@@ -64,11 +64,11 @@ class Mover:
             stack.move_to(ahead[0] if step > 0 else ahead[-1])
 
     def do_next_pane(self, count: int | None) -> None:
-        """Pane to the right."""
+        """Focus the pane to the right."""
         self._turn(+1)
 
     def do_previous_pane(self, count: int | None) -> None:
-        """Pane to the left."""
+        """Focus the pane to the left."""
         self._turn(-1)
 
     def _turn(self, step: int) -> None:
@@ -76,7 +76,7 @@ class Mover:
         panes[(panes.index(self._view.pane) + step) % len(panes)].focus()
 
     def do_jump(self, count: int | None) -> None:
-        """Wait for a letter, showing where each leads."""
+        """Show which letter leads where, and wait for one."""
         self._screen.take_next_key(self._jump_to)
         targets = [
             f"{letter.lower()} {ref.rstrip('/').rsplit('/', 1)[-1]}" for ref, letter in self._session.letters.items()
@@ -84,7 +84,7 @@ class Mover:
         self._view.say("jump to: " + ", ".join([*targets, "' stack"]))
 
     async def _jump_to(self, key: str) -> None:
-        """The second key of a jump."""
+        """Go where the second key of a jump leads."""
         self._view.show_status()
         if key in {"apostrophe", "s"} and key.upper() not in self._session.letters.values():
             self._view.stack.focus()

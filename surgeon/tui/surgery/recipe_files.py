@@ -34,7 +34,7 @@ class RecipeFiles:
         self._unsaved_work, self._navigation = unsaved_work, navigation
 
     def do_open(self, count: int | None) -> None:
-        """Ask for a donor."""
+        """Begin a command that opens a donor."""
         self._line.open(":", "open ")
 
     def open(self, ref: str) -> None:
@@ -57,19 +57,19 @@ class RecipeFiles:
         self._view.say(f"{letter} is {ref}")
 
     def do_save(self, count: int | None) -> None:
-        """Save where it came from, or ask for a name."""
+        """Save the recipe; begin a command with a name when it has no file."""
         if self._session.document.path is None:
             self._line.open(":", "write recipe.yaml")
         else:
             self.save("")
 
     def do_save_as(self, count: int | None) -> None:
-        """Save under another name."""
+        """Begin a command that saves under another name."""
         path = self._session.document.path
         self._line.open(":", f"write {path or 'recipe.yaml'}")
 
     def save(self, name: str, then: Callable[[], None] | None = None) -> None:
-        """Save to a name (the file's own without one); what was not read from that file is asked about first.
+        """Save to a name, or without one to the recipe's file; ask before text that was not read here is overwritten.
 
         Args:
             then: called when it is saved.
@@ -86,7 +86,7 @@ class RecipeFiles:
             self._write(path, then)
 
     def _write(self, path: Path, then: Callable[[], None] | None, *, over: bool = False) -> None:
-        """Write the recipe and say so."""
+        """Write the recipe and say so; ask when the file holds something else."""
         try:
             self._session.save(path, over=over)
         except Occupied as error:

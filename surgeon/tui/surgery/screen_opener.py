@@ -19,7 +19,7 @@ class ScreenOpener:
         self._jobs, self._navigation = jobs, navigation
 
     def do_plan(self, count: int | None) -> None:
-        """Findings, sizes, YAML, difference."""
+        """Open the plan screen: findings, sizes, YAML, difference."""
         self._navigation.open_plan(self._to_layer)
 
     def _to_layer(self, layer: int | None) -> None:
@@ -28,7 +28,7 @@ class ScreenOpener:
             self._view.stack.move_to(self._view.stack.row_of_layer(layer))
 
     def do_run(self, count: int | None) -> None:
-        """Ask where to; a running job is shown instead."""
+        """Begin a command that writes the model; a running job is shown instead."""
         if self._jobs.running:
             self._navigation.open_run()
             return
@@ -39,9 +39,9 @@ class ScreenOpener:
         self._line.open(":", f"run {path.with_suffix('') if path else './model'}-out")
 
     def do_try_it(self, count: int | None) -> None:
-        """Generate from the unwritten model."""
+        """Open the Try screen on the unwritten model."""
         self._navigation.open_try()
 
     def do_quit(self, count: int | None) -> None:
-        """Leave; unsaved work asks."""
+        """Leave; ask first when work is unsaved."""
         self._navigation.ask_quit()

@@ -26,7 +26,7 @@ class Selector:
         self._view.say_selection()
 
     def do_select_slice(self, count: int | None) -> None:
-        """The whole slice around the cursor; in a donor, every layer."""
+        """Select the slice around the cursor; in a donor, every layer."""
         pane = self._view.pane
         layers = [i for i, row in enumerate(pane.rows) if row.kind != "end"]
         if not layers or pane.current is None:

@@ -112,18 +112,18 @@ class SurgeryScreen(ActionScreen):
         self.call_after_refresh(self._navigation.offer_earlier_work)
 
     async def on_resize(self, event: events.Resize) -> None:
-        """Other panes may fit now."""
+        """Mount the donors that fit into the new size."""
         if self.is_mounted and self.query(StackPane):
             await self.view.place_panes()
             self.show_footer(self.query_one("#footer", Line))
 
     def on_pane_moved(self, event: Pane.Moved) -> None:
-        """Follow the cursor."""
+        """Show what the cursor is on now."""
         self.view.show_cursor()
         self.view.say_selection()
 
     def on_descendant_focus(self) -> None:
-        """Another pane is looked at."""
+        """Show what the cursor of the focused pane is on."""
         if isinstance(self.focused, Pane):
             self.view.show_cursor()
 
@@ -141,7 +141,7 @@ class SurgeryScreen(ActionScreen):
         self.line.recall(step)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter on the command line."""
+        """Run the command, or search, when Enter is pressed on the command line."""
         event.stop()
         prompt, text = self.line.prompt, event.value.strip()
         self.line.close()

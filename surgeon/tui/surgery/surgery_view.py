@@ -69,7 +69,7 @@ class SurgeryView:
 
     @property
     def inspector_fits(self) -> bool:
-        """Whether there is room for the inspector, and it is wanted."""
+        """Whether the inspector is wanted and there is room for it."""
         return self.wants_inspector and self._screen.app.size.width >= NARROW
 
     def donors_in_view(self) -> list[str]:
@@ -135,7 +135,7 @@ class SurgeryView:
         self.show_cursor()
 
     def show_header(self) -> None:
-        """File, dtype, layers, parameters, bytes, findings, undo depth."""
+        """Show file, dtype, layers, parameters, bytes, findings, undo depth."""
         session, plan = self._session, self._session.plan
         name = session.document.path.name if session.document.path else "unnamed"
         sizes = plan.estimates
@@ -156,14 +156,14 @@ class SurgeryView:
         self._screen.query_one("#header", Line).show(*parts)
 
     def show_barcode(self) -> None:
-        """The whole stack in one row: a letter per layer, or per few."""
+        """Show the whole stack in one row: a letter per layer, or per several."""
         cells = barcode(self._session.plan, max(1, self._screen.app.size.width - 2))
         self._screen.query_one("#barcode", Line).show(
             (" ", theme.PLAIN), *((letter[:1], theme.hue(letter.upper())) for letter, _ in cells)
         )
 
     def show_tabs(self) -> None:
-        """Which donors there are, and which are in view."""
+        """Show which donors are open, and which are in view."""
         visible = {pane.ref for pane in self.donor_panes}
         parts: list[Piece] = []
         for ref, letter in self._session.letters.items():
@@ -175,7 +175,7 @@ class SurgeryView:
         self._screen.query_one("#tabs", Line).show(*parts)
 
     def show_cursor(self) -> None:
-        """The line about what the cursor is on, and the inspector where there is one."""
+        """Describe what the cursor is on, in one line and in the inspector."""
         pane = self.pane
         row = pane.current
         detail, box = self._screen.query_one("#detail", Line), self._screen.query_one("#inspector", TextPane)
@@ -218,7 +218,7 @@ class SurgeryView:
         self._screen.query_one("#status", Line).show(*pieces)
 
     def say_selection(self) -> None:
-        """What is selected, as a range on screen and as one in files; else nothing."""
+        """Say what is selected, as a range on screen and as one in files; say nothing without a selection."""
         pane = self.pane
         span = pane.layer_span() if pane.selection else None
         if span is None:
@@ -239,7 +239,7 @@ class SurgeryView:
         self._screen.run_worker(self.place_panes())
 
     def do_zoom(self, count: int | None) -> None:
-        """Stack by slices or by layers, the cursor staying on its layer."""
+        """Show the stack by slices or by layers; the cursor stays on its layer."""
         stack = self.stack
         layer = stack.current.start if stack.current and stack.current.kind != "end" else None
         self.zoomed_out = not self.zoomed_out
@@ -249,7 +249,7 @@ class SurgeryView:
             stack.move_to(stack.row_of_layer(layer))
 
     def do_detail(self, count: int | None) -> None:
-        """The layer in full."""
+        """Show the layer under the cursor in full."""
         if self.pane.current is not None:
             self._screen.app.push_screen(TextDialog(*self.detail_of(self.pane)))
         else:
@@ -257,5 +257,5 @@ class SurgeryView:
 
 
 def _short(line: str) -> str:
-    """A table line with its runs of spaces taken out, for narrow places."""
+    """A line of a table with single spaces, for narrow places."""
     return " ".join(line.split())

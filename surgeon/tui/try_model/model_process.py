@@ -27,11 +27,11 @@ class ModelProcess:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is not answered yet."""
+        """Whether a request is unanswered."""
         return bool(self.open)
 
     async def send(self, request: dict[str, Any]) -> int:
-        """Send a request and give the id its events will carry."""
+        """Send a request; returns the id that its events have."""
         if self.process is None or self.process.returncode is not None:
             await self._start()
         assert self.process is not None and self.process.stdin is not None

@@ -79,7 +79,7 @@ class TryScreen(ActionScreen):
         self.run_worker(self.conversation.load())
 
     def on_unmount(self) -> None:
-        """The child goes with the screen."""
+        """End the process with the screen."""
         self.end_children()
 
     def end_children(self) -> None:
@@ -91,7 +91,7 @@ class TryScreen(ActionScreen):
         return find_probe_sets(self._probes, self._session.document.roots)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter: generate, or obey `:n 32` and `:probe FILE`."""
+        """Generate, or run `:n 32` and `:probe FILE`."""
         event.stop()
         text = event.value
         word, _, rest = text.strip().partition(" ")
@@ -112,7 +112,7 @@ class TryScreen(ActionScreen):
     # -- drawing
 
     def say(self, text: str, severity: str = "") -> None:
-        """A sentence above the prompt."""
+        """Put a sentence above the prompt."""
         self.query_one("#status", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
 
     def _redraw(self) -> None:
@@ -127,11 +127,11 @@ class TryScreen(ActionScreen):
             pane.show(lines_of(column, max(20, pane.size.width - 2)))
 
     def leave_input(self) -> None:
-        """Escape in the prompt: keys are actions now."""
+        """Escape was pressed in the prompt: keys are actions again."""
         self.query_one("#left", TextPane).focus()
 
     def do_prompt(self, count: int | None) -> None:
-        """Type a prompt."""
+        """Focus the prompt."""
         self.query_one("#box", Input).focus()
 
     def do_probe(self, count: int | None) -> None:
@@ -148,7 +148,7 @@ class TryScreen(ActionScreen):
                 )
 
     def do_compare(self, count: int | None) -> None:
-        """The next donor beside the result, or none after the last."""
+        """Put the next donor beside the result, or none after the last."""
         name = self.conversation.compare_with_next()
         self.set_class(bool(name), "-beside")
         self.say(f"{name} beside: the next prompt goes to both" if name else "alone")

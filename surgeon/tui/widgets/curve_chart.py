@@ -1,4 +1,4 @@
-"""A curve over layers, drawn with eighths of blocks; a step of the cursor draws one line of it anew."""
+"""A curve over layers, drawn with eighths of blocks; a step of the cursor redraws one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
-from ..rows.blend_labels import brief
+from ..rows.blend_labels import short_number
 from .line import Piece, strip_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -39,7 +39,7 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def bounds(values: Sequence[float], low: float | None, high: float | None) -> tuple[float, float]:
-    """What the scale goes from and to: 0 and 1 where everything is within, else as far as the values go."""
+    """Bottom and top of the scale: 0 and 1 if all values are within, else as far as the values go."""
     bottom = min([0.0, *values] if low is None else [low, *values])
     top = max([1.0, *values] if high is None else [high, *values])
     return bottom, top if top > bottom else bottom + 1.0
@@ -70,7 +70,7 @@ class CurveChart(Widget, can_focus=True):
     # -- what is shown
 
     def show(self, values: Sequence[float], names: Sequence[str], low: float, high: float) -> None:
-        """Another curve, or the same with other values; only lines that change are drawn."""
+        """Show a curve; only lines that change are drawn."""
         same = (self.names, self.low, self.high, len(self.values)) == (tuple(names), low, high, len(values))
         old, old_left = self._texts(), self.left
         self.values, self.names, self.low, self.high = tuple(values), tuple(names), low, high
@@ -143,7 +143,7 @@ class CurveChart(Widget, can_focus=True):
         if under < 0:
             return self._bars(self.rows - 1 - y)
         if under == 0:
-            return self._labels([brief(self.values[index]) for index in self._shown])
+            return self._labels([short_number(self.values[index]) for index in self._shown])
         if under == 1:
             return self._labels([self.names[index] for index in self._shown])
         return self._marks()
@@ -184,11 +184,11 @@ class CurveChart(Widget, can_focus=True):
 
     def _scale(self, y: int) -> str:
         if y == 0:
-            return brief(self.high)
+            return short_number(self.high)
         if y == self.rows - 1:
-            return brief(self.low)
+            return short_number(self.low)
         middle = self.rows // 2
-        return brief((self.low + self.high) / 2) if y == middle and self.rows >= 5 and self.rows % 2 else ""
+        return short_number((self.low + self.high) / 2) if y == middle and self.rows >= 5 and self.rows % 2 else ""
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""

@@ -87,7 +87,7 @@ class Pane(Widget, can_focus=True):
         return min(self.mark_row, self.cursor), max(self.mark_row, self.cursor) + 1
 
     def layer_span(self, count: int | None = None) -> tuple[int, int] | None:
-        """Layers `[start, stop)` meant: the selection, else `count` rows from the cursor; None on an end."""
+        """The layers `[start, stop)` that an action applies to: the selection, else `count` rows; None on an end."""
         low, high = self.selection or (self.cursor, self.cursor + (count or 1))
         layers = [row for row in self.rows[low:high] if row.kind != "end"]
         return (layers[0].start, layers[-1].stop) if layers else None
@@ -103,7 +103,7 @@ class Pane(Widget, can_focus=True):
     # -- moving
 
     def move_to(self, row: int, *, quietly: bool = False) -> None:
-        """Put the cursor on a row; `quietly` leaves it to the caller to say so on the screen."""
+        """Put the cursor on a row; with `quietly` no message says so."""
         if not self.rows:
             return
         before = self.selection
@@ -124,7 +124,7 @@ class Pane(Widget, can_focus=True):
             self.post_message(self.Moved(self))
 
     def select(self, start: int, stop: int) -> None:
-        """Select rows `[start, stop)`, the cursor on the last; whoever calls this says so on the screen."""
+        """Select rows `[start, stop)` with the cursor on the last; no message says so."""
         before, old = self.selection, self.cursor
         self.mark_row, self.sticky = start, True
         self.cursor = max(start, min(stop - 1, len(self.rows) - 1))

@@ -1,4 +1,4 @@
-"""A line that opens to be typed in, and gives what was typed to whoever opened it."""
+"""A line that opens for typing and passes the text to a function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prompt(Horizontal):
     """
 
     class Closed(Message):
-        """Nothing is being typed any more."""
+        """The line was closed."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -59,7 +59,7 @@ class Prompt(Horizontal):
         self.screen.set_focus(box)
 
     def close(self) -> None:
-        """Close it; what was focused is so again."""
+        """Close it and focus what had the focus."""
         self.remove_class("-open")
         self.screen.set_focus(self._back)
         self.post_message(self.Closed())
