@@ -205,7 +205,7 @@ def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
 
 def written(folder: Path, name: str, recipe: str) -> tuple[Any, Outcome | None]:
     """The model of a recipe, written and loaded; or why it was refused, or what of it does not load."""
-    from surgeon.assemble import assemble
+    from tests.support.assembling import assemble
 
     plan = plan_of(folder, recipe)
     if not plan.ok:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.recipe.document import parse
+from tests.support.assembling import assemble
 from tests.support.planning import plan_of, stack_of
 
 TEXT = {

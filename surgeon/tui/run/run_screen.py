@@ -94,17 +94,17 @@ def _ask_and_start(app: SurgeonApp, out: Path, *, force: bool) -> None:
 
 
 def _start(app: SurgeonApp, out: Path, *, force: bool, how: str = "") -> None:
-    from ...assemble import ready
+    from ...assemble import AssembleOptions, ready
 
     session = app.session
+    options = AssembleOptions(force=force, resume=how == "resume", restart=how == "restart", check=True)
     try:
         text = session.current.text
-        ready(session.plan, out, recipe=text, force=force, resume=how == "resume", restart=how == "restart")
+        ready(session.plan, out, options, recipe=text)
     except SurgeonError as error:
         app.surgery.refuse(error.sentence())
         return
-    arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
-    arguments += jobs.rooted(session.document.roots)
+    arguments = [str(out), *options.arguments(), *jobs.rooted(session.document.roots)]
     about = {"layers": len(session.plan.layers), "letters": [layer.sources[0][0] for layer in session.plan.layers]}
     path = session.document.path
     try:
