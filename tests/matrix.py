@@ -80,7 +80,7 @@ def make_config(case: Case) -> Any:
     return AutoConfig.for_model(case.kind, **merged)
 
 
-DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers"}
+DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers", "longcat_flash": "num_layers"}
 """Model types whose config class takes its depth under another name only."""
 
 
@@ -168,7 +168,15 @@ def rearranged(donor: Any, order: Sequence[int]) -> Any:
     return model
 
 
-_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "first_kv_shared_layer_idx")
+_DEPTHS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_blocks",
+    "num_layers_per_stack",
+    "first_kv_shared_layer_idx",
+)
 
 
 def _pin_properties(model: Any, order: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .families import FAMILIES, UNKNOWN, Family
-from .familyrules import WINDOW_KEYS, ruled
+from .familyrules import DEPTHS, WINDOW_KEYS, ruled
 from .layerrules import ATTENTION_NAMES
 from .rope import resolved_rope
 
@@ -72,12 +72,17 @@ class ModelConfig:
     @property
     def depth_key(self) -> str | None:
         """The key this JSON uses for the number of layers."""
-        return next((key for key in DEPTH_KEYS if type(self.text.get(key)) is int), None)
+        return next((key for key in self._depth_keys if type(self.text.get(key)) is int), None)
+
+    @property
+    def _depth_keys(self) -> tuple[str, ...]:
+        own = DEPTHS.get(self.model_type)
+        return (own.key, *DEPTH_KEYS) if own else DEPTH_KEYS
 
     @property
     def depth(self) -> int | None:
         """The number of layers the config states."""
-        stated = self.natural(*DEPTH_KEYS)
+        stated = self.natural(*self._depth_keys)
         if stated is None and self.model_type == "nemotron_h":
             given = self.get(*_DEPTH_BY)
             return len(given) if isinstance(given, (list, str)) else None

@@ -6,7 +6,8 @@ them (read off transformers 5.23; tests hold them against it).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .layerrules import (
@@ -23,6 +24,7 @@ from .layerrules import (
     Text,
     Uniform,
     Values,
+    natural,
 )
 
 _LIST = Listed()
@@ -47,10 +49,17 @@ _LLAMA4 = (
     Indexed("mlp", "moe_layers", "experts", "dense"),
     Periodic("mlp", "interleave_moe_layer_step", "experts", "dense", 1),
 )
+_MLP_LIST = Listed("mlp", ("mlp_layer_types",), {"dense": "dense", "sparse": "experts"})
 _NEMOTRON_KINDS = {"M": "linear", "*": "full", "-": "mlp", "E": "moe"}
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "afmoe": (_LIST, _every("global_attn_every_n_layers", "full", "sliding", 4), _dense_first("num_dense_layers", 1)),
+    "bailing_hybrid": (
+        _LIST,
+        _every("layer_group_size", "full", "linear", 6),
+        _MLP_LIST,
+        _dense_first("first_k_dense_replace", 2),
+    ),
     "bamba": (Indexed("attention", "attn_layer_indices", "full", "linear", absent="linear"), _DENSE),
     "deepseek_v2": (_dense_first("first_k_dense_replace", 0),),
     "deepseek_v3": (_dense_first("first_k_dense_replace", 3),),
@@ -87,6 +96,31 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 """By model type, the first rule for an attribute that reads one counts, and the first that can say it writes."""
 
+
+@dataclass(frozen=True)
+class Depth:
+    """How a model type counts its layers under a key of its own.
+
+    Attributes:
+        key: the key.
+        runs: how often each layer counts in `num_hidden_layers`, which is 1 where that key is another name.
+    """
+
+    key: str
+    runs: Callable[[Text], int] = lambda text: 1
+
+
+DEPTHS: Mapping[str, Depth] = {
+    # Two stacks run in turns: the lower one L_cycles times for each time of the upper one, all that H_cycles times.
+    "hrm_text": Depth(
+        "num_layers_per_stack",
+        lambda text: (natural(text.get("H_cycles"), 2) or 0) * ((natural(text.get("L_cycles"), 3) or 0) + 1),
+    ),
+    # Each layer attends twice.
+    "longcat_flash": Depth("num_layers", lambda text: 2),
+    "xlstm": Depth("num_blocks"),
+}
+
 WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
     "gpt_neo": ("window_size", 256),
     "modernbert": ("local_attention", 128),
@@ -111,7 +145,7 @@ LAST_IS_FULL = frozenset({
 
 FILLED: Mapping[str, frozenset[str]] = {
     "layer_types": frozenset({
-        "axk2", "bailing_hybrid", "beam", "cohere2_moe", "cohere_compass", "cohere_compass_text", "cwm",
+        "axk2", "beam", "cohere2_moe", "cohere_compass", "cohere_compass_text", "cwm",
         "deepseek_v32", "deepseek_v4", "diffusion_gemma", "diffusion_gemma_text", "dots1", "dots3_note",
         "dots3_note_text", "embedding_gemma2", "embedding_gemma2_text", "exaone4_5", "exaone_moe", "flint",
         "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "glm5_next",
@@ -125,7 +159,7 @@ FILLED: Mapping[str, frozenset[str]] = {
         "zaya",
     }),
     "mlp_layer_types": frozenset({
-        "axk1", "axk2", "bailing_hybrid", "beam", "cohere2_moe", "deepseek_v32", "deepseek_v4", "dots3_note",
+        "axk1", "axk2", "beam", "cohere2_moe", "deepseek_v32", "deepseek_v4", "dots3_note",
         "dots3_note_text", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "exaone_moe", "glm4_moe_lite", "glm5_next",
         "glm5_next_text", "glm_moe_dsa", "hy_v3", "hy_v4", "inkling_text", "kimi_linear", "laguna", "mellum",
         "mimo_v2_flash", "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text",

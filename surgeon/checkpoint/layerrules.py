@@ -42,7 +42,8 @@ class Rule(Protocol):
         """The keys that say `values`, or None where they cannot be said in this way."""
 
 
-def _natural(value: Any, default: int | None) -> int | None:
+def natural(value: Any, default: int | None) -> int | None:
+    """The value if it is a whole number >= 0, else the default."""
     return value if type(value) is int and value >= 0 else default
 
 
@@ -106,7 +107,7 @@ class Prefixed:
         return (self.key,)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        count = _natural(text.get(self.key), self.absent) or 0
+        count = natural(text.get(self.key), self.absent) or 0
         return [self.before if index < count else self.after for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
@@ -133,8 +134,8 @@ class Periodic:
         return (self.period_key, self.offset_key) if self.offset_key else (self.period_key,)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        period = _natural(text.get(self.period_key), self.period) or 1
-        offset = _natural(text.get(self.offset_key), self.offset) if self.offset_key else period - 1
+        period = natural(text.get(self.period_key), self.period) or 1
+        offset = natural(text.get(self.offset_key), self.offset) if self.offset_key else period - 1
         return [self.inside if index % period == offset else self.outside for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
@@ -234,9 +235,9 @@ class Between:
         return (self.start, self.end, self.interval)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        first = _natural(text.get(self.start), self.absent[0]) or 0
-        last = _natural(text.get(self.end), None)
-        step = _natural(text.get(self.interval), self.absent[2]) or 1
+        first = natural(text.get(self.start), self.absent[0]) or 0
+        last = natural(text.get(self.end), None)
+        step = natural(text.get(self.interval), self.absent[2]) or 1
         last = depth - 1 if last is None else last
         return ["experts" if (i + 1) % step == 0 and first <= i <= last else "dense" for i in range(depth)]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.familyrules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ..checkpoint.familyrules import DEPTHS, FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
 from ..text import one_line, plural, ranges
 from . import quantised
 from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
@@ -87,6 +87,9 @@ def _set_depth(config: ModelConfig, old: int, new: int) -> None:
                 level[key] = new
     if config.depth != new:
         config.text[config.depth_key or DEPTH_KEYS[0]] = new
+    own = DEPTHS.get(config.model_type)
+    if own and config.depth_key == own.key and "num_hidden_layers" in config.text:
+        config.text["num_hidden_layers"] = new * own.runs(config.text)
 
 
 def _set_globals(
