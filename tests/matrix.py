@@ -119,7 +119,8 @@ def load(folder: Path) -> tuple[Any, Any]:
     model, info = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
-    return model.eval(), info
+    # Copied, because how a file is mapped into memory decides by which instructions some sums are done.
+    return copy.deepcopy(model.eval()), info
 
 
 def logits(model: Any) -> Any:
@@ -139,20 +140,35 @@ def find_stack(model: Any, depth: int) -> tuple[str, Any]:
     return min((item for item in lists if len(item[1]) == depth), key=lambda item: item[0].count("."))
 
 
+def find_stacks(model: Any, depth: int) -> list[tuple[str, Any]]:
+    """The list of a model's layers, with those of the same kind beside it (hrm_text has two), and their paths."""
+    first, _ = find_stack(model, depth)
+    name = first.rpartition(".")[2]
+    owner = type(model.get_submodule(first.rpartition(".")[0]))
+    owners = [path for path, module in model.named_modules() if type(module) is owner]
+    paths = [f"{path}.{name}".removeprefix(".") for path in owners]
+    return [(path, model.get_submodule(path)) for path in paths if len(model.get_submodule(path)) == depth]
+
+
 def rearranged(donor: Any, order: Sequence[int]) -> Any:
     """A copy of the donor in memory with its layers in that order: the weights, and whatever is listed by layer."""
     import torch
 
     model = copy.deepcopy(donor)
-    path, stack = find_stack(model, DEPTH)
-    owner = model.get_submodule(path.rpartition(".")[0])
-    layers = [copy.deepcopy(stack[index]) for index in order]
-    setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
-    for place, layer in enumerate(layers):
-        for module in layer.modules():
-            for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
-                if type(getattr(module, name, None)) is int:
-                    setattr(module, name, place)
+    if getattr(model.base_model, "layers_are_rescaled", False):
+        # rwkv scales its layers by their places when it first runs, and back when it is trained.
+        model.train()
+        model.base_model._rescale_layers()
+        model.eval()
+    for path, stack in find_stacks(model, DEPTH):
+        owner = model.get_submodule(path.rpartition(".")[0])
+        layers = [copy.deepcopy(stack[index]) for index in order]
+        setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
+        for place, layer in enumerate(layers):
+            for module in layer.modules():
+                for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
+                    if type(getattr(module, name, None)) is int:
+                        setattr(module, name, place)
     holders = [model.config, *(module for module in model.modules() if module.__class__.__module__ != "torch.nn")]
     done: set[int] = set()
     _pin_properties(model, order)

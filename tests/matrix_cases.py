@@ -23,6 +23,7 @@ PLAIN = """
     flex_olmo doge nanochat afmoe granite_swa granitemoe_swa minimax_m2 exaone_moe mimo_v2_flash qwen3_5_text
     gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna lfm3 aria_text qwen3_5_moe_text
     hy_v4 minimax_m3_vl_text cohere2_moe jais2 kolibri1 flint moshi iquestcoder hyperclovax gpt-sw3
+    hrm_text
 """
 """Model types whose tiny config needs nothing more, and whose splices all come out right."""
 
@@ -46,6 +47,29 @@ _DEEPSEEK4 = {"num_hash_layers": 0, "o_lora_rank": 8, "o_groups": 2, "head_dim":
 _DBRX = {
     "hidden_size": DROP, "d_model": 32, "num_attention_heads": DROP, "n_heads": 4,
     "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}, "ffn_config": {"ffn_hidden_size": 48},
+}  # fmt: skip
+_INKLING = {
+    "d_rel": 4, "rel_extent": 8, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8,
+    "layer_types": ["hybrid", "hybrid_sliding", "hybrid_sliding"] * 2,
+}  # fmt: skip
+_DOTS3 = {
+    **_MLA, "num_attention_heads": 4, "head_dim": 16, "shared_experts_intermediate_size": 16,
+    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 8, "swa_head_dim": 16,
+    "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8,
+}  # fmt: skip
+_QWEN4 = {
+    "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8,
+    "indexer_budget": 4, "indexer_compress_ratio": 2,
+}  # fmt: skip
+_NGRAMS = {
+    "ngram_vocab_size_base": 20, "heads_per_ngram": 2, "make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 2,
+}  # fmt: skip
+_TABLES = "the tables of n-grams"
+_ALTERNATE = ["sliding_attention", "full_attention"] * 3
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
+_CPMANT = {
+    "dim_head": 8, "dim_ff": 48, "prompt_types": 4, "prompt_length": 4, "segment_types": 4,
+    "position_bias_num_buckets": 8, "position_bias_max_distance": 16,
 }  # fmt: skip
 
 
@@ -97,6 +121,30 @@ NAMED: tuple[tuple[str, str, dict[str, Any], dict[str, str]], ...] = (
     ("axk2", "", _MLA, {}),
     ("glm_moe_dsa", "", _MLA, {}),
     ("glm_moe_dsa", "shared indexers", {**_MLA, "indexer_types": list(_INDEXERS)}, {}),
+    ("bailing_hybrid", "", {**_MLA, "layer_group_size": 3}, {}),
+    ("kimi_linear", "", {**_MLA, "linear_head_dim": 8, "linear_num_heads": 4, "q_lora_rank": None}, {}),
+    ("longcat_flash", "", {**_MLA, "moe_topk": 2, "num_experts_per_tok": DROP, "zero_expert_num": 2}, {}),
+    ("rwkv", "", {"attention_hidden_size": 32}, {}),
+    ("xlstm", "", {"v_head_dim": DROP}, {}),
+    ("cpmant", "", _CPMANT, {}),
+    ("dots3_note_text", "", _DOTS3, {}),
+    ("inkling_text", "", _INKLING, {}),
+    ("inkling2_text", "", {**_INKLING, "unpadded_vocab_size": 90}, everywhere("depends on their index")),
+    ("qwen4_exp_text", "", _QWEN4, {}),
+    ("qwen4_exp_text", "tables of n-grams below and above", {**_QWEN4, **_NGRAMS, "ple_layer_ids": [1, 6]}, {}),
+    ("qwen4_exp_text", "tables of n-grams within", {**_QWEN4, **_NGRAMS, "ple_layer_ids": [3, 6]}, {
+        "grow": _TABLES, "shrink": _TABLES,
+    }),
+    (
+        "cohere_compass_text", "rope where it slides",
+        {"layer_types": _ALTERNATE, "rope_parameters": {"sliding_attention": _ROPE, "full_attention": None}}, {},
+    ),
+    (
+        "cohere_compass_text", "two ropes", {
+            "layer_types": _ALTERNATE,
+            "rope_parameters": {"sliding_attention": _ROPE, "full_attention": {**_ROPE, "rope_theta": 5e5}},
+        }, {},
+    ),
     ("beam", "", {}, everywhere("what a layer adds to the residual stream depends on its index")),
     ("gemma4_unified_text", "", {"num_kv_shared_layers": 0}, {}),
     (

@@ -66,7 +66,7 @@ LAYOUTS = (
         ("model.language_model.", "language_model.model.", "model.", ""),
         "layers.",
         ("embed_tokens.", "word_embeddings."),
-        ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm."),
+        ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm.", "hyper_connection_mixer."),
         ("lm_head.", "head."),
     ),
     Layout(("gpt_neox.", "gpt_neox_japanese."), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),

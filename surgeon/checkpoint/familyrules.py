@@ -135,6 +135,9 @@ VALUE_LISTS = (
 )  # fmt: skip
 """Keys that hold, where they hold a list, a value for each layer that goes along with it."""
 
+INDEX_LISTS: Mapping[str, int] = {"ple_layer_ids": 1}
+"""Keys that list the layers with tables of n-grams, and the number that means the first layer."""
+
 NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
 """Kinds of attention of which a model type must have at least one layer."""
 

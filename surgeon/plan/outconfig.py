@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.familyrules import DEPTHS, FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ..checkpoint.familyrules import DEPTHS, FILLED, INDEX_LISTS, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
 from ..text import one_line, plural, ranges
 from . import quantised
 from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
@@ -63,7 +63,7 @@ def output_config(
     _gather_lists(config.text, layers)
     findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
     if not in_place(layers):
-        findings += _gather_table(config.text, layers)
+        findings += [*_gather_table(config.text, layers), *_gather_indices(config.text, layers)]
     wanted, notes = _wanted(config, template, layers)
     findings += notes
     if not in_place(layers):
@@ -223,6 +223,21 @@ def _gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterat
         if index in own:
             gathered[str(place)] = own[index]
     text[TABLE] = gathered
+
+
+def _gather_indices(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
+    """Lists of the layers that have tables of n-grams: the n-th such layer must be the n-th in its donor."""
+    for key, first in INDEX_LISTS.items():
+        held = []
+        for place, (donor, index) in enumerate(layers):
+            listed = donor.config.text.get(key) if donor.config else None
+            if isinstance(listed, list) and index + first in listed:
+                held.append((place, sorted(one for one in set(listed) if type(one) is int).index(index + first)))
+        if held or text.get(key):
+            text[key] = [place + first for place, _ in held]
+        if wrong := tuple(place for rank, (place, number) in enumerate(held) if number != rank):
+            why = "the sizes and hashes of such tables depend on how many layers with tables come before"
+            yield _cannot(f"the tables of n-grams of layer {ranges(wrong)}", why, wrong)
 
 
 def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:

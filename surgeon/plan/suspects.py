@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
-from ..checkpoint.familyrules import DEPTHS, FILLED, VALUE_LISTS, rule_keys
+from ..checkpoint.familyrules import DEPTHS, FILLED, INDEX_LISTS, VALUE_LISTS, rule_keys
 
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
@@ -112,7 +112,9 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     for key, kinds in FILLED.items():
         if config.model_type in kinds and not isinstance(config.text.get(key), list) and config.family is None:
             yield key, f"config.json leaves out this list, and surgeon has no rule for what it then is in {kind}"
-    known = rule_keys(config.model_type) | {TABLE, *LISTS}
+    known = rule_keys(config.model_type) | {TABLE, *LISTS, *INDEX_LISTS}
+    if config.model_type in _DEPTH_BOUND:
+        known |= {"n_layers_per_attn_res_block"}
     if config.model_type in DEPTHS:
         known |= {DEPTHS[config.model_type].key}
     if _shares_nothing(config):
