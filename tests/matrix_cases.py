@@ -54,8 +54,8 @@ _INKLING = {
 }  # fmt: skip
 _DOTS3 = {
     **_MLA, "num_attention_heads": 4, "head_dim": 16, "shared_experts_intermediate_size": 16,
-    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 8, "swa_head_dim": 16,
-    "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8,
+    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 8,
+    "swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8,
 }  # fmt: skip
 _QWEN4 = {
     "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8,
@@ -70,6 +70,15 @@ _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _CPMANT = {
     "dim_head": 8, "dim_ff": 48, "prompt_types": 4, "prompt_length": 4, "segment_types": 4,
     "position_bias_num_buckets": 8, "position_bias_max_distance": 16,
+}  # fmt: skip
+_WIDTHS = {
+    "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64,
+}  # fmt: skip
+_BYTES = {**_WIDTHS, "hidden_size": 32, "vocab_size": 96, "num_hidden_layers": 2}
+_BLT = {
+    "encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [3, 4], "cross_attn_k": 2,
+    "patcher_config": _BYTES, "global_config": {**_WIDTHS, "hidden_size": 48, "num_hidden_layers": DEPTH},
+    "encoder_config": {**_BYTES, "hidden_size_global": 48}, "decoder_config": {**_BYTES, "hidden_size_global": 48},
 }  # fmt: skip
 
 
@@ -127,6 +136,7 @@ NAMED: tuple[tuple[str, str, dict[str, Any], dict[str, str]], ...] = (
     ("rwkv", "", {"attention_hidden_size": 32}, {}),
     ("xlstm", "", {"v_head_dim": DROP}, {}),
     ("cpmant", "", _CPMANT, {}),
+    ("blt", "", _BLT, {}),
     ("dots3_note_text", "", _DOTS3, {}),
     ("inkling_text", "", _INKLING, {}),
     ("inkling2_text", "", {**_INKLING, "unpadded_vocab_size": 90}, everywhere("depends on their index")),

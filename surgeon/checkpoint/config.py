@@ -9,12 +9,12 @@ from typing import Any
 
 from .families import FAMILIES, UNKNOWN, Family
 from .familyrules import DEPTHS, WINDOW_KEYS, ruled
-from .layerrules import ATTENTION_NAMES
+from .layerrules import ATTENTION_NAMES, natural
 from .rope import resolved_rope
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]
 
-NESTED = ("text_config", "llm_config", "language_config")
+NESTED = ("text_config", "llm_config", "language_config", "global_config")
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Where nemotron_h says its depth, by their length."""
@@ -123,7 +123,8 @@ class ModelConfig:
     @property
     def vocab_size(self) -> int | None:
         """Rows of the embedding, as the config has it."""
-        return self.natural("vocab_size")
+        stated = self.natural("vocab_size")
+        return natural(self.raw.get("vocab_size"), None) if stated is None else stated
 
     @property
     def context(self) -> int | None:

@@ -25,6 +25,7 @@ TOKEN_EMBEDDINGS = (
     "w.",
     "embed.",
     "input_embedding.",
+    "local_encoder.embed_tokens.",
 )
 """Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
 
@@ -105,6 +106,18 @@ LAYOUTS = (
         "encoder.layers.",
         ("input_embedding.", "segment_embedding.", "position_bias."),
         ("encoder.output_layernorm.",),
+    ),
+    # blt: a model of bytes cuts a text into patches, an encoder reads them, and after the layers a decoder writes them.
+    Layout(
+        ("model.", ""),
+        "global_transformer.layers.",
+        (
+            "local_encoder.",
+            "encoder_hash_tok_embedding.",
+            "patcher.",
+            "global_transformer.token_embedding_projection.",
+        ),
+        ("local_decoder.",),
     ),
 )
 

@@ -113,9 +113,8 @@ def _set_globals(
         for level, key in keys or [(raw, "torch_dtype")]:
             level[key] = dtype
     if vocab_size is not None and (old := config.vocab_size) not in (None, vocab_size):
-        text["vocab_size"] = vocab_size
-        if raw.get("vocab_size") == old:
-            raw["vocab_size"] = vocab_size
+        for level in [level for level in (raw, text) if level.get("vocab_size") == old] or [text]:
+            level["vocab_size"] = vocab_size
 
 
 _KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
