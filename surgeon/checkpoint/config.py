@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .families import FAMILIES, UNKNOWN, Family
-from .familyrules import DEPTHS, WINDOW_KEYS, ruled
+from .familyrules import DEPTHS, UNTIED, WINDOW_KEYS, ruled
 from .layerrules import ATTENTION_NAMES, natural
 from .rope import resolved_rope
 
@@ -151,6 +151,8 @@ class ModelConfig:
     @property
     def tied(self) -> bool:
         """Whether the head is the embedding, by the config or else by the family's default."""
+        if self.model_type in UNTIED:
+            return False
         for level in (self.raw, self.text):
             if isinstance(level.get("tie_word_embeddings"), bool):
                 return bool(level["tie_word_embeddings"])
@@ -167,7 +169,11 @@ class ModelConfig:
 
         Of a nested config only the outer level counts, as for transformers, and its class has a default of its own.
         """
-        return isinstance(self.raw.get("tie_word_embeddings"), bool) or (not self.nest and self.family is not None)
+        return (
+            self.model_type in UNTIED
+            or isinstance(self.raw.get("tie_word_embeddings"), bool)
+            or (not self.nest and self.family is not None)
+        )
 
     @property
     def rope(self) -> dict[str, Any]:

@@ -141,6 +141,11 @@ INDEX_LISTS: Mapping[str, int] = {"ple_layer_ids": 1}
 NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
 """Kinds of attention of which a model type must have at least one layer."""
 
+UNTIED = frozenset({
+    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "moshi", "nemotron_h", "xlstm",
+})  # fmt: skip
+"""Model types whose head is never the embedding, whatever the config says."""
+
 LAST_IS_FULL = frozenset({
     "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "diffusion_gemma", "diffusion_gemma_text",
 })  # fmt: skip

@@ -15,7 +15,17 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint.config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ..checkpoint.familyrules import DEPTHS, FILLED, INDEX_LISTS, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ..checkpoint.familyrules import (
+    DEPTHS,
+    FILLED,
+    INDEX_LISTS,
+    LAST_IS_FULL,
+    NEEDED,
+    UNTIED,
+    VALUE_LISTS,
+    rules,
+    write_rules,
+)
 from ..text import one_line, plural, ranges
 from . import quantised
 from .suspects import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
@@ -59,6 +69,9 @@ def output_config(
     _set_depth(config, template.depth, len(layers))
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
+    if tied and config.model_type in UNTIED:
+        why = f"a {config.model_type} has a head of its own, whatever the config says"
+        findings.append(_cannot("a head that is the embedding", why, remedy="take `tie` out of the recipe"))
     findings += quantised.reindex(config, template, layers, in_place(layers))
     _gather_lists(config.text, layers)
     findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
