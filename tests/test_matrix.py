@@ -18,11 +18,13 @@ from models import one_thread
 from planning import codes, plan_of, stack_of
 from test_plan_config import settings as settings_of
 
+from surgeon.assemble.loadback import expectation
 from surgeon.checkpoint.config import ModelConfig, layer_attributes
 from surgeon.checkpoint.families import FAMILIES
-from surgeon.checkpoint.familyrules import FILLED, RULES
+from surgeon.checkpoint.familyrules import FILLED, RULES, UNTIED
 from surgeon.checkpoint.model import Checkpoint, Layer
 from surgeon.plan.outconfig import output_config
+from surgeon.probe.loadback import check
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +97,51 @@ def bare(raw: dict[str, Any], folder: Path) -> Checkpoint:
     assert config.depth is not None
     layers = tuple(Layer(index, {}, row) for index, row in enumerate(layer_attributes(config, config.depth)))
     return Checkpoint("x", folder, folder, (), {}, config, None, layers, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("listed", "indices", "words"),
+    [
+        ([3, 6], (0, 1, 2, 1, 3, 5), ""),
+        ([3, 6], (2, 0, 1), ""),
+        ([3, 6], (0, 2, 1, 2), "the tables of n-grams of layer 3"),
+        ([3, 6], (5, 1, 2), "the tables of n-grams of layer 0, 2"),
+        ([1], (0, 1, 2, 0), "the tables of n-grams of layer 3"),
+        ([], (5, 5, 0), ""),
+    ],
+)
+def test_tables_of_n_grams_follow_their_layers(
+    tmp_path: Path, listed: list[int], indices: tuple[int, ...], words: str
+) -> None:
+    case = matrix.CASES["qwen4_exp_text, tables of n-grams within"]
+    made = matrix.make_config(matrix.Case(case.kind, {**case.config, "ple_layer_ids": listed}))
+    donor = bare({"architectures": ["X"], **json.loads(made.to_json_string())}, tmp_path)
+    out, findings = output_config(donor, [(donor, index) for index in indices], tied=False, dtype=None, vocab_size=None)
+    assert words in " ".join(finding.what for finding in findings) and bool(findings) == bool(words)
+    assert out["ple_layer_ids"] == [place + 1 for place, index in enumerate(indices) if index + 1 in listed]
+
+
+def test_a_head_is_never_tied_where_transformers_has_nothing_to_tie() -> None:
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    for kind in {case.kind for case in matrix.CASES.values()}:
+        made = getattr(transformers, NAMES[kind])
+        assert (kind in UNTIED) == (not made._tied_weights_keys), kind
+
+
+@pytest.mark.parametrize(
+    "name", ["blt", "cpmant", "hrm_text", "inkling2_text", "longcat_flash", "qwen4_exp_text, tables of n-grams within"]
+)
+def test_the_load_back_counts_and_places_as_transformers_does(tmp_path: Path, name: str) -> None:
+    case = matrix.CASES[name]
+    matrix.make_donor(case, tmp_path / "a")
+    ranges = [(0, matrix.DEPTH)] if "grow" in case.refused else matrix.SPLICES["grow"]
+    plan = plan_of(tmp_path, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    assert plan.ok and not [finding for finding in plan.findings if finding.severity == "warning"]
+    (tmp_path / "config.json").write_text(json.dumps(plan.config))
+    outcome = check(tmp_path, json.loads(json.dumps(expectation(plan))))
+    assert (outcome.checked, outcome.mismatches) == (True, ())
 
 
 def test_two_minicpm3_of_other_depths_keep_their_residual_scale(tmp_path: Path) -> None:
