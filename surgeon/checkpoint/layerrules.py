@@ -6,7 +6,7 @@ data, in `familyrules`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -86,7 +86,8 @@ class Indexed:
         listed = text.get(self.key)
         if not isinstance(listed, list):
             return None if self.absent is None else [self.absent] * depth
-        return [self.inside if index in listed else self.outside for index in range(depth)]
+        places = {index for index in listed if type(index) is int}
+        return [self.inside if index in places else self.outside for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
         return {self.key: [index for index, value in enumerate(values) if value == self.inside]}
@@ -261,6 +262,21 @@ class Following:
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
         return [self.words.get(value) for value in known[self.other]] if self.other in known else None
+
+    def write(self, values: Values, text: Text) -> dict[str, Any] | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Formed:
+    """Each layer by a formula of its own, of the config, its index and the depth, which is never written."""
+
+    attribute: str
+    kind: Callable[[Text, int, int], Any]
+    keys: tuple[str, ...] = ()
+
+    def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
+        return [self.kind(text, index, depth) for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
         return None
