@@ -11,7 +11,7 @@ import pytest
 from test_matrix import bare, built
 
 from surgeon.checkpoint.familyrules import RULES, ruled
-from surgeon.checkpoint.filledlists import FILLED_RULES
+from surgeon.checkpoint.filledlists import FILLED_RULES, FILLED_VALUES
 from surgeon.plan.outconfig import output_config
 
 KINDS = sorted(kind for kind in {*FILLED_RULES, "bailing_hybrid"} if f"{kind}_text" not in FILLED_RULES)
@@ -35,6 +35,13 @@ KEYS: dict[str, list[dict[str, Any]]] = {
         {"first_k_dense_replace": 0, "moe_layer_freq": [1, 0, 1, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1]},
     ],
     "exaone_moe": [{"sliding_window_pattern": 3, "first_k_dense_replace": 2}],
+    "glm_moe_dsa": [
+        {"index_topk_freq": 4},
+        {"index_topk_freq": 3, "index_skip_topk_offset": 1},
+        {"index_topk_freq": 2, "index_skip_topk_offset": 0},
+        {"index_topk_pattern": "FSSFFSSSFSFFS"},
+        {"first_k_dense_replace": 1},
+    ],
     "inkling_text": [{"local_layer_ids": [0, 2, 3]}, {"local_layer_ids": []}, {"dense_mlp_idx": 2}],
     "kimi_linear": [
         {"first_k_dense_replace": 3},
@@ -63,6 +70,29 @@ def test_what_transformers_fills_in(kind: str, depth: int) -> None:
             if isinstance(made := getattr(theirs, key, None), list):
                 read = ruled(kind, said, depth)[rule.attribute]
                 assert read == ruled(kind, {**said, key: made}, depth)[rule.attribute], (more, key)
+        for (owner, key), (form, _) in FILLED_VALUES.items():
+            assert owner != kind or form(said, depth) == getattr(theirs, key), (more, key)
+
+
+def test_an_indexer_that_a_config_shares_by_a_pattern_follows_its_layer(tmp_path: Path) -> None:
+    raw = {"architectures": ["X"], "model_type": "glm_moe_dsa", "num_hidden_layers": 6, "index_topk_pattern": "FFSFSS"}
+    donor = bare(raw, tmp_path)
+    for order, wanted in (([0, 3, 4, 1, 2], "FFSFS"), ([0, 0, 0], "FFF"), ([2, 1], None)):
+        layers = [(donor, index) for index in order]
+        out, findings = output_config(donor, layers, tied=False, dtype=None, vocab_size=None)
+        assert bool(findings) == (wanted is None)
+        if wanted:
+            # A pattern of the old layers beside the list would be read by others.
+            assert "index_topk_pattern" not in out
+            assert ruled_indexers(out) == wanted
+
+
+def ruled_indexers(raw: dict[str, Any]) -> str:
+    """The kinds of indexers, as transformers reads them."""
+    from transformers import AutoConfig
+
+    made = AutoConfig.for_model(**{key: value for key, value in raw.items() if key != "architectures"})
+    return "".join(kind[0].upper() for kind in made.indexer_types)
 
 
 def test_kimis_nested_table_follows_its_layers(tmp_path: Path) -> None:
@@ -80,7 +110,9 @@ def test_kimis_nested_table_follows_its_layers(tmp_path: Path) -> None:
 def test_a_splice_of_a_config_without_lists(tmp_path: Path, name: str) -> None:
     case = matrix.CASES[name]
     made = json.loads(matrix.make_config(case).to_json_string())
-    raw = {key: value for key, value in made.items() if key not in (*WORDS.values(), "per_layer_config")}
+    raw = {
+        key: value for key, value in made.items() if key not in (*WORDS.values(), "per_layer_config", "indexer_types")
+    }
     raw |= {"architectures": ["X"], **{key: case.config[key] for key in case.config if key.startswith("swa_")}}
     theirs = built(raw, tmp_path / "donor")
     checkpoint = bare(raw, tmp_path)

@@ -22,6 +22,7 @@ from surgeon.assemble.loadback import expectation
 from surgeon.checkpoint.config import ModelConfig, layer_attributes
 from surgeon.checkpoint.families import FAMILIES
 from surgeon.checkpoint.familyrules import FILLED, RULES, UNTIED
+from surgeon.checkpoint.filledlists import FILLED_VALUES
 from surgeon.checkpoint.model import Checkpoint, Layer
 from surgeon.plan.outconfig import output_config
 from surgeon.probe.loadback import check
@@ -171,6 +172,7 @@ def test_a_list_that_transformers_fills_in_is_known_by_rule_or_refused() -> None
             if not isinstance(said.get(key), list) or text.model_type in FAMILIES:
                 continue
             ruled = any(rule.attribute == attributes.get(key) for rule in RULES.get(text.model_type, ()))
+            ruled |= (text.model_type, key) in FILLED_VALUES
             if not ruled and text.model_type not in FILLED.get(key, ()):
                 unknown.append((text.model_type, key))
     assert not unknown

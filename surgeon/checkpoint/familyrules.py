@@ -153,26 +153,20 @@ FILLED: Mapping[str, frozenset[str]] = {
     "layer_types": frozenset({
         "beam", "deepseek_v4", "diffusion_gemma", "diffusion_gemma_text", "embedding_gemma2", "embedding_gemma2_text",
         "exaone4_5", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text",
-        "glm5_next", "glm5_next_text", "glm_moe_dsa", "granite_swa", "granitemoe_swa", "hy_v4", "minimax_m3_vl",
+        "glm5_next", "glm5_next_text", "granite_swa", "granitemoe_swa", "minimax_m3_vl",
         "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "modernbert", "muse_glimmer",
         "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme", "qwen2_5_omni_text", "qwen2_5_vl",
         "qwen2_5_vl_text", "qwen2_vl", "qwen2_vl_text", "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_decoder",
         "t5gemma2_encoder", "t5gemma2_text", "ultrabert", "unlimited_ocr", "unlimited_ocr_text",
     }),
     "mlp_layer_types": frozenset({
-        "beam", "deepseek_v4", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "glm5_next", "glm5_next_text", "glm_moe_dsa",
-        "hy_v4", "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "muse_spark",
-        "muse_spark_text", "step3p5", "step3p7", "unlimited_ocr", "unlimited_ocr_text",
+        "beam", "deepseek_v4", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "glm5_next", "glm5_next_text",
+        "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "muse_spark", "muse_spark_text",
+        "step3p5", "step3p7", "unlimited_ocr", "unlimited_ocr_text",
     }),
-    "no_rope_layers": frozenset({
-        "mistral_large4", "mistral_large4_text",
-    }),
-    "indexer_types": frozenset({
-        "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "mistral_large4", "mistral_large4_text",
-    }),
-    "kv_source_layers": frozenset({
-        "mistral_large4", "mistral_large4_text",
-    }),
+    "no_rope_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
+    "indexer_types": frozenset({"glm5_next", "glm5_next_text", "mistral_large4", "mistral_large4_text"}),
+    "kv_source_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
     "layer_rope_theta": frozenset({
         "granite_swa", "granitemoe_swa", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text",
     }),

@@ -124,6 +124,28 @@ def _cohere2_moe(text: Text, index: int, depth: int) -> str:
     return "full" if (index + 1) % (period or 1) == 0 else "sliding"
 
 
+def _glm_indexers(text: Text, depth: int) -> list[str]:
+    pattern = text.get("index_topk_pattern")
+    if isinstance(pattern, (str, list)):
+        return [{"F": "full", "S": "shared"}.get(str(kind), str(kind)) for kind in pattern]
+    period = natural(text.get("index_topk_freq"), 1) or 1
+    skipped = natural(text.get("index_skip_topk_offset"), 2) or 0
+    return ["shared" if max(index - skipped + 1, 0) % period else "full" for index in range(depth)]
+
+
+FILLED_VALUES: Mapping[tuple[str, str], tuple[Callable[[Text, int], list[Any]], tuple[str, ...]]] = {
+    ("glm_moe_dsa", "indexer_types"): (
+        _glm_indexers,
+        ("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset"),
+    ),
+    ("hy_v4", "indexer_types"): (
+        lambda text, depth: ["shared" if index and (index - 1) % 4 else "full" for index in range(depth)],
+        (),
+    ),
+}
+"""By model type and key, what other lists by layer are where they are left out, and the keys that say so."""
+
+
 _INKLING = _by_period("", 6, "hybrid", "hybrid_sliding")
 _ONE_DENSE = _mlp(lambda text, index, depth: "experts" if index else "dense")
 _EVERY_INDEXED = _attention(_all(_INDEXED))
@@ -151,6 +173,8 @@ _TEXT: Mapping[str, tuple[Rule, ...]] = {
         *_attention(_by_period("sliding_window_pattern", 4, "full", "sliding"), "sliding_window_pattern"),
         *dense_first(1),
     ),
+    "glm_moe_dsa": (*_EVERY_INDEXED, *dense_first(3)),
+    "hy_v4": (*_EVERY_INDEXED, *_ONE_DENSE),
     "flint": _attention(_full(lambda index, depth: index < 2 or index % 4 == 1 or index == depth - 1)),
     "glm4_moe_lite": _ONE_DENSE,
     "hy_v3": _ONE_DENSE,

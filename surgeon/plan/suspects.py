@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ..checkpoint.config import DEPTH_KEYS, ModelConfig
 from ..checkpoint.familyrules import DEPTHS, FILLED, INDEX_LISTS, VALUE_LISTS, rule_keys
+from ..checkpoint.filledlists import FILLED_VALUES
 
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
@@ -115,6 +116,7 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     known = rule_keys(config.model_type) | {TABLE, *LISTS, *INDEX_LISTS}
     if config.model_type in _DEPTH_BOUND:
         known |= {"n_layers_per_attn_res_block"}
+    known |= {one for (owner, _), (_, keys) in FILLED_VALUES.items() if owner == config.model_type for one in keys}
     if config.model_type in DEPTHS:
         known |= {DEPTHS[config.model_type].key}
     if _shares_nothing(config):
