@@ -303,7 +303,7 @@ def test_configs_that_say_it_in_older_ways(tmp_path: Path, name: str) -> None:
     carried = 0
     for order in ([0, 1, 0, 1, 2, 3, 4, 5], [0, 2, 3], [3, 1, 5], [0, 1, 4, 5]):
         out, findings = output_config(
-            checkpoint, [(checkpoint, index) for index in order], tied=True, dtype=None, vocab_size=None
+            checkpoint, [(checkpoint, index) for index in order], tied=checkpoint.tied, dtype=None, vocab_size=None
         )
         if not any(finding.severity == "error" for finding in findings):
             assert built(out, tmp_path / "out") == [theirs[index] for index in order], order
