@@ -23,6 +23,9 @@ TOKEN_EMBEDDINGS = (
     "embedding.",
     "tokens_embed.",
     "w.",
+    "embed.",
+    "input_embedding.",
+    "local_encoder.embed_tokens.",
 )
 """Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
 
@@ -38,21 +41,33 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """Tensor names of a decoder, relative to a base such as `model.`; `bases` are tried in order."""
+    """Tensor names of a decoder, relative to a base such as `model.`; `bases` are tried in order.
+
+    Attributes:
+        bases: what may stand before all other names.
+        layers: what stands before a layer's index.
+        embeddings: beginnings of what runs before the layers.
+        final_norm: beginnings of what runs between the layers and the head.
+        lm_head: beginnings of the head's names, without the base.
+        beside: what stands before an index where a layer has more tensors elsewhere, and the layer that index 0 means.
+        head_inside: whether the head's names begin with the base too.
+    """
 
     bases: tuple[str, ...]
     layers: str
     embeddings: tuple[str, ...]
     final_norm: tuple[str, ...]
     lm_head: tuple[str, ...] = ("lm_head.",)
+    beside: tuple[tuple[str, int], ...] = ()
+    head_inside: bool = False
 
 
 LAYOUTS = (
     Layout(
         ("model.language_model.", "language_model.model.", "model.", ""),
         "layers.",
-        ("embed_tokens.",),
-        ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm."),
+        ("embed_tokens.", "word_embeddings."),
+        ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm.", "hyper_connection_mixer."),
         ("lm_head.", "head."),
     ),
     Layout(("gpt_neox.", "gpt_neox_japanese."), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),
@@ -72,6 +87,38 @@ LAYOUTS = (
         ("final_layer_norm.", "project_out."),
     ),
     Layout(("backbone.", ""), "layers.", ("embeddings.", "embedding."), ("norm_f.",)),
+    # The norm of rwkv's embeddings is stored in its first layer.
+    Layout(("rwkv.", ""), "blocks.", ("embeddings.", "blocks.0.pre_ln."), ("ln_out.", "out_norm."), ("head.",)),
+    Layout(("backbone.",), "blocks.", ("embeddings.",), ("out_norm.",)),
+    # hrm_text has two stacks that run in turns: a layer is the two of the same index.
+    Layout(("model.", ""), "L_module.layers.", ("embed_tokens.", "z_L_init"), (), beside=(("H_module.layers.", 0),)),
+    Layout(
+        ("model.llm.",),
+        "layers.",
+        ("embed.", "embed_norm."),
+        ("norm.", "attn_res.output_query"),
+        ("unembed.",),
+        beside=(("attn_res.attn_queries.", 1), ("attn_res.mlp_queries.", 0)),
+        head_inside=True,
+    ),
+    Layout(
+        ("cpmant.", ""),
+        "encoder.layers.",
+        ("input_embedding.", "segment_embedding.", "position_bias."),
+        ("encoder.output_layernorm.",),
+    ),
+    # blt: a model of bytes cuts a text into patches, an encoder reads them, and after the layers a decoder writes them.
+    Layout(
+        ("model.", ""),
+        "global_transformer.layers.",
+        (
+            "local_encoder.",
+            "encoder_hash_tok_embedding.",
+            "patcher.",
+            "global_transformer.token_embedding_projection.",
+        ),
+        ("local_decoder.",),
+    ),
 )
 
 
@@ -89,29 +136,46 @@ class Naming:
 
     @cached_property
     def _head_base(self) -> str:
+        if self.layout.head_inside:
+            return self.base
         return "language_model." if self.base == "language_model.model." else ""
 
     def place(self, name: str) -> Place:
         """The place of a tensor; role `other` for what this layout does not know."""
-        if name.startswith(self.prefix):
-            number, dot, suffix = name[len(self.prefix) :].partition(".")
-            if dot and suffix and _is_index(number):
-                return Place("layer", int(number), suffix)
-        if name.startswith(self._head_base):
-            suffix = name[len(self._head_base) :]
-            if suffix.startswith(self.layout.lm_head):
-                return Place("lm_head", -1, suffix)
         if name.startswith(self.base):
             suffix = name[len(self.base) :]
             if suffix.startswith(self.layout.embeddings):
                 return Place("embeddings", -1, suffix)
+            if place := self._in_a_layer(suffix):
+                return place
             if suffix.startswith(self.layout.final_norm):
                 return Place("final_norm", -1, suffix)
+        if name.startswith(self._head_base):
+            suffix = name[len(self._head_base) :]
+            if suffix.startswith(self.layout.lm_head):
+                return Place("lm_head", -1, suffix)
         return Place("other", -1, name)
+
+    def _in_a_layer(self, name: str) -> Place | None:
+        """The place of a name without the base, if it is a layer's."""
+        layout = self.layout
+        if name.startswith(layout.layers):
+            number, dot, suffix = name[len(layout.layers) :].partition(".")
+            # Two tensors must not share a place: what reads like a tensor elsewhere is none of the layer.
+            taken = suffix.startswith(tuple(before[:-1] for before, _ in layout.beside))
+            return Place("layer", int(number), suffix) if dot and suffix and _is_index(number) and not taken else None
+        for before, first in layout.beside:
+            if name.startswith(before):
+                number, dot, suffix = name[len(before) :].partition(".")
+                return Place("layer", int(number) + first, before[:-1] + dot + suffix) if _is_index(number) else None
+        return None
 
     def name(self, place: Place) -> str:
         """The tensor name of a place."""
         if place.role == "layer":
+            for before, first in self.layout.beside:
+                if place.suffix == before[:-1] or place.suffix.startswith(before):
+                    return f"{self.base}{before}{place.index - first}{place.suffix[len(before) - 1 :]}"
             return f"{self.prefix}{place.index}.{place.suffix}"
         if place.role == "lm_head":
             return self._head_base + place.suffix

@@ -6,9 +6,11 @@ them (read off transformers 5.23; tests hold them against it).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from .derived_lists import FILLED_RULES, LIST, dense_first
 from .layer_rules import (
     Between,
     Following,
@@ -23,9 +25,9 @@ from .layer_rules import (
     Text,
     Uniform,
     Values,
+    natural,
 )
 
-_LIST = Listed()
 _DENSE = Uniform("mlp", "dense")
 
 
@@ -37,12 +39,12 @@ def _every(key: str, inside: str, outside: str, period: int) -> Periodic:
     return Periodic("attention", key, inside, outside, period)
 
 
-_QWEN_NEXT = (_LIST, _every("full_attention_interval", "full", "linear", 4))
-_GRANITE_HYBRID = (_LIST, Uniform("attention", "linear"))
+_QWEN_NEXT = (LIST, _every("full_attention_interval", "full", "linear", 4))
+_GRANITE_HYBRID = (LIST, Uniform("attention", "linear"))
 _LLAMA4 = (
     Listed("rope", ("no_rope_layers",), {1: True, 0: False}),
     Periodic("rope", "no_rope_layer_interval", False, True, 4),
-    _LIST,
+    LIST,
     Following("attention", "rope", {True: "chunked", False: "full"}),
     Indexed("mlp", "moe_layers", "experts", "dense"),
     Periodic("mlp", "interleave_moe_layer_step", "experts", "dense", 1),
@@ -50,11 +52,16 @@ _LLAMA4 = (
 _NEMOTRON_KINDS = {"M": "linear", "*": "full", "-": "mlp", "E": "moe"}
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
-    "afmoe": (_LIST, _every("global_attn_every_n_layers", "full", "sliding", 4), _dense_first("num_dense_layers", 1)),
+    **FILLED_RULES,
+    "afmoe": (LIST, _every("global_attn_every_n_layers", "full", "sliding", 4), _dense_first("num_dense_layers", 1)),
+    "bailing_hybrid": (
+        LIST,
+        _every("layer_group_size", "full", "linear", 6),
+        *dense_first(2),
+    ),
     "bamba": (Indexed("attention", "attn_layer_indices", "full", "linear", absent="linear"), _DENSE),
     "deepseek_v2": (_dense_first("first_k_dense_replace", 0),),
     "deepseek_v3": (_dense_first("first_k_dense_replace", 3),),
-    "dots1": (_dense_first("first_k_dense_replace", 0),),
     "ernie4_5_moe": (Between("mlp", "moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval"),),
     "glm4_moe": (_dense_first("first_k_dense_replace", 1),),
     "gpt_neo": (Runs("attention", "attention_types", {"global": "full", "local": "sliding"}), _DENSE),
@@ -63,8 +70,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Periodic("attention", "attn_layer_period", "full", "linear", 8, "attn_layer_offset", 4),
         Periodic("mlp", "expert_layer_period", "experts", "dense", 2, "expert_layer_offset", 1),
     ),
-    "lfm2": (_LIST, Indexed("attention", "full_attn_idxs", "full", "conv", absent="full"), _DENSE),
-    "lfm2_moe": (_LIST, _dense_first("num_dense_layers", 2)),
+    "lfm2": (LIST, Indexed("attention", "full_attn_idxs", "full", "conv", absent="full"), _DENSE),
+    "lfm2_moe": (LIST, _dense_first("num_dense_layers", 2)),
     "llama4": _LLAMA4,
     "llama4_text": _LLAMA4,
     "nemotron_h": (
@@ -87,6 +94,31 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 """By model type, the first rule for an attribute that reads one counts, and the first that can say it writes."""
 
+
+@dataclass(frozen=True)
+class Depth:
+    """How a model type counts its layers under a key of its own.
+
+    Attributes:
+        key: the key.
+        runs: how often each layer counts in `num_hidden_layers`, which is 1 where that key is another name.
+    """
+
+    key: str
+    runs: Callable[[Text], int] = lambda text: 1
+
+
+DEPTHS: Mapping[str, Depth] = {
+    # Two stacks run in turns: the lower one L_cycles times for each time of the upper one, all that H_cycles times.
+    "hrm_text": Depth(
+        "num_layers_per_stack",
+        lambda text: (natural(text.get("H_cycles"), 2) or 0) * ((natural(text.get("L_cycles"), 3) or 0) + 1),
+    ),
+    # Each layer attends twice.
+    "longcat_flash": Depth("num_layers", lambda text: 2),
+    "xlstm": Depth("num_blocks"),
+}
+
 WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
     "gpt_neo": ("window_size", 256),
     "modernbert": ("local_attention", 128),
@@ -101,8 +133,16 @@ VALUE_LISTS = (
 )  # fmt: skip
 """Keys that hold, where they hold a list, a value for each layer that goes along with it."""
 
+INDEX_LISTS: Mapping[str, int] = {"ple_layer_ids": 1}
+"""Keys that list the layers with tables of n-grams, and the number that means the first layer."""
+
 NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
 """Kinds of attention of which a model type must have at least one layer."""
+
+UNTIED = frozenset({
+    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "moshi", "nemotron_h", "xlstm",
+})  # fmt: skip
+"""Model types whose head is never the embedding, whatever the config says."""
 
 LAST_IS_FULL = frozenset({
     "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "diffusion_gemma", "diffusion_gemma_text",
@@ -111,30 +151,21 @@ LAST_IS_FULL = frozenset({
 
 FILLED: Mapping[str, frozenset[str]] = {
     "layer_types": frozenset({
-        "axk2", "bailing_hybrid", "beam", "cohere2_moe", "cohere_compass", "cohere_compass_text", "cwm",
-        "deepseek_v32", "deepseek_v4", "diffusion_gemma", "diffusion_gemma_text", "dots1", "dots3_note",
-        "dots3_note_text", "embedding_gemma2", "embedding_gemma2_text", "exaone4_5", "exaone_moe", "flint",
-        "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "glm5_next",
-        "glm5_next_text", "glm_moe_dsa", "granite_swa", "granitemoe_swa", "hy_v4", "inkling2", "inkling2_text",
-        "inkling_text", "kimi_linear", "kolibri1", "laguna", "lfm3", "mellum", "mimo_v2_flash", "minimax",
-        "minimax_m3_vl", "minimax_m3_vl_text", "ministral", "mistral_large4", "mistral_large4_text", "modernbert",
-        "modernbert-decoder", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme",
-        "olmo_hybrid", "qwen2_5_omni_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_vl", "qwen2_vl_text",
-        "qwen4_exp", "qwen4_exp_text", "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_text",
-        "t5gemma2_decoder", "t5gemma2_encoder", "ultrabert", "unlimited_ocr", "unlimited_ocr_text", "vaultgemma",
-        "zaya",
+        "beam", "deepseek_v4", "diffusion_gemma", "diffusion_gemma_text", "embedding_gemma2", "embedding_gemma2_text",
+        "exaone4_5", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text",
+        "glm5_next", "glm5_next_text", "granite_swa", "granitemoe_swa", "minimax_m3_vl",
+        "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "modernbert", "muse_glimmer",
+        "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme", "qwen2_5_omni_text", "qwen2_5_vl",
+        "qwen2_5_vl_text", "qwen2_vl", "qwen2_vl_text", "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_decoder",
+        "t5gemma2_encoder", "t5gemma2_text", "ultrabert", "unlimited_ocr", "unlimited_ocr_text",
     }),
     "mlp_layer_types": frozenset({
-        "axk1", "axk2", "bailing_hybrid", "beam", "cohere2_moe", "deepseek_v32", "deepseek_v4", "dots3_note",
-        "dots3_note_text", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "exaone_moe", "glm4_moe_lite", "glm5_next",
-        "glm5_next_text", "glm_moe_dsa", "hy_v3", "hy_v4", "inkling_text", "kimi_linear", "laguna", "mellum",
-        "mimo_v2_flash", "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text",
-        "muse_spark", "muse_spark_text", "step3p5", "step3p7", "unlimited_ocr", "unlimited_ocr_text",
+        "beam", "deepseek_v4", "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "glm5_next", "glm5_next_text",
+        "minimax_m3_vl", "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "muse_spark", "muse_spark_text",
+        "step3p5", "step3p7", "unlimited_ocr", "unlimited_ocr_text",
     }),
     "no_rope_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
-    "indexer_types": frozenset({
-        "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "mistral_large4", "mistral_large4_text",
-    }),
+    "indexer_types": frozenset({"glm5_next", "glm5_next_text", "mistral_large4", "mistral_large4_text"}),
     "kv_source_layers": frozenset({"mistral_large4", "mistral_large4_text"}),
     "layer_rope_theta": frozenset({
         "granite_swa", "granitemoe_swa", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text",

@@ -331,6 +331,12 @@ def test_a_nested_config_may_leave_out_what_its_family_fills_in() -> None:
         ("transformer.blocks", "transformer."),
         ("model.decoder.layers", "model.decoder."),
         ("backbone.layers", "backbone."),
+        ("backbone.blocks", "backbone."),
+        ("rwkv.blocks", "rwkv."),
+        ("model.L_module.layers", "model."),
+        ("model.llm.layers", "model.llm."),
+        ("model.global_transformer.layers", "model."),
+        ("cpmant.encoder.layers", "cpmant."),
     ],
 )
 def test_known_prefixes(prefix: str, base: str) -> None:
