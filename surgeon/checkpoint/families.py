@@ -19,10 +19,14 @@ TOKEN_EMBEDDINGS = (
     "embed_in.",
     "wte.",
     "word_embeddings.",
-    "embeddings.",
+    "embeddings.weight",
+    "embeddings.word_embeddings.",
+    "embeddings.tok_embeddings.",
+    "word_embedding.",
     "embedding.",
     "tokens_embed.",
     "w.",
+    "shared.",
     "embed.",
     "input_embedding.",
     "local_encoder.embed_tokens.",
@@ -51,6 +55,9 @@ class Layout:
         lm_head: beginnings of the head's names, without the base.
         beside: what stands before an index where a layer has more tensors elsewhere, and the layer that index 0 means.
         head_inside: whether the head's names begin with the base too.
+        after: beginnings of whole names that run between the layers and the head too.
+        twins: what is stored by one name where the head is tied, and by the other as well where it is not.
+        kinds: model types that have this layout, where another has the same names but for the head.
     """
 
     bases: tuple[str, ...]
@@ -60,11 +67,47 @@ class Layout:
     lm_head: tuple[str, ...] = ("lm_head.",)
     beside: tuple[tuple[str, int], ...] = ()
     head_inside: bool = False
+    after: tuple[str, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
+    kinds: frozenset[str] = frozenset()
 
+
+_BERT = Layout(
+    ("bert.", "ernie.", "roformer.", "roc_bert.", "rembert.", ""),
+    "encoder.layer.",
+    ("embeddings.", "embeddings_project.", "encoder.embed_positions.", "encoder.embedding_hidden_mapping_in."),
+    ("encoder.ln.", "encoder.LayerNorm.", "LayerNorm.", "pooler."),
+    ("cls.predictions.decoder.", "cls.predictions.bias"),
+    after=("cls.predictions.transform.", "cls.predictions.dense.", "cls.predictions.LayerNorm."),
+    twins=(("cls.predictions.bias", "cls.predictions.decoder.bias"),),
+)
+_ROBERTA = replace(
+    _BERT,
+    bases=("roberta.", "data2vec_text.", "roberta_prelayernorm.", "camembert."),
+    lm_head=("lm_head.decoder.", "lm_head.bias"),
+    after=("lm_head.dense.", "lm_head.layer_norm."),
+    twins=(("lm_head.bias", "lm_head.decoder.bias"),),
+)
+_DECODER = Layout(
+    ("model.decoder.", "decoder."),
+    "layers.",
+    ("embed_tokens.", "embed_positions.", "layernorm_embedding.", "project_in."),
+    ("final_layer_norm.", "layer_norm.", "project_out."),
+    ("lm_head.", "lm_heads."),
+)
+# The encoder runs before the layers that are spliced, which attend to what it makes.
+_TWO_STACKS = Layout(
+    ("model.",),
+    "decoder.layers.",
+    ("shared.", "encoder.", "decoder.embed_tokens.", "decoder.embed_positions.", "decoder.layernorm_embedding."),
+    ("decoder.layer_norm.",),
+    after=("final_logits_bias",),
+    twins=tuple(("shared.weight", f"{stack}.embed_tokens.weight") for stack in ("decoder", "encoder")),
+)
 
 LAYOUTS = (
     Layout(
-        ("model.language_model.", "language_model.model.", "model.", ""),
+        ("model.language_model.", "language_model.model.", "text_model.model.", "model.", ""),
         "layers.",
         ("embed_tokens.", "word_embeddings."),
         ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm.", "hyper_connection_mixer."),
@@ -80,11 +123,37 @@ LAYOUTS = (
         ("ln_f.", "layernorm."),
     ),
     Layout(("transformer.", ""), "blocks.", ("wte.", "wpe.", "emb_norm."), ("norm_f.",)),
+    _DECODER,
+    replace(_DECODER, lm_head=("output_projection.",), kinds=frozenset({"trocr"})),
+    replace(_DECODER, lm_head=("proj_out.",), kinds=frozenset({"whisper"})),
+    # What is called the norm of the embeddings runs after the layers.
+    replace(
+        _DECODER,
+        embeddings=("embed_tokens.", "embed_positions."),
+        final_norm=("layernorm_embedding.",),
+        kinds=frozenset({"bigbird_pegasus"}),
+    ),
+    _TWO_STACKS,
+    replace(_TWO_STACKS, lm_head=("proj_out.",), kinds=frozenset({"whisper"})),
+    replace(
+        _TWO_STACKS,
+        embeddings=("shared.", "encoder.", "decoder.embed_tokens.", "decoder.embed_positions."),
+        final_norm=("decoder.layernorm_embedding.",),
+        kinds=frozenset({"bigbird_pegasus"}),
+    ),
     Layout(
-        ("model.decoder.", "decoder."),
-        "layers.",
-        ("embed_tokens.", "embed_positions.", "project_in."),
-        ("final_layer_norm.", "project_out."),
+        ("prophetnet.",),
+        "decoder.layers.",
+        (
+            "word_embeddings.",
+            "encoder.",
+            "decoder.word_embeddings.",
+            "decoder.position_embeddings.",
+            "decoder.ngram_embeddings.",
+            "decoder.embeddings_layer_norm.",
+        ),
+        (),
+        twins=tuple(("word_embeddings.weight", f"{stack}.word_embeddings.weight") for stack in ("decoder", "encoder")),
     ),
     Layout(("backbone.", ""), "layers.", ("embeddings.", "embedding."), ("norm_f.",)),
     # The norm of rwkv's embeddings is stored in its first layer.
@@ -119,6 +188,22 @@ LAYOUTS = (
         ),
         ("local_decoder.",),
     ),
+    _BERT,
+    _ROBERTA,
+    replace(_ROBERTA, bases=("bert.",), kinds=frozenset({"bert-generation"})),
+    replace(_BERT, bases=("electra.",), lm_head=("generator_lm_head.",), after=("generator_predictions.",), twins=()),
+    replace(_BERT, bases=("git.",), lm_head=("output.",), after=(), twins=()),
+    Layout(("reformer.",), "encoder.layers.", ("embeddings.",), ("encoder.layer_norm.",)),
+    # xlm stores a layer in four lists.
+    Layout(
+        ("transformer.",),
+        "attentions.",
+        ("embeddings.", "position_embeddings.", "lang_embeddings.", "layer_norm_emb."),
+        (),
+        ("pred_layer.proj.",),
+        beside=(("layer_norm1.", 0), ("ffns.", 0), ("layer_norm2.", 0)),
+    ),
+    Layout(("transformer.",), "layer.", ("word_embedding.", "mask_emb"), (), ("lm_loss.",)),
 )
 
 
@@ -138,7 +223,7 @@ class Naming:
     def _head_base(self) -> str:
         if self.layout.head_inside:
             return self.base
-        return "language_model." if self.base == "language_model.model." else ""
+        return self.base.removesuffix("model.") if self.base in {"language_model.model.", "text_model.model."} else ""
 
     def place(self, name: str) -> Place:
         """The place of a tensor; role `other` for what this layout does not know."""
@@ -150,6 +235,8 @@ class Naming:
                 return place
             if suffix.startswith(self.layout.final_norm):
                 return Place("final_norm", -1, suffix)
+        if name.startswith(self.layout.after):
+            return Place("final_norm", -1, name)
         if name.startswith(self._head_base):
             suffix = name[len(self._head_base) :]
             if suffix.startswith(self.layout.lm_head):
@@ -179,7 +266,8 @@ class Naming:
             return f"{self.prefix}{place.index}.{place.suffix}"
         if place.role == "lm_head":
             return self._head_base + place.suffix
-        return place.suffix if place.role == "other" else self.base + place.suffix
+        whole = place.role == "other" or (place.role == "final_norm" and place.suffix.startswith(self.layout.after))
+        return place.suffix if whole else self.base + place.suffix
 
     def head_for(self, embedding_suffix: str) -> Place:
         """The head that an embedding stands for in a tied model: `embed_tokens.weight` -> `lm_head.weight`."""
@@ -191,24 +279,27 @@ def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6 and (text == "0" or text[0] != "0")
 
 
-def find_naming(names: Iterable[str]) -> Naming | None:
+def find_naming(names: Iterable[str], model_type: str = "") -> Naming | None:
     """The naming whose layers occur among `names`, or None when no known prefix does.
 
-    Several layouts share a prefix: the one whose embeddings occur too is preferred.
+    Several layouts share a prefix: one whose embeddings occur too is preferred, and among those one of the model type,
+    then one whose head occurs, then the one that knows most names.
     """
     names = list(names)
     first: Naming | None = None
+    found: list[tuple[tuple[bool, bool, int], Naming]] = []
     for layout in LAYOUTS:
         for base in layout.bases:
             naming = Naming(layout, base)
             if not any(name.startswith(naming.prefix) and naming.place(name).role == "layer" for name in names):
                 continue
-            if any(naming.place(name).role == "embeddings" for name in names):
-                return naming
+            roles = [naming.place(name).role for name in names]
+            if "embeddings" in roles:
+                found.append(((model_type in layout.kinds, "lm_head" in roles, -roles.count("other")), naming))
             # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
-            if base and first is None:
+            elif base and first is None:
                 first = naming
-    return first
+    return max(found, key=lambda each: each[0])[1] if found else first
 
 
 @dataclass(frozen=True)
@@ -269,6 +360,16 @@ _LLAMA = Family(
     }
 )  # fmt: skip
 
+_ENCODERS = (
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+_SECOND_STACKS = (
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus", "plbart",
+    "prophetnet", "trocr", "whisper",
+)  # fmt: skip
+_NO_ROPE = Family(tied=True, rope="none")
+
 FAMILIES: dict[str, Family] = {
     "apertus": Family(theta=12_000_000.0),
     "arcee": _PLAIN,
@@ -310,5 +411,11 @@ FAMILIES: dict[str, Family] = {
     "smollm3": Family(tied=True, explicit=True, slides="nope", switch=True, rope_interval=4, theta=2_000_000.0),
     "stablelm": Family(rotated=0.25),
     "starcoder2": Family(tied=True, slides="all"),
+    **dict.fromkeys(_ENCODERS, _NO_ROPE),
+    **dict.fromkeys(_SECOND_STACKS, _NO_ROPE),
+    "xlm": _NO_ROPE,
+    "xlnet": _NO_ROPE,
+    "rembert": Family(rope="none"),
+    "git": Family(rope="none"),
 }
 """Decoders whose every layer-indexed config key surgeon knows. Others are refused where one is in doubt."""
