@@ -9,8 +9,9 @@ from ..errors import InputError
 from ..text import one_line
 from .adapter import Adapter, Factors
 from .dtypes import ARITHMETIC
-from .families import FAMILIES, LAYOUTS
+from .families import FAMILIES
 from .header import TensorEntry, quoted
+from .layouts import LAYOUTS
 from .model import Checkpoint
 from .tensor_equality import alike
 
