@@ -99,13 +99,21 @@ def gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterato
 def gather_indices(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
     """Lists of the layers that have tables of n-grams: the n-th such layer must be the n-th in its donor."""
     for key, first in INDEX_LISTS.items():
-        held = []
-        for place, (donor, index) in enumerate(layers):
-            listed = donor.config.text.get(key) if donor.config else None
-            if isinstance(listed, list) and index + first in listed:
-                held.append((place, sorted(one for one in set(listed) if type(one) is int).index(index + first)))
+        ranks = {id(donor): _ranks(donor.config, key) for donor, _ in layers}
+        held = [
+            (place, ranks[id(donor)][index + first])
+            for place, (donor, index) in enumerate(layers)
+            if index + first in ranks[id(donor)]
+        ]
         if held or text.get(key):
             text[key] = [place + first for place, _ in held]
         if wrong := tuple(place for rank, (place, number) in enumerate(held) if number != rank):
             why = "the sizes and hashes of such tables depend on how many layers with tables come before"
             yield cannot(f"the tables of n-grams of layer {ranges(wrong)}", why, wrong)
+
+
+def _ranks(config: ModelConfig | None, key: str) -> dict[int, int]:
+    """The indices in a list of the config, each with how many smaller ones there are."""
+    listed = config.text.get(key) if config else None
+    indices = {index for index in listed if type(index) is int} if isinstance(listed, list) else set()
+    return {index: rank for rank, index in enumerate(sorted(indices))}
