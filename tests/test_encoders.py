@@ -25,6 +25,7 @@ KINDS = [
     ("XLMRobertaForTokenClassification", "roberta."),
     ("ElectraForMaskedLM", "electra."),
     ("BartForConditionalGeneration", "model.decoder."),
+    ("BartModel", "decoder."),
 ]
 
 

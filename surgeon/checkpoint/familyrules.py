@@ -165,7 +165,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
 """Kinds of attention of which a model type must have at least one layer."""
 
 UNTIED = frozenset({
-    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "moshi", "nemotron_h", "xlstm",
+    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "mllama_text_model", "moshi",
+    "musicgen_decoder", "musicgen_melody_decoder", "nemotron_h", "reformer", "rembert", "xlstm",
 })  # fmt: skip
 """Model types whose head is never the embedding, whatever the config says."""
 

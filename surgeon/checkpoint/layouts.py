@@ -59,7 +59,7 @@ _DECODER = Layout(
 )
 # The encoder runs before the layers that are spliced, which attend to what it makes.
 _TWO_STACKS = Layout(
-    ("model.",),
+    ("model.", ""),
     "decoder.layers.",
     ("shared.", "encoder.", "decoder.embed_tokens.", "decoder.embed_positions.", "decoder.layernorm_embedding."),
     ("decoder.layer_norm.",),

@@ -288,7 +288,7 @@ def _problems(
         elif missing := [index for index in range(min(config.depth, _MAX_DEPTH)) if index not in layers]:
             found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
         if config.raw.get("is_encoder_decoder") and not naming.layout.layers.startswith("decoder."):
-            found.append("it is an encoder-decoder, and only single decoder stacks are spliced")
+            found.append("it is an encoder-decoder, and its tensors are not named as those of a known one")
     if quantised and not (config and config.quantisation):
         found.append(f"its tensors are quantised ({quantised}), and config.json does not say how")
     if not ends["embeddings"]:
