@@ -10,11 +10,13 @@ bit for bit those of the donor's own layers, run in that order in memory.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.families import matrix_composites
 from tests.families.matrix_cases import DEPTH, DROP, NAMED, PLAIN, SPLICES
 from tests.support.planning import plan_of, stack_of
 
@@ -69,18 +71,49 @@ def make_config(case: Case) -> Any:
     """The transformers config of a case."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    default = CONFIG_MAPPING[case.kind]()
-    own = DEPTH_NAMES.get(case.kind)
-    common = {key: value for key, value in COMMON.items() if key in case.config or _has(default, key)}
-    merged = {key: value for key, value in {**common, **case.config}.items() if value is not DROP}
-    if own:
+    kind = SAVED_AS.get(case.kind, case.kind)
+    given = {key: value for key, value in case.config.items() if key == "text_config"}
+    nested = {
+        key: _with_common(CONFIG_MAPPING[value["model_type"]](), value)
+        for key, value in given.items()
+        if "model_type" in value
+    }
+    default = CONFIG_MAPPING[kind](**nested)
+    nested = {key: _with_common(getattr(default, key), value) for key, value in given.items()} | nested
+    merged = {**_with_common(default, case.config), **nested}
+    if own := DEPTH_NAMES.get(case.kind):
         merged.pop("num_hidden_layers", None)
         merged.setdefault(own, DEPTH)
-    return AutoConfig.for_model(case.kind, **merged)
+    return AutoConfig.for_model(kind, **merged)
+
+
+SAVED_AS = {"musicgen": "musicgen_decoder", "musicgen_melody": "musicgen_melody_decoder"}
+"""Model types whose causal language model has another one in its files."""
+
+CLASSES = {
+    "emu3": "AutoModelForImageTextToText", "mllama": "AutoModelForImageTextToText",
+    "musicgen_decoder": "MusicgenForCausalLM", "musicgen_melody_decoder": "MusicgenMelodyForCausalLM",
+}  # fmt: skip
+"""Model types whose files the class for causal language models does not load."""
+
+
+def _class(config: Mapping[str, Any]) -> Any:
+    """What builds and loads the models of a config."""
+    import transformers
+
+    whole = config.get("is_encoder_decoder") is True and "decoder_start_token_id" in config
+    usual = "AutoModelForSeq2SeqLM" if whole else "AutoModelForCausalLM"
+    return getattr(transformers, CLASSES.get(config["model_type"], usual))
 
 
 DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers", "longcat_flash": "num_layers"}
 """Model types whose config class takes its depth under another name only."""
+
+
+def _with_common(default: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Config keys with those of `COMMON` that a config like `default` knows."""
+    common = {key: value for key, value in COMMON.items() if key in config or _has(default, key)}
+    return {key: value for key, value in {**common, **config}.items() if value is not DROP}
 
 
 def _has(config: Any, key: str) -> bool:
@@ -93,13 +126,14 @@ def _has(config: Any, key: str) -> bool:
 def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
     """Save a checkpoint of random weights, no two layers alike, norms, biases and kept buffers included."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = make_config(case)
+    made = _class({"model_type": config.model_type, **case.config})
+    build = getattr(made, "from_config", None) or made._from_config
     with torch.device("meta"):
-        size = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+        size = sum(parameter.numel() for parameter in build(copy.deepcopy(config)).parameters())
     assert size < 1_000_000, f"{case.kind} is not tiny: {size:,} parameters"
-    model = AutoModelForCausalLM.from_config(config)
+    model = build(config)
     generator = torch.Generator().manual_seed(seed)
     kept = model.state_dict()
     with torch.no_grad():
@@ -113,9 +147,9 @@ def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
 def load(folder: Path) -> tuple[Any, Any]:
     """The model of a folder in float32 with plain attention, and transformers' loading info."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model, info = AutoModelForCausalLM.from_pretrained(
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model, info = _class(raw).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     # Copied, because how a file is mapped into memory decides by which instructions some sums are done.
@@ -127,7 +161,11 @@ def logits(model: Any) -> Any:
     import torch
 
     ids = torch.tensor([[3, 17, 5, 80, 41, 9, 64, 23, 7, 55, 31, 90]])
+    if model.config.model_type.startswith("musicgen"):
+        ids = torch.cat([ids.roll(number) for number in range(model.config.num_codebooks)])
     with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            return model(input_ids=ids, decoder_input_ids=ids.roll(5), use_cache=False).logits
         return model(input_ids=ids, use_cache=False).logits
 
 
@@ -141,7 +179,13 @@ def find_stack(model: Any, depth: int) -> tuple[str, Any]:
 
 def find_stacks(model: Any, depth: int) -> list[tuple[str, Any]]:
     """The list of a model's layers, with those of the same kind beside it (hrm_text has two), and their paths."""
+    import torch
+
     first, _ = find_stack(model, depth)
+    if first.endswith(".attentions"):  # xlm has one list for each part of a layer
+        outer = first.rpartition(".")[0]
+        parts = model.get_submodule(outer).named_children()
+        return [(f"{outer}.{name}", part) for name, part in parts if isinstance(part, torch.nn.ModuleList)]
     name = first.rpartition(".")[2]
     owner = type(model.get_submodule(first.rpartition(".")[0]))
     owners = [path for path, module in model.named_modules() if type(module) is owner]
@@ -178,6 +222,8 @@ def rearranged(donor: Any, order: Sequence[int]) -> Any:
         for name, value in list(vars(holder).items()):
             if isinstance(value, (list, tuple)) and len(value) == DEPTH and not name.startswith("_"):
                 holder.__dict__[name] = [value[index] for index in order]
+            elif name == "cross_attention_layers":
+                holder.__dict__[name] = [place for place, index in enumerate(order) if index in value]
             elif name in _DEPTHS and value == DEPTH:
                 holder.__dict__[name] = len(order)
     return model
@@ -254,7 +300,8 @@ def _outcome(donor: Any, folder: Path, name: str, ranges: Sequence[tuple[int, in
 
 
 CASES: dict[str, Case] = {kind: Case(kind) for kind in PLAIN.split()} | {
-    f"{kind}, {note}" if note else kind: Case(kind, config, refused) for kind, note, config, refused in NAMED
+    f"{kind}, {note}" if note else kind: Case(kind, config, refused)
+    for kind, note, config, refused in (*NAMED, *matrix_composites.CASES)
 }
 
 

@@ -52,12 +52,12 @@ _INKLING = {
     "d_rel": 4, "rel_extent": 8, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8,
     "layer_types": ["hybrid", "hybrid_sliding", "hybrid_sliding"] * 2,
 }  # fmt: skip
-_DOTS3 = {
+DOTS3 = {
     **_MLA, "num_attention_heads": 4, "head_dim": 16, "shared_experts_intermediate_size": 16,
     "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 8,
     "swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8,
 }  # fmt: skip
-_QWEN4 = {
+QWEN4 = {
     "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8,
     "indexer_budget": 4, "indexer_compress_ratio": 2,
 }  # fmt: skip
@@ -137,12 +137,12 @@ NAMED: tuple[tuple[str, str, dict[str, Any], dict[str, str]], ...] = (
     ("xlstm", "", {"v_head_dim": DROP}, {}),
     ("cpmant", "", _CPMANT, {}),
     ("blt", "", _BLT, {}),
-    ("dots3_note_text", "", _DOTS3, {}),
+    ("dots3_note_text", "", DOTS3, {}),
     ("inkling_text", "", _INKLING, {}),
     ("inkling2_text", "", {**_INKLING, "unpadded_vocab_size": 90}, everywhere("depends on their index")),
-    ("qwen4_exp_text", "", _QWEN4, {}),
-    ("qwen4_exp_text", "tables of n-grams below and above", {**_QWEN4, **_NGRAMS, "ple_layer_ids": [1, 6]}, {}),
-    ("qwen4_exp_text", "tables of n-grams within", {**_QWEN4, **_NGRAMS, "ple_layer_ids": [3, 6]}, {
+    ("qwen4_exp_text", "", QWEN4, {}),
+    ("qwen4_exp_text", "tables of n-grams below and above", {**QWEN4, **_NGRAMS, "ple_layer_ids": [1, 6]}, {}),
+    ("qwen4_exp_text", "tables of n-grams within", {**QWEN4, **_NGRAMS, "ple_layer_ids": [3, 6]}, {
         "grow": _TABLES, "shrink": _TABLES,
     }),
     (

@@ -114,7 +114,13 @@ def runs_after(model: Any) -> set[str]:
     """Names of the tensors whose modules run after the last layer and not before it, a tied head's among them."""
     stacks = [layer for _, stack in find_stacks(model, DEPTH) for layer in stack]
     inside = {id(module) for layer in stacks for module in layer.modules()}
-    done = 0
+    # mllama skips layers without images.
+    ran: set[int] = set()
+    counted = [layer.register_forward_hook(lambda layer, *_: ran.add(id(layer))) for layer in stacks]
+    logits(model)
+    for handle in counted:
+        handle.remove()
+    done, most = 0, min(DEPTH, len(ran))
     before: set[str] = set()
     after: set[str] = set()
     handles = []
@@ -125,7 +131,7 @@ def runs_after(model: Any) -> set[str]:
 
     def note(path: str) -> Any:
         def hook(*_: Any) -> None:
-            (after if done >= DEPTH else before).add(path)
+            (after if done >= most else before).add(path)
 
         return hook
 
@@ -144,6 +150,8 @@ def runs_after(model: Any) -> set[str]:
         if path in after - before
         for name, _ in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     }
+    # Added by the outermost module itself, at its end.
+    found.add("final_logits_bias")
     return found & model.state_dict().keys()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .layer_rules import ATTENTION_NAMES, Formed, Indexed, Listed, Prefixed, Rule, Text, Values, natural
+from .layer_rules import ATTENTION_NAMES, Formed, Indexed, Listed, Prefixed, Rule, Sparse, Text, Values, natural
 
 Kind = Callable[[Text, int, int], Any]
 """What a layer is, by the config, its index and the depth."""
@@ -42,11 +42,13 @@ def _full(where: Callable[[int, int], bool], outside: str = "sliding") -> Kind:
     return lambda text, index, depth: "full" if where(index, depth) else outside
 
 
-def _upper(window: int | None, first: int) -> Kind:
-    """Layers slide from `max_window_layers` on, if there is a window at all."""
+def _upper(window: int | None, first: int, *, switch: bool = False) -> Kind:
+    """Layers slide from `max_window_layers` on, if there is a window at all and, with a `switch`, if that is on."""
 
     def kind(text: Text, index: int, depth: int) -> str:
-        windowed = text.get("sliding_window", window) is not None
+        windowed = text.get("sliding_window", window) is not None and (
+            not switch or bool(text.get("use_sliding_window"))
+        )
         boundary = natural(text.get("max_window_layers"), first) or 0
         return "sliding" if windowed and index >= boundary else "full"
 
@@ -175,7 +177,10 @@ _TEXT: Mapping[str, tuple[Rule, ...]] = {
     ),
     "glm_moe_dsa": (*_EVERY_INDEXED, *dense_first(3)),
     "hy_v4": (*_EVERY_INDEXED, *_ONE_DENSE),
-    "flint": _attention(_full(lambda index, depth: index < 2 or index % 4 == 1 or index == depth - 1)),
+    "flint": (
+        *_attention(_full(lambda index, depth: index < 2 or index % 4 == 1 or index == depth - 1)),
+        Sparse("mlp", dense=(0, 1), experts=256),
+    ),
     "glm4_moe_lite": _ONE_DENSE,
     "hy_v3": _ONE_DENSE,
     "inkling2_text": _attention(_INKLING),
@@ -221,8 +226,11 @@ _TEXT: Mapping[str, tuple[Rule, ...]] = {
     "zaya": _attention(_all("hybrid")),
 }  # fmt: skip
 
+_SWITCHED = _attention(_upper(4096, 80, switch=True), "max_window_layers")
+
 FILLED_RULES: Mapping[str, tuple[Rule, ...]] = {
     **_TEXT,
+    **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _SWITCHED),
     **{outer: _TEXT[f"{outer}_text"] for outer in ("cohere_compass", "dots3_note", "inkling2", "qwen4_exp")},
 }
-"""By model type, rules as in `familyrules`; a nested text model may leave its type out."""
+"""By model type, rules as in `type_rules`; a nested text model may leave its type out."""

@@ -1,7 +1,7 @@
 """The ways in which configs say what each layer is: by list, index list, prefix, period, runs or letters.
 
 Each can read an attribute of all layers, and write it back if it can say it at all. Which model type uses which is
-data, in `familyrules`.
+data, in `type_rules`.
 """
 
 from __future__ import annotations
@@ -295,3 +295,29 @@ class Uniform:
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
         return {}
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Experts at the last layer of each `decoder_sparse_step`, except in `mlp_only_layers`.
+
+    Attributes:
+        dense: `mlp_only_layers` when absent.
+        experts: `num_experts` when absent.
+    """
+
+    attribute: str
+    dense: tuple[int, ...]
+    experts: int
+    keys: tuple[str, ...] = ("mlp_only_layers", "decoder_sparse_step")
+
+    def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
+        listed = text.get("mlp_only_layers")
+        dense = listed if isinstance(listed, list) else self.dense
+        step = natural(text.get("decoder_sparse_step"), 1) or 1
+        some = bool(natural(text.get("num_experts"), self.experts))
+        return ["experts" if some and i not in dense and (i + 1) % step == 0 else "dense" for i in range(depth)]
+
+    def write(self, values: Values, text: Text) -> dict[str, Any] | None:
+        step = {"decoder_sparse_step": 1} if "decoder_sparse_step" in text else {}
+        return {"mlp_only_layers": [index for index, value in enumerate(values) if value == "dense"], **step}

@@ -21,7 +21,7 @@ _DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 _MAX_WINDOW_LAYERS = 28
 _HEADLESS = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|RewardModel|TextEmbedding)"
-    r"|RewardModel|(?<!LMHead)(?<!DoubleHeads)Model$"
+    r"|RewardModel|(?<!LMHead)(?<!DoubleHeads)(?<!MarianMT)Model$"
 )
 
 
@@ -145,7 +145,7 @@ class ModelConfig:
             return None
         if self.model_type in WINDOW_KEYS:
             key, absent = WINDOW_KEYS[self.model_type]
-            return absent if (stated := self.natural(key)) is None else stated
+            return self.natural(key) if key in self.text else absent
         return self.natural("sliding_window") if "sliding_window" in self.text else family.window
 
     @property

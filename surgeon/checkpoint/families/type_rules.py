@@ -14,6 +14,7 @@ from .derived_lists import FILLED_RULES, LIST, dense_first
 from .layer_rules import (
     Between,
     Following,
+    Formed,
     Indexed,
     Letters,
     Listed,
@@ -74,6 +75,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "lfm2_moe": (LIST, _dense_first("num_dense_layers", 2)),
     "llama4": _LLAMA4,
     "llama4_text": _LLAMA4,
+    "mllama_text_model": (
+        Indexed("attention", "cross_attention_layers", "cross_attention", "full"),
+        Formed("attention", lambda text, index, depth: "cross_attention" if index in range(3, 40, 5) else "full"),
+        _DENSE,
+    ),
     "nemotron_h": (
         Listed(keys=("layers_block_type", "layer_types")),
         Letters("attention", "hybrid_override_pattern", _NEMOTRON_KINDS),
@@ -101,11 +107,12 @@ class Depth:
 
     Attributes:
         key: the key.
-        runs: how often each layer counts in `num_hidden_layers`, which is 1 where that key is another name.
+        runs: how often each layer counts in `num_hidden_layers`, which is 1 where that key is another name; None where
+            it counts the layers of another stack.
     """
 
     key: str
-    runs: Callable[[Text], int] = lambda text: 1
+    runs: Callable[[Text], int] | None = lambda text: 1
 
 
 DEPTHS: Mapping[str, Depth] = {
@@ -117,19 +124,37 @@ DEPTHS: Mapping[str, Depth] = {
     # Each layer attends twice.
     "longcat_flash": Depth("num_layers", lambda text: 2),
     "xlstm": Depth("num_blocks"),
-}
+    **dict.fromkeys(
+        (
+            "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus", "plbart",
+            "whisper",
+        ),
+        Depth("decoder_layers", None),
+    ),
+    "trocr": Depth("decoder_layers"),
+    "prophetnet": Depth("num_decoder_layers", None),
+}  # fmt: skip
 
 WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
     "gpt_neo": ("window_size", 256),
     "modernbert": ("local_attention", 128),
     "recurrent_gemma": ("attention_window_size", 2048),
+    "cwm": ("sliding_window", 8192),
+    "dots1": ("sliding_window", 4096),
+    "flint": ("sliding_window", 513),
+    "kolibri1": ("sliding_window", 513),
+    "lfm3": ("sliding_window", 256),
+    "mimo_v2_flash": ("sliding_window", 129),
+    "ministral": ("sliding_window", 4096),
+    "modernbert-decoder": ("local_attention", 128),
+    "vaultgemma": ("sliding_window", 4096),
 }
-"""Model types whose sliding window has another name: the key, and the window when it is absent."""
+"""Model types whose sliding window has another name or a default: the key, and the window when it is absent."""
 
 VALUE_LISTS = (
     "layer_rope_theta", "num_attention_heads_per_layer", "num_key_value_heads_per_layer", "activation_sparsity_pattern",
     "intermediate_size", "moe_topk", "num_experts", "attention_window", "swiglu_limits", "swiglu_limits_shared",
-    "attention_layers", "num_query_heads", "num_kv_heads", "ffn_multipliers", "block_configs",
+    "attention_layers", "attn_layers", "num_query_heads", "num_kv_heads", "ffn_multipliers", "block_configs",
 )  # fmt: skip
 """Keys that hold, where they hold a list, a value for each layer that goes along with it."""
 
@@ -140,7 +165,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
 """Kinds of attention of which a model type must have at least one layer."""
 
 UNTIED = frozenset({
-    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "moshi", "nemotron_h", "xlstm",
+    "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "mllama_text_model", "moshi",
+    "musicgen_decoder", "musicgen_melody_decoder", "nemotron_h", "reformer", "rembert", "xlstm",
 })  # fmt: skip
 """Model types whose head is never the embedding, whatever the config says."""
 
@@ -155,8 +181,8 @@ FILLED: Mapping[str, frozenset[str]] = {
         "exaone4_5", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text",
         "glm5_next", "glm5_next_text", "granite_swa", "granitemoe_swa", "minimax_m3_vl",
         "minimax_m3_vl_text", "mistral_large4", "mistral_large4_text", "modernbert", "muse_glimmer",
-        "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme", "qwen2_5_omni_text", "qwen2_5_vl",
-        "qwen2_5_vl_text", "qwen2_vl", "qwen2_vl_text", "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_decoder",
+        "muse_glimmer_text", "muse_spark", "muse_spark_text", "neomme", "qwen2_5_omni_text",
+        "step3p5", "step3p7", "t5gemma", "t5gemma2", "t5gemma2_decoder",
         "t5gemma2_encoder", "t5gemma2_text", "ultrabert", "unlimited_ocr", "unlimited_ocr_text",
     }),
     "mlp_layer_types": frozenset({
@@ -194,7 +220,10 @@ def ruled(model_type: str, text: Text, depth: int) -> dict[str, list[Any]]:
 
 
 def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Values]) -> None:
-    """Make `text` say `wanted` of each layer, by the first rule of each attribute that can; periods go with it."""
+    """Make `text` say `wanted` of each layer, by the first rule of each attribute that can.
+
+    What later rules read stays where it can say the same, for other programs, and goes where it cannot.
+    """
     for attribute in dict.fromkeys(rule.attribute for rule in rules(model_type)):
         values = list(wanted[attribute])
         mine = [rule for rule in rules(model_type) if rule.attribute == attribute]
@@ -202,13 +231,24 @@ def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Valu
             patch = rule.write(values, text)
             if patch is None:
                 continue
-            others = _keys(mine[number + 1 :]) - _keys(mine[: number + 1])
-            trial = {key: value for key, value in text.items() if key not in others} | patch
+            also = {key: value for later in mine[number + 1 :] for key, value in _same(later, values, text).items()}
+            others = _keys(mine[number + 1 :]) - _keys(mine[: number + 1]) - also.keys()
+            trial = {key: value for key, value in text.items() if key not in others} | also | patch
             if ruled(model_type, trial, len(values)).get(attribute) == values:
                 for key in others:
                     text.pop(key, None)
-                text.update(patch)
+                text.update(also | patch)
                 break
+
+
+def _same(rule: Rule, values: Values, text: Text) -> dict[str, Any]:
+    """What the keys of a rule must be to say `values` too; {} where the config lacks them, or they cannot."""
+    if rule.read(text, len(values), {}) in (None, values):
+        return {key: text[key] for key in rule.keys if key in text}
+    said = rule.write(values, text)
+    if not said or not said.keys() <= text.keys():
+        return {}
+    return said if rule.read({**text, **said}, len(values), {}) == values else {}
 
 
 def _keys(group: Iterable[Rule]) -> frozenset[str]:

@@ -20,7 +20,10 @@ TABLE = "per_layer_config"
 """A config key with a table from layer indices to settings of those layers."""
 
 MTP_COUNTS = ("num_nextn_predict_layers", "num_mtp_layers")
-MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern")
+MTP_LISTS = (
+    "mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+    "mtp_local_layer_ids",
+)  # fmt: skip
 """What a config says of layers for predicting several tokens at once, which come after the others."""
 
 _REWRITTEN = frozenset({

@@ -80,7 +80,9 @@ def output_config(
     if not in_place(layers):
         findings += _drop_predictors(config.text)
         findings += _rescale(config, layers)
-        write_rules(config.model_type, config.text, {key: [row.get(key) for row in wanted] for key in _NAMES})
+    said = {key: [row.get(key) for row in wanted] for key in _NAMES}
+    if not in_place(layers) or any(_now(config, len(wanted), key) != values for key, values in said.items()):
+        write_rules(config.model_type, config.text, said)
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
     if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
@@ -91,15 +93,16 @@ def output_config(
 
 
 def _set_depth(config: ModelConfig, old: int, new: int) -> None:
+    own = DEPTHS.get(config.model_type)
+    another = own is not None and own.runs is None
     # Some configs state the depth under two names, or beside a nested text model too.
     for level in (config.raw, config.text):
-        for key in DEPTH_KEYS:
+        for key in () if another else DEPTH_KEYS:
             if type(level.get(key)) is int and level[key] == old:
                 level[key] = new
     if config.depth != new:
         config.text[config.depth_key or DEPTH_KEYS[0]] = new
-    own = DEPTHS.get(config.model_type)
-    if own and config.depth_key == own.key and "num_hidden_layers" in config.text:
+    if own and own.runs and config.depth_key == own.key and "num_hidden_layers" in config.text:
         config.text["num_hidden_layers"] = new * own.runs(config.text)
 
 
