@@ -27,6 +27,7 @@ from .gpu.staging import PER_GPU, Lane
 from .io.system_calls import shares_blocks
 from .layout import OutputLayout, lay_out, parts
 from .load_back import LoadBack, expectation, summary
+from .options import AssembleOptions
 from .progress_tracker import INTERVAL, Cancelled, Event, OnEvent, Reporter, Tracker, places
 from .resume import unfinished
 from .resume.fingerprint import Fingerprint, check_sources, fingerprint
@@ -63,101 +64,259 @@ class Result:
 def assemble(
     plan: Plan,
     out: Path,
+    options: AssembleOptions | None = None,
     *,
     recipe: str | None = None,
-    shard_size: int | None = None,
-    force: bool = False,
-    resume: bool = False,
-    restart: bool = False,
-    workers: int | None = None,
-    fsync: bool = True,
-    check: bool = False,
-    keep: Iterable[Path] = (),
-    allow_nonfinite: bool = False,
-    device: str = "cpu",
-    vram: int | None = None,
     on_event: OnEvent | None = None,
     cancelled: Cancel = None,
 ) -> Result:
     """Write a plan's model into the folder `out`, which has it whole or is as it was.
 
-    What is written when it ends early, whatever ends it, stays in a hidden folder beside `out` for a later run.
+    What is written when the run ends early stays in a hidden folder beside `out` for a later run.
 
     Args:
         plan: must be `ok`.
-        out: a new or empty folder; with `force` any that holds no donor.
+        out: a new or empty folder; with `options.force` any that holds no donor.
+        options: how it is written.
         recipe: the recipe's text, to be written beside the model; by default made from the plan.
-        shard_size: bytes per weight file; by default those of the run that is gone on with, or 5 GB.
-        force: replace what is in `out`.
-        resume: go on with what an earlier run has left, if there is any. The bytes are those of one run.
-        restart: throw away what an earlier run has left.
-        workers: how many write, each one part of a file at a time; by default one per core, or three per GPU. The bytes
-            do not depend on it.
-        fsync: return only when everything is on the disk; a power loss costs little. Without it, what a resumed run
-            finds is read and held against its hashes.
-        check: let transformers, in a child process, resolve the config and match every name and shape with the model
-            it makes of it; what it makes different is an error. It starts before the copying and takes some seconds.
-        keep: files that replacing `out` must not remove, such as the recipe's own.
-        allow_nonfinite: blend NaN and infinity in donors as they come, instead of refusing them.
-        device: where blends are computed: `cpu`, `cuda` (all GPUs that can be seen), `cuda:1`, or `auto`.
-        vram: bytes of each GPU's memory that they may take; by default most of what is free.
         on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
             (only waiting for it is left), done, and error or cancelled before this raises.
         cancelled: asked four times a second, and a last time before the model gets its name.
 
     Raises:
         InputError: the plan has errors, or `out` is refused, or an earlier run has left something and neither
-            `resume` nor `restart` is given, or it cannot be gone on with.
+            `resume` nor `restart` is given, or it cannot be resumed.
         SurgeonError: reading or writing failed, or what was written is not what was planned.
         Cancelled: `cancelled` said so.
     """
-    emit = on_event or (lambda event: None)
+    emit = on_event or _ignored
     try:
-        how = _arithmetic(plan, allow_nonfinite, device, vram)
-        options = _Options(shard_size, force, resume, restart, workers, fsync, check, tuple(keep), how)
-        shown = published(plan, recipe or fresh(plan.recipe).text)
-        return _assemble(_Job(plan, out, shown, options, emit, _asker(cancelled)))
+        run = AssemblyRun(plan, out, options or AssembleOptions(), recipe, emit, _asker(cancelled))
+        return run.result()
     except Cancelled as error:
-        _tell(emit, {"event": "cancelled", "message": error.sentence()})
+        _report(emit, {"event": "cancelled", "message": error.sentence()})
         raise
     except KeyboardInterrupt:
-        _tell(emit, {"event": "cancelled"})
+        _report(emit, {"event": "cancelled"})
         raise
     except SurgeonError as error:
-        _tell(emit, {"event": "error", "message": error.sentence()})
+        _report(emit, {"event": "error", "message": error.sentence()})
         raise
 
 
-@dataclass(frozen=True)
-class _Options:
-    shard_size: int | None
-    force: bool
-    resume: bool
-    restart: bool
-    workers: int | None
-    fsync: bool
-    check: bool
-    keep: tuple[Path, ...]
-    arithmetic: Arithmetic
+def ready(plan: Plan, out: Path, options: AssembleOptions | None = None, *, recipe: str | None = None) -> None:
+    """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
+    AssemblyRun(plan, out, options or AssembleOptions(), recipe, _ignored, _never).check()
 
 
-@dataclass(frozen=True)
-class _Job:
-    plan: Plan
-    out: Path
-    published: Published
-    options: _Options
-    emit: OnEvent
-    cancelled: Callable[[], bool]
+class AssemblyRun:
+    """One run of `assemble`: the plan, where it goes, and what is known of the output while it is written."""
 
-    def check_cancelled(self) -> None:
-        """Raises Cancelled when it is time to."""
-        if self.cancelled():
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        options: AssembleOptions,
+        recipe: str | None,
+        emit: OnEvent,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.plan, self.out, self.options = plan, out, options
+        self._emit, self._cancelled = emit, cancelled
+        self._arithmetic = _arithmetic(plan, options)
+        self._published: Published = published(plan, recipe or fresh(plan.recipe).text)
+        self._terms = unfinished.Terms(self._fingerprint, options.resume, options.restart)
+        self._tracker = Tracker(places(plan))
+        self._begun = time.monotonic()
+
+    # -- before anything is written
+
+    def check(self) -> None:
+        """Raises what `result` would begin with."""
+        final = self._located()
+        try:
+            if self.options.resume and self._is_done(final):
+                return
+            self._check_output(final)
+            unfinished.check(final, self._terms)
+        except OSError as error:
+            raise preflight.failed(error, final) from error
+
+    def _located(self) -> Path:
+        if not self.plan.ok:
+            raise InputError(" ".join(finding.sentence() for finding in self.plan.errors).rstrip("."))
+        return preflight.locate(self.out)
+
+    def _check_output(self, final: Path) -> None:
+        options = self.options
+        preflight.check(final, hidden(final), inputs(self.plan), force=options.force, keep=options.keep)
+
+    def _is_done(self, final: Path) -> bool:
+        """Whether an earlier run has written this very model whole. It may have been killed before it could tidy up."""
+        shown = self._published
+        if not final.is_dir() or not manifest.is_complete(final, shown.plan, shown.recipe, self._fingerprint):
+            return False
+        if hidden(final).is_dir():
+            with Workspace(final) as workspace:
+                workspace.keep(False)
+        return True
+
+    def _fingerprint(self, earlier: int | None) -> Fingerprint:
+        return fingerprint(self.plan, self.options.shard_size or earlier or DEFAULT_SHARD, self._arithmetic)
+
+    # -- writing
+
+    def result(self) -> Result:
+        """Write the model."""
+        final = self._located()
+        try:
+            if self.options.resume and self._is_done(final):
+                return self._done(final, self.plan.estimates.nbytes, [path.name for path in final.iterdir()])
+            self._check_output(final)
+            disk_checks.check_sources(self.plan)
+            with Workspace(final) as workspace:
+                # A run that was killed in its last moment may have left the old folder to be put back.
+                self._check_output(final)
+                layout, files = self._in_workspace(workspace)
+        except OSError as error:
+            raise preflight.failed(error, final) from error
+        return self._done(final, layout.data_bytes, files)
+
+    def _done(self, final: Path, nbytes: int, files: Iterable[str]) -> Result:
+        """What was written, reported as well."""
+        result = Result(
+            out=final,
+            layers=len(self.plan.layers),
+            parameters=sum(tensor.numel for tensor in self.plan.tensors),
+            nbytes=nbytes,
+            seconds=time.monotonic() - self._begun,
+            files=tuple(sorted(files)),
+            warnings=tuple(self._tracker.warnings),
+        )
+        done = {"seconds": round(result.seconds, 3), "bytes": result.nbytes, "files": list(result.files)}
+        done |= {"earlier": self._tracker.earlier, "warnings": list(result.warnings)}
+        _report(self._emit, {"event": "done", "out": str(final), **done})
+        return result
+
+    def _in_workspace(self, workspace: Workspace) -> tuple[OutputLayout, list[str]]:
+        """Write and publish the model; gives its files. What is there when that fails is kept, and named."""
+        plan, final = self.plan, workspace.final
+        journal, begun = unfinished.begin(workspace, self._terms, self.options.fsync)
+        layout = lay_out(plan.tensors, begun.shard_size)
+        paths = {shard.name: workspace.model / shard.name for shard in layout.shards}
+        sizes = {name: path.stat().st_size for name, path in paths.items() if path.exists()}
+        kernel = shares_blocks(workspace.folder)
+        work = Work(workspace.model, self._tracker, journal, self.options.fsync, kernel, self._arithmetic, sizes)
+        try:
+            needed = layout.nbytes + small_files.size_of(plan, self._published.recipe)
+            needed += manifest.size_of((tensor.name for tensor in plan.tensors), self._published.recipe)
+            preflight.check_space(final, needed, workspace.model)
+            self._report_start(layout, final)
+            return layout, self._write(workspace, layout, begun, work)
+        except BaseException as error:
+            left = unfinished.kept(journal, layout) if workspace.journal.is_file() else ""
+            workspace.keep(bool(left) and not isinstance(error, disk_checks.Mistaken))
+            if isinstance(error, Cancelled):
+                raise Cancelled(*filter(None, [left])) from error
+            if isinstance(error, OSError):
+                error = preflight.failed(error, final)
+            if isinstance(error, SurgeonError) and not isinstance(error, disk_checks.Mistaken):
+                raise _and_kept(error, left) from error
+            raise
+        finally:
+            journal.close()
+
+    def _report_start(self, layout: OutputLayout, final: Path) -> None:
+        self._emit(
+            {
+                "event": "start",
+                "bytes": layout.data_bytes,
+                "tensors": len(self.plan.tensors),
+                "layers": len(self.plan.layers),
+                "shards": len(layout.shards),
+                "out": str(final),
+            }
+        )
+
+    def _write(self, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work) -> list[str]:
+        """Everything from the first tensor to the final name; gives the files' names."""
+        plan, options = self.plan, self.options
+        with self._loading_back() as child:
+            with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
+                self._write_tensors(layout, begun, work)
+            small = self._write_small(workspace, layout, begun, work)
+            disk_checks.check_written(workspace.model, plan, workspace.final)
+            if child:
+                self._emit({"event": "check"})
+                self._await(child, workspace.final)
+            self._check_cancelled()
+            workspace.publish(replace=options.force, flush=options.fsync)
+        return list(dict.fromkeys([*layout.file_names(), *small, manifest.MANIFEST]))
+
+    def _write_small(
+        self, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work
+    ) -> dict[str, str]:
+        """Write the files beside the weights; gives their hashes by name, without the manifest's."""
+        shown, folder, flush = self._published, workspace.model, self.options.fsync
+        small = small_files.write_companions(shown.plan, layout, folder, workspace.final.name, shown.recipe, flush)
+        text = manifest.compose(shown.plan, shown.recipe, layout, work.journal.lines, begun, small)
+        small_files.write_small(folder / manifest.MANIFEST, text.encode("utf-8", "backslashreplace"), flush)
+        return small
+
+    def _loading_back(self) -> contextlib.AbstractContextManager[LoadBack | None]:
+        """The load-back check, started before the copying that it works beside."""
+        if not self.options.check or self.plan.config is None:
+            return contextlib.nullcontext()
+        return LoadBack(self.plan.config, expectation(self.plan))
+
+    def _await(self, child: LoadBack, final: Path) -> None:
+        """Take the check's outcome; SurgeonError when the output would not be the model that was planned."""
+        outcome = child.outcome(self._check_cancelled)
+        for warning in outcome.warnings:
+            self._tracker.warn(warning)
+        if outcome.errors:
+            raise SurgeonError(
+                f"the written model is not what was planned: {summary(outcome.errors)}",
+                where=str(final),
+                remedy="this is a mistake in surgeon, please report it (--no-check writes it anyway)",
+            )
+
+    def _write_tensors(self, layout: OutputLayout, begun: Fingerprint, work: Work) -> None:
+        """Everything that the workers do, and what must be known before."""
+        how = work.how
+        workers = self.options.workers or PER_GPU * len(how.gpus) or cores()
+        with hired(how, self.plan, workers) as lanes:
+            how = surveyed(self.plan, how, self._cancelled, lanes[0] if lanes else None)
+            self._run_workers(layout, begun, replace(work, how=how), len(lanes) or workers, lanes)
+
+    def _run_workers(
+        self, layout: OutputLayout, begun: Fingerprint, work: Work, workers: int, lanes: Sequence[Lane]
+    ) -> None:
+        """Let the workers write every part; whatever ends it early also ends them."""
+        reporter = Reporter(self._tracker, layout.data_bytes, self._emit)
+        with crew(parts(layout, workers), work, self._tracker, workers, lanes) as working:
+            pending = working.pending
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
+                    working.take(done)
+                    if done:
+                        check_sources(begun)
+                    reporter.tick()
+                    self._check_cancelled()
+            except BaseException:
+                working.halt()
+                raise
+        reporter.tick(last=True)
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
             raise Cancelled
 
 
-def _arithmetic(plan: Plan, allow_nonfinite: bool, device: str, vram: int | None) -> Arithmetic:
+def _arithmetic(plan: Plan, options: AssembleOptions) -> Arithmetic:
     """How blends are computed; torch is asked for a device only where there is something to compute."""
+    device, vram = options.device, options.vram
     gpus = blending_gpus(device) if device != "cpu" and plan.needs_arithmetic else ()
     if vram is not None and not gpus and (device == "cpu" or plan.needs_arithmetic):
         raise InputError(
@@ -166,142 +325,7 @@ def _arithmetic(plan: Plan, allow_nonfinite: bool, device: str, vram: int | None
         )
     if vram is not None and gpus:
         check_vram(plan, vram)
-    return Arithmetic(allow_nonfinite=allow_nonfinite, gpus=gpus, vram=vram)
-
-
-def _asker(cancelled: Cancel) -> Callable[[], bool]:
-    if cancelled is None:
-        return lambda: False
-    return cancelled.is_set if isinstance(cancelled, threading.Event) else cancelled
-
-
-def _tell(emit: OnEvent, event: Event) -> None:
-    """Tell of a failure; that the listener has failed too must not hide it."""
-    with contextlib.suppress(Exception):
-        emit(event)
-
-
-def _assemble(job: _Job) -> Result:
-    plan, begun = job.plan, time.monotonic()
-    _check_plan(plan)
-    final = preflight.locate(job.out)
-    tracker = Tracker(places(plan))
-    try:
-        if job.options.resume and _is_done(job, final):
-            return _result(job, final, plan.estimates.nbytes, [path.name for path in final.iterdir()], tracker, begun)
-        _check(job, final)
-        disk_checks.check_sources(plan)
-        with Workspace(final) as workspace:
-            # A run that was killed in its last moment may have left the old folder to be put back.
-            _check(job, final)
-            layout, files = _in_workspace(job, workspace, tracker)
-    except OSError as error:
-        raise preflight.failed(error, final) from error
-    return _result(job, final, layout.data_bytes, files, tracker, begun)
-
-
-def _result(job: _Job, final: Path, nbytes: int, files: Iterable[str], tracker: Tracker, begun: float) -> Result:
-    """What was written, told of as well."""
-    result = Result(
-        out=final,
-        layers=len(job.plan.layers),
-        parameters=sum(tensor.numel for tensor in job.plan.tensors),
-        nbytes=nbytes,
-        seconds=time.monotonic() - begun,
-        files=tuple(sorted(files)),
-        warnings=tuple(tracker.warnings),
-    )
-    done = {"seconds": round(result.seconds, 3), "bytes": result.nbytes, "files": list(result.files)}
-    done |= {"earlier": tracker.earlier, "warnings": list(result.warnings)}
-    _tell(job.emit, {"event": "done", "out": str(final), **done})
-    return result
-
-
-def _is_done(job: _Job, final: Path) -> bool:
-    """Whether an earlier run has written this very model whole. It may have been killed before it could tidy up."""
-    shown, terms = job.published, _terms(job.plan, job.options)
-    if not final.is_dir() or not manifest.is_complete(final, shown.plan, shown.recipe, terms.fingerprint):
-        return False
-    if hidden(final).is_dir():
-        with Workspace(final) as workspace:
-            workspace.keep(False)
-    return True
-
-
-def ready(
-    plan: Plan,
-    out: Path,
-    *,
-    recipe: str | None = None,
-    shard_size: int | None = None,
-    force: bool = False,
-    resume: bool = False,
-    restart: bool = False,
-    keep: Iterable[Path] = (),
-    allow_nonfinite: bool = False,
-    device: str = "cpu",
-    vram: int | None = None,
-) -> None:
-    """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
-    how = _arithmetic(plan, allow_nonfinite, device, vram)
-    options = _Options(shard_size, force, resume, restart, None, True, False, tuple(keep), how)
-    shown = published(plan, recipe or fresh(plan.recipe).text)
-    job = _Job(plan, out, shown, options, lambda event: None, lambda: False)
-    _check_plan(plan)
-    final = preflight.locate(out)
-    try:
-        if resume and _is_done(job, final):
-            return
-        _check(job, final)
-        unfinished.check(final, _terms(plan, options))
-    except OSError as error:
-        raise preflight.failed(error, final) from error
-
-
-def _terms(plan: Plan, options: _Options) -> unfinished.Terms:
-    def mark(earlier: int | None) -> Fingerprint:
-        return fingerprint(plan, options.shard_size or earlier or DEFAULT_SHARD, options.arithmetic)
-
-    return unfinished.Terms(mark, options.resume, options.restart)
-
-
-def _check_plan(plan: Plan) -> None:
-    if not plan.ok:
-        raise InputError(" ".join(finding.sentence() for finding in plan.errors).rstrip("."))
-
-
-def _check(job: _Job, final: Path) -> None:
-    preflight.check(final, hidden(final), inputs(job.plan), force=job.options.force, keep=job.options.keep)
-
-
-def _in_workspace(job: _Job, workspace: Workspace, tracker: Tracker) -> tuple[OutputLayout, list[str]]:
-    """Write and publish the model; gives its files. What is there when that fails is kept, and told of."""
-    options, plan = job.options, job.plan
-    journal, begun = unfinished.begin(workspace, _terms(plan, options), options.fsync)
-    layout = lay_out(plan.tensors, begun.shard_size)
-    sizes = {
-        shard.name: path.stat().st_size for shard in layout.shards if (path := workspace.model / shard.name).exists()
-    }
-    kernel = shares_blocks(workspace.folder)
-    work = Work(workspace.model, tracker, journal, options.fsync, kernel, options.arithmetic, sizes)
-    try:
-        needed = layout.nbytes + small_files.size_of(plan, job.published.recipe)
-        needed += manifest.size_of((tensor.name for tensor in plan.tensors), job.published.recipe)
-        preflight.check_space(workspace.final, needed, workspace.model)
-        _started(job, layout, workspace.final)
-        return layout, _write(job, workspace, layout, begun, work, tracker)
-    except BaseException as error:
-        left = unfinished.kept(journal, layout) if workspace.journal.is_file() else ""
-        workspace.keep(bool(left) and not isinstance(error, disk_checks.Mistaken))
-        if isinstance(error, Cancelled):
-            raise Cancelled(*filter(None, [left])) from error
-        if isinstance(error, OSError):
-            error = preflight.failed(error, workspace.final)
-        if isinstance(error, SurgeonError) and not isinstance(error, disk_checks.Mistaken):
-            raise _and_kept(error, left) from error
-        raise
-    finally:
-        journal.close()
+    return Arithmetic(allow_nonfinite=options.allow_nonfinite, gpus=gpus, vram=vram)
 
 
 def _and_kept(error: SurgeonError, left: str) -> SurgeonError:
@@ -311,92 +335,21 @@ def _and_kept(error: SurgeonError, left: str) -> SurgeonError:
     return kind(error.what, where=error.where, why=error.why, remedy=remedy)
 
 
-def _started(job: _Job, layout: OutputLayout, final: Path) -> None:
-    job.emit(
-        {
-            "event": "start",
-            "bytes": layout.data_bytes,
-            "tensors": len(job.plan.tensors),
-            "layers": len(job.plan.layers),
-            "shards": len(layout.shards),
-            "out": str(final),
-        }
-    )
+def _asker(cancelled: Cancel) -> Callable[[], bool]:
+    if cancelled is None:
+        return _never
+    return cancelled.is_set if isinstance(cancelled, threading.Event) else cancelled
 
 
-def _write(
-    job: _Job, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work, tracker: Tracker
-) -> list[str]:
-    """Everything from the first tensor to the final name; gives the files' names."""
-    plan, options = job.plan, job.options
-    with _loading_back(job) as child:
-        with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
-            _compute(job, layout, begun, work, tracker)
-        folder, flush = workspace.model, options.fsync
-        shown = job.published
-        small = small_files.write_companions(shown.plan, layout, folder, workspace.final.name, shown.recipe, flush)
-        text = manifest.compose(shown.plan, shown.recipe, layout, work.journal.lines, begun, small)
-        small_files.write_small(folder / manifest.MANIFEST, text.encode("utf-8", "backslashreplace"), flush)
-        disk_checks.check_written(workspace.model, plan, workspace.final)
-        if child:
-            job.emit({"event": "check"})
-            _await(child, workspace.final, tracker, job)
-        job.check_cancelled()
-        workspace.publish(replace=options.force, flush=options.fsync)
-    return list(dict.fromkeys([*layout.file_names(), *small, manifest.MANIFEST]))
+def _never() -> bool:
+    return False
 
 
-def _loading_back(job: _Job) -> contextlib.AbstractContextManager[LoadBack | None]:
-    """The load-back check, started before the copying that it works beside."""
-    if not job.options.check or job.plan.config is None:
-        return contextlib.nullcontext()
-    return LoadBack(job.plan.config, expectation(job.plan))
+def _ignored(event: Event) -> None:
+    """An event that nobody listens for."""
 
 
-def _await(child: LoadBack, final: Path, tracker: Tracker, job: _Job) -> None:
-    """Take the check's outcome; SurgeonError when the output would not be the model that was planned."""
-    outcome = child.outcome(job.check_cancelled)
-    for warning in outcome.warnings:
-        tracker.warn(warning)
-    if outcome.errors:
-        raise SurgeonError(
-            f"the written model is not what was planned: {summary(outcome.errors)}",
-            where=str(final),
-            remedy="this is a mistake in surgeon, please report it (--no-check writes it anyway)",
-        )
-
-
-def _compute(job: _Job, layout: OutputLayout, begun: Fingerprint, work: Work, tracker: Tracker) -> None:
-    """Everything that the workers do, and what must be known before."""
-    how = work.how
-    workers = job.options.workers or PER_GPU * len(how.gpus) or cores()
-    with hired(how, job.plan, workers) as lanes:
-        how = surveyed(job.plan, how, job.cancelled, lanes[0] if lanes else None)
-        _fill(job, layout, begun, replace(work, how=how), tracker, len(lanes) or workers, lanes)
-
-
-def _fill(
-    job: _Job,
-    layout: OutputLayout,
-    begun: Fingerprint,
-    work: Work,
-    tracker: Tracker,
-    workers: int,
-    lanes: Sequence[Lane],
-) -> None:
-    """Let the workers write every part; whatever ends it early also ends them."""
-    reporter = Reporter(tracker, layout.data_bytes, job.emit)
-    with crew(parts(layout, workers), work, tracker, workers, lanes) as working:
-        pending = working.pending
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_COMPLETED)
-                working.take(done)
-                if done:
-                    check_sources(begun)
-                reporter.tick()
-                job.check_cancelled()
-        except BaseException:
-            working.halt()
-            raise
-    reporter.tick(last=True)
+def _report(emit: OnEvent, event: Event) -> None:
+    """Report how it ended; that the listener has failed too must not hide it."""
+    with contextlib.suppress(Exception):
+        emit(event)

@@ -176,7 +176,7 @@ def _open(ref: str, path: Path) -> Checkpoint:
 
 def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: ModelConfig | None) -> Checkpoint:
     """A checkpoint of these tensors, wherever they lie; its tokenizer is the one in `folder`."""
-    naming = families.find_naming(tensors)
+    naming = families.find_naming(tensors, config.model_type if config else "")
     layers, ends, other = _sort_tensors(tensors, naming)
     stated = config.depth if config else None
     depth = min(max(layers, default=-1) + 1 if stated is None else stated, _MAX_DEPTH)
@@ -287,8 +287,8 @@ def _problems(
             found.append("config.json says that it has no layers")
         elif missing := [index for index in range(min(config.depth, _MAX_DEPTH)) if index not in layers]:
             found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
-        if config.raw.get("is_encoder_decoder"):
-            found.append("it is an encoder-decoder, and only single decoder stacks are spliced")
+        if config.raw.get("is_encoder_decoder") and not naming.layout.layers.startswith("decoder."):
+            found.append("it is an encoder-decoder, and its tensors are not named as those of a known one")
     if quantised and not (config and config.quantisation):
         found.append(f"its tensors are quantised ({quantised}), and config.json does not say how")
     if not ends["embeddings"]:

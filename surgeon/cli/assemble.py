@@ -82,24 +82,34 @@ def assemble(
     roots: Roots = None,
 ) -> None:
     """Write the model of a recipe to disk."""
+    from ..assemble import AssembleOptions, ready
     from ..assemble import assemble as write
+    from .jobs import detached
 
     if resume and restart:
         raise InputError("--resume goes on with what is there and --restart throws it away", remedy="give one of them")
-    nbytes = bytes_option(shard_size) if shard_size else None
-    document, plan = _planned(recipe, sets, nbytes, roots, quiet=quiet, events=events)
-    options: dict[str, Any] = {
-        "shard_size": nbytes, "force": force, "resume": resume, "restart": restart, "keep": (recipe,),
-        "allow_nonfinite": allow_nonfinite, "device": device, "vram": bytes_option(vram) if vram else None,
-    }  # fmt: skip
-    more: dict[str, Any] = {"workers": workers, "fsync": not no_fsync, "check": not no_check}
+    options = AssembleOptions(
+        shard_size=bytes_option(shard_size) if shard_size else None,
+        force=force,
+        resume=resume,
+        restart=restart,
+        workers=workers,
+        fsync=not no_fsync,
+        check=not no_check,
+        allow_nonfinite=allow_nonfinite,
+        device=device,
+        vram=bytes_option(vram) if vram else None,
+        keep=(recipe,),
+    )
+    document, plan = _planned(recipe, sets, options.shard_size, roots, quiet=quiet, events=events)
     if detach:
-        _detached(document, plan, out, options, more, as_json=as_json, quiet=quiet)
+        ready(plan, out, options, recipe=document.text)
+        detached(document, plan, out, options, as_json=as_json, quiet=quiet)
         return
     progress = contextlib.nullcontext(_emit_json) if events else shown(len(plan.layers), quiet or as_json)
     with _stop_signals() as stop, progress as show:
         show = _stopping(show, stop)
-        result = write(plan, out, recipe=document.text, on_event=show, cancelled=stop, **options, **more)
+        result = write(plan, out, options, recipe=document.text, on_event=show, cancelled=stop)
     _print_result(result, plan, quiet=quiet or events, as_json=as_json and not events)
 
 
@@ -119,27 +129,6 @@ def _planned(
     except KeyboardInterrupt:
         raise Cancelled from None
     return document, plan
-
-
-def _detached(
-    document: Document, plan: Plan, out: Path, options: dict[str, Any], more: dict[str, Any], **shown_as: bool
-) -> None:
-    """The same in a session of its own, once it is known that it can begin."""
-    from ..assemble import ready
-    from .jobs import detached
-
-    ready(plan, out, recipe=document.text, **options)
-    flags = [f"--no-{name}" for name in ("fsync", "check") if not more[name]]
-    flags += ["--workers", str(more["workers"])] if more["workers"] else []
-    detached(document, plan, out, [*_flags(options), *flags], **shown_as)
-
-
-def _flags(options: dict[str, Any]) -> list[str]:
-    """Options of `assemble` as they are given on a command line."""
-    found = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
-    found += ["--shard-size", str(options["shard_size"])] if options["shard_size"] else []
-    found += ["--vram", str(options["vram"])] if options["vram"] is not None else []
-    return found + (["--device", options["device"]] if options["device"] != "cpu" else [])
 
 
 def _print_findings(plan: Plan, where: str, quiet: bool) -> None:

@@ -89,7 +89,7 @@ def last(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def _run(folder: Path) -> None:
     """Assemble the example and print what donors and result score."""
-    from ..assemble import assemble
+    from ..assemble import AssembleOptions, assemble
     from ..checkpoint import open_checkpoint
     from ..probe import requests
     from ..probe.score import read_probes
@@ -100,7 +100,7 @@ def _run(folder: Path) -> None:
     document, plan = load_plan(recipe)
     refuse(plan, str(recipe))
     out = folder / "out" / recipe.stem
-    result = assemble(plan, out, recipe=document.text, force=True, restart=True, check=True)
+    result = assemble(plan, out, AssembleOptions(force=True, restart=True, check=True), recipe=document.text)
     print(
         f"assembled {recipe.name}: {plural(result.layers, 'layer')}, {number(result.parameters)} parameters, "
         f"{size(result.nbytes)}, written to {out}"

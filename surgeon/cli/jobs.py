@@ -16,6 +16,7 @@ from ..text import duration, one_line, plural, size
 from .common import JsonOption
 
 if TYPE_CHECKING:
+    from ..assemble import AssembleOptions
     from ..jobs.job import Job, State
     from ..plan import Plan
     from ..recipe.document import Document
@@ -94,15 +95,15 @@ def progress(state: State) -> str:
 
 
 def detached(
-    document: Document, plan: Plan, out: Path, arguments: list[str], *, as_json: bool = False, quiet: bool = False
+    document: Document, plan: Plan, out: Path, options: AssembleOptions, *, as_json: bool = False, quiet: bool = False
 ) -> None:
-    """Start writing a plan that `ready` has let pass as a job, and tell of it."""
+    """Start a job that writes a plan that `ready` has accepted, and print its number."""
     from ..jobs import job_list
 
     final = Path(os.path.realpath(expanded(out)))
     letters = [layer.sources[0][0] for layer in plan.layers]
     about = {"layers": len(letters), "letters": letters, "bytes": plan.estimates.nbytes, "tensors": len(plan.tensors)}
-    arguments = [str(final), *arguments, *job_list.rooted(document.roots)]
+    arguments = [str(final), *options.arguments(), *job_list.rooted(document.roots)]
     job = job_list.start("assemble", arguments, document.text, out=final, recipe=document.path, about=about)
     if as_json:
         print(json.dumps({"job": job.number, "pid": job.pid, "out": str(final), "folder": str(job.folder)}))

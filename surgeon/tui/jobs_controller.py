@@ -95,17 +95,17 @@ class JobsController:
             force: replace a folder that is not empty.
             how: `resume` or `restart` what an earlier run left; empty where it left nothing.
         """
-        from ..assemble import ready
+        from ..assemble import AssembleOptions, ready
 
         session = self._session
+        options = AssembleOptions(force=force, resume=how == "resume", restart=how == "restart", check=True)
         try:
             text = session.current.text
-            ready(session.plan, out, recipe=text, force=force, resume=how == "resume", restart=how == "restart")
+            ready(session.plan, out, options, recipe=text)
         except SurgeonError as error:
             self._refuse(error.sentence())
             return
-        arguments = [str(out), *(["--force"] if force else []), *([f"--{how}"] if how else [])]
-        arguments += job_list.rooted(session.document.roots)
+        arguments = [str(out), *options.arguments(), *job_list.rooted(session.document.roots)]
         layers = session.plan.layers
         about = {"layers": len(layers), "letters": [layer.sources[0][0] for layer in layers]}
         path = session.document.path

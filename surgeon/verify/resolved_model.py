@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from ..checkpoint.dtypes import TORCH_NAMES
 from ..checkpoint.families.model_config import ATTENTION_NAMES
 from ..checkpoint.families.naming import find_naming
+from ..checkpoint.families.type_rules import DEPTHS
 from ..probe.environment import transformers
 from ..probe.load import causal_class, from_pretrained
 
@@ -77,13 +79,21 @@ def _meta_only() -> Iterator[dict[str, str]]:
     from transformers import modeling_utils
     from transformers.integrations import accelerate
 
+    conversion = sys.modules.get("transformers.core_model_loading")
+    materialize = getattr(conversion, "spawn_materialize", None)
+
     errors: dict[str, str] = {}
 
     def collect(*_: Any, loading_info: Any, **__: Any) -> None:
         errors.update(getattr(loading_info, "conversion_errors", {}))
 
+    def stay(pool: Any, tensor: Any, device: Any, *rest: Any, **more: Any) -> Any:
+        # qwen4_exp's tables are put together in the memory of the machine, whatever the device.
+        return materialize(pool, tensor, "meta", *rest, **more) if materialize else None
+
     with contextlib.ExitStack() as stack:
         for owner, name, value in (
+            (conversion, "spawn_materialize", stay),
             (accelerate, "is_accelerate_available", lambda *_: True),
             (modeling_utils, "log_state_dict_report", collect),
         ):
@@ -151,12 +161,15 @@ def load_on_meta(config: Any, tensors: Mapping[str, tuple[str, tuple[int, ...]]]
 
 def text_of(config: Any) -> Any:
     """The text model's part of a config object."""
-    return config.get_text_config()
+    # blt has no text model, but its layers are those of its global transformer.
+    return getattr(config, "global_config", None) or config.get_text_config()
 
 
 def depth_of(config: Any) -> int | None:
     """The number of layers of a config object's text model."""
-    value = getattr(text_of(config), "num_hidden_layers", None)
+    text = text_of(config)
+    own = DEPTHS.get(text.model_type)
+    value = getattr(text, own.key if own else "num_hidden_layers", None)
     return value if type(value) is int else None
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan import Donors, resolve
 from surgeon.recipe.document import load
-from tests.support.assembling import contents, passthrough, plan_of
+from tests.support.assembling import assemble, contents, passthrough, plan_of
 from tests.support.models import tiny_model
 from tests.support.paths import CONFORMANCE
 

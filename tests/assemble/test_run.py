@@ -17,7 +17,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from surgeon.assemble import Cancelled, assemble
+from surgeon.assemble import Cancelled
 from surgeon.assemble.files import small_files
 from surgeon.assemble.io import byte_copy as copying
 from surgeon.assemble.io.digest import digest
@@ -25,7 +25,7 @@ from surgeon.assemble.layout import lay_out
 from surgeon.assemble.write import sink
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
-from tests.support.assembling import contents, donor, passthrough, plan_of, snapshot, write_file
+from tests.support.assembling import assemble, contents, donor, passthrough, plan_of, snapshot, write_file
 from tests.support.paths import child_environment
 
 

@@ -33,7 +33,7 @@ RUN = (
 )
 SLOW = (
     "import os, time\n"
-    "from surgeon.assemble import copy\n"
+    "from surgeon.assemble.io import byte_copy as copy\n"
     "real, copy.BUFFER = os.preadv, 8\n"
     "def slow(*args):\n"
     "    time.sleep(0.01)\n"

@@ -281,7 +281,7 @@ def test_the_whole_command_in_a_pipe_writes_no_escape_sequence_and_leaves_nothin
 
 def test_doctor_itself_stays_light() -> None:
     code = (
-        "import sys\nfrom surgeon.cli import doctor_machine, doctor_terminal, doctor\n"
+        "import sys\nfrom surgeon.cli.doctor import doctor, machine_checks, terminal_checks\n"
         "names = {name.partition('.')[0] for name in sys.modules}\n"
         "print(sorted(names & {'torch', 'transformers', 'numpy', 'textual'}))"
     )

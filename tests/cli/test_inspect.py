@@ -56,7 +56,10 @@ def rows(text: str) -> dict[str, tuple[bool, list[str]]]:
     return found
 
 
-def test_everything_a_person_asks_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_a_person_asks_of_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # the path is long
     folder = sparse_llama(tmp_path / "big", **LLAMA3_70B, shards=30, tokenizer=["<unk>", "a", "b"])
     out, err = shown(capsys, folder)
     assert err == ""

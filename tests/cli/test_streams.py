@@ -79,7 +79,7 @@ def test_weights_do_not_take_the_number_of_a_closed_stream(folder: Path) -> None
     expected = (folder / "out" / "model.safetensors").read_bytes()
     code = (
         "import os, sys\n"
-        "from surgeon.assemble import copy\n"
+        "from surgeon.assemble.io import byte_copy as copy\n"
         "real = os.preadv\n"
         "def printing(*args):\n"
         "    for number in (0, 1, 2):\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan import Copy, Donors, resolve
 from surgeon.recipe.document import load
+from tests.support.assembling import assemble
 from tests.support.paths import CONFORMANCE
 
 RECIPES = sorted(CONFORMANCE.glob("recipes/*.yml"))

@@ -10,19 +10,15 @@ bit for bit those of the donor's own layers, run in that order in memory.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.families import matrix_composites
+from tests.families.matrix_cases import DEPTH, DROP, NAMED, PLAIN, SPLICES
 from tests.support.planning import plan_of, stack_of
-
-DEPTH = 6
-SPLICES: dict[str, tuple[tuple[int, int], ...]] = {
-    "grow": ((0, 4), (1, 6)),
-    "shrink": ((0, 2), (4, 6)),
-    "reorder": ((0, 1), (3, 4), (1, 3), (4, 6)),
-}
 
 COMMON: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -75,21 +71,49 @@ def make_config(case: Case) -> Any:
     """The transformers config of a case."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    default = CONFIG_MAPPING[case.kind]()
-    own = DEPTH_NAMES.get(case.kind)
-    common = {key: value for key, value in COMMON.items() if key in case.config or _has(default, key)}
-    merged = {key: value for key, value in {**common, **case.config}.items() if value is not DROP}
-    if own:
+    kind = SAVED_AS.get(case.kind, case.kind)
+    given = {key: value for key, value in case.config.items() if key == "text_config"}
+    nested = {
+        key: _with_common(CONFIG_MAPPING[value["model_type"]](), value)
+        for key, value in given.items()
+        if "model_type" in value
+    }
+    default = CONFIG_MAPPING[kind](**nested)
+    nested = {key: _with_common(getattr(default, key), value) for key, value in given.items()} | nested
+    merged = {**_with_common(default, case.config), **nested}
+    if own := DEPTH_NAMES.get(case.kind):
         merged.pop("num_hidden_layers", None)
         merged.setdefault(own, DEPTH)
-    return AutoConfig.for_model(case.kind, **merged)
+    return AutoConfig.for_model(kind, **merged)
 
 
-DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers"}
+SAVED_AS = {"musicgen": "musicgen_decoder", "musicgen_melody": "musicgen_melody_decoder"}
+"""Model types whose causal language model has another one in its files."""
+
+CLASSES = {
+    "emu3": "AutoModelForImageTextToText", "mllama": "AutoModelForImageTextToText",
+    "musicgen_decoder": "MusicgenForCausalLM", "musicgen_melody_decoder": "MusicgenMelodyForCausalLM",
+}  # fmt: skip
+"""Model types whose files the class for causal language models does not load."""
+
+
+def _class(config: Mapping[str, Any]) -> Any:
+    """What builds and loads the models of a config."""
+    import transformers
+
+    whole = config.get("is_encoder_decoder") is True and "decoder_start_token_id" in config
+    usual = "AutoModelForSeq2SeqLM" if whole else "AutoModelForCausalLM"
+    return getattr(transformers, CLASSES.get(config["model_type"], usual))
+
+
+DEPTH_NAMES = {"gpt_neo": "num_layers", "dbrx": "n_layers", "longcat_flash": "num_layers"}
 """Model types whose config class takes its depth under another name only."""
 
-DROP = object()
-"""Value of a key in `Case.config` that takes the common one away."""
+
+def _with_common(default: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Config keys with those of `COMMON` that a config like `default` knows."""
+    common = {key: value for key, value in COMMON.items() if key in config or _has(default, key)}
+    return {key: value for key, value in {**common, **config}.items() if value is not DROP}
 
 
 def _has(config: Any, key: str) -> bool:
@@ -102,13 +126,14 @@ def _has(config: Any, key: str) -> bool:
 def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
     """Save a checkpoint of random weights, no two layers alike, norms, biases and kept buffers included."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = make_config(case)
+    made = _class({"model_type": config.model_type, **case.config})
+    build = getattr(made, "from_config", None) or made._from_config
     with torch.device("meta"):
-        size = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+        size = sum(parameter.numel() for parameter in build(copy.deepcopy(config)).parameters())
     assert size < 1_000_000, f"{case.kind} is not tiny: {size:,} parameters"
-    model = AutoModelForCausalLM.from_config(config)
+    model = build(config)
     generator = torch.Generator().manual_seed(seed)
     kept = model.state_dict()
     with torch.no_grad():
@@ -122,12 +147,13 @@ def make_donor(case: Case, folder: Path, seed: int = 0) -> Path:
 def load(folder: Path) -> tuple[Any, Any]:
     """The model of a folder in float32 with plain attention, and transformers' loading info."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model, info = AutoModelForCausalLM.from_pretrained(
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model, info = _class(raw).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
-    return model.eval(), info
+    # Copied, because how a file is mapped into memory decides by which instructions some sums are done.
+    return copy.deepcopy(model.eval()), info
 
 
 def logits(model: Any) -> Any:
@@ -135,7 +161,11 @@ def logits(model: Any) -> Any:
     import torch
 
     ids = torch.tensor([[3, 17, 5, 80, 41, 9, 64, 23, 7, 55, 31, 90]])
+    if model.config.model_type.startswith("musicgen"):
+        ids = torch.cat([ids.roll(number) for number in range(model.config.num_codebooks)])
     with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            return model(input_ids=ids, decoder_input_ids=ids.roll(5), use_cache=False).logits
         return model(input_ids=ids, use_cache=False).logits
 
 
@@ -147,20 +177,41 @@ def find_stack(model: Any, depth: int) -> tuple[str, Any]:
     return min((item for item in lists if len(item[1]) == depth), key=lambda item: item[0].count("."))
 
 
+def find_stacks(model: Any, depth: int) -> list[tuple[str, Any]]:
+    """The list of a model's layers, with those of the same kind beside it (hrm_text has two), and their paths."""
+    import torch
+
+    first, _ = find_stack(model, depth)
+    if first.endswith(".attentions"):  # xlm has one list for each part of a layer
+        outer = first.rpartition(".")[0]
+        parts = model.get_submodule(outer).named_children()
+        return [(f"{outer}.{name}", part) for name, part in parts if isinstance(part, torch.nn.ModuleList)]
+    name = first.rpartition(".")[2]
+    owner = type(model.get_submodule(first.rpartition(".")[0]))
+    owners = [path for path, module in model.named_modules() if type(module) is owner]
+    paths = [f"{path}.{name}".removeprefix(".") for path in owners]
+    return [(path, model.get_submodule(path)) for path in paths if len(model.get_submodule(path)) == depth]
+
+
 def rearranged(donor: Any, order: Sequence[int]) -> Any:
     """A copy of the donor in memory with its layers in that order: the weights, and whatever is listed by layer."""
     import torch
 
     model = copy.deepcopy(donor)
-    path, stack = find_stack(model, DEPTH)
-    owner = model.get_submodule(path.rpartition(".")[0])
-    layers = [copy.deepcopy(stack[index]) for index in order]
-    setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
-    for place, layer in enumerate(layers):
-        for module in layer.modules():
-            for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
-                if type(getattr(module, name, None)) is int:
-                    setattr(module, name, place)
+    if getattr(model.base_model, "layers_are_rescaled", False):
+        # rwkv scales its layers by their places when it first runs, and back when it is trained.
+        model.train()
+        model.base_model._rescale_layers()
+        model.eval()
+    for path, stack in find_stacks(model, DEPTH):
+        owner = model.get_submodule(path.rpartition(".")[0])
+        layers = [copy.deepcopy(stack[index]) for index in order]
+        setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList(layers))
+        for place, layer in enumerate(layers):
+            for module in layer.modules():
+                for name in ("layer_idx", "layer_id", "layer_number", "block_idx"):
+                    if type(getattr(module, name, None)) is int:
+                        setattr(module, name, place)
     holders = [model.config, *(module for module in model.modules() if module.__class__.__module__ != "torch.nn")]
     done: set[int] = set()
     _pin_properties(model, order)
@@ -171,12 +222,22 @@ def rearranged(donor: Any, order: Sequence[int]) -> Any:
         for name, value in list(vars(holder).items()):
             if isinstance(value, (list, tuple)) and len(value) == DEPTH and not name.startswith("_"):
                 holder.__dict__[name] = [value[index] for index in order]
+            elif name == "cross_attention_layers":
+                holder.__dict__[name] = [place for place, index in enumerate(order) if index in value]
             elif name in _DEPTHS and value == DEPTH:
                 holder.__dict__[name] = len(order)
     return model
 
 
-_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "first_kv_shared_layer_idx")
+_DEPTHS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_blocks",
+    "num_layers_per_stack",
+    "first_kv_shared_layer_idx",
+)
 
 
 def _pin_properties(model: Any, order: Sequence[int]) -> None:
@@ -205,7 +266,7 @@ def outcomes(case: Case, folder: Path) -> Iterator[tuple[str, Outcome]]:
 
 def written(folder: Path, name: str, recipe: str) -> tuple[Any, Outcome | None]:
     """The model of a recipe, written and loaded; or why it was refused, or what of it does not load."""
-    from surgeon.assemble import assemble
+    from tests.support.assembling import assemble
 
     plan = plan_of(folder, recipe)
     if not plan.ok:
@@ -238,108 +299,9 @@ def _outcome(donor: Any, folder: Path, name: str, ranges: Sequence[tuple[int, in
     return Outcome("right")
 
 
-PLAIN = """
-    llama mistral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 gpt2 gpt_neox gptj bloom opt mpt
-    codegen gpt_bigcode starcoder2 stablelm olmo olmo2 olmo3 olmoe cohere cohere2 granite granitemoe granitemoehybrid
-    granitemoeshared smollm3 exaone4 gpt_oss glm glm4 glm4_moe helium nemotron persimmon mixtral phimoe jetmoe
-    llama4_text mamba mamba2 falcon_mamba bamba recurrent_gemma lfm2 qwen3_next ernie4_5 ernie4_5_moe hunyuan_v1_dense
-    hunyuan_v1_moe arcee apertus seed_oss ministral ministral3 xglm biogpt modernbert-decoder vaultgemma bitnet cwm
-    flex_olmo doge nanochat afmoe granite_swa granitemoe_swa minimax_m2 exaone_moe mimo_v2_flash qwen3_5_text
-    gpt_neox_japanese solar_open openai-gpt internlm3 hy_v3 mellum laguna lfm3 aria_text qwen3_5_moe_text
-    hy_v4 minimax_m3_vl_text cohere2_moe jais2 kolibri1 flint moshi iquestcoder hyperclovax gpt-sw3
-"""
-"""Model types whose tiny config needs nothing more, and whose splices all come out right."""
-
-_PREFIX = "the kind of MLP"
-_PERIOD = "the attention kind"
-_SHARED = "its attention blocks are shared between layers by their index"
-_SHARING = "its layers share keys and values by position"
-_MLA = {"num_key_value_heads": 4}
-_MIXED = ("linear_attention", "full_attention", "linear_attention") * 2
-_CONVS = ("conv", "full_attention", "conv", "conv", "full_attention", "conv")
-_BLOCKS = ("linear_attention", "moe", "full_attention", "mlp", "linear_attention", "full_attention")
-_ZAMBA = {"layers_block_type": ["linear_attention", "hybrid"] * 3}
-_THIRDS = {"attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 3, "expert_layer_offset": 2}
-_GEMMA4 = {
-    "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0,
-    "layer_types": ["sliding_attention", "full_attention"] * 3, "global_head_dim": 16,
-    "num_global_key_value_heads": 1, "attention_k_eq_v": True,
-}  # fmt: skip
-_INDEXERS = ("full", "full", "shared", "shared", "full", "shared")
-_DEEPSEEK4 = {"num_hash_layers": 0, "o_lora_rank": 8, "o_groups": 2, "head_dim": 16}
-_DBRX = {
-    "hidden_size": DROP, "d_model": 32, "num_attention_heads": DROP, "n_heads": 4,
-    "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}, "ffn_config": {"ffn_hidden_size": 48},
-}  # fmt: skip
-
-
-def everywhere(words: str) -> dict[str, str]:
-    """Every splice refused with these words."""
-    return dict.fromkeys(SPLICES, words)
-
-
-_NAMED = (
-    ("falcon", "", {"head_dim": DROP}, {}),
-    ("falcon", "new decoder", {"head_dim": DROP, "new_decoder_architecture": True}, {}),
-    ("gpt_neo", "", {"attention_types": [[["global", "local"], 3]], "window_size": 4}, {}),
-    ("ctrl", "", {"dff": 48}, {}),
-    ("dbrx", "", _DBRX, {}),
-    ("deepseek_v2", "two dense first", {**_MLA, "first_k_dense_replace": 2}, {"grow": _PREFIX, "reorder": _PREFIX}),
-    ("deepseek_v2", "all sparse", _MLA, {}),
-    ("deepseek_v3", "one dense first", {**_MLA, "first_k_dense_replace": 1}, {}),
-    ("deepseek_v3", "five dense first", {**_MLA, "first_k_dense_replace": 5}, {}),
-    ("glm4_moe_lite", "", _MLA, {}),
-    ("dots1", "", {"n_shared_experts": 1, "first_k_dense_replace": 1}, {}),
-    ("youtu", "", {**_MLA, "pad_token_id": None}, {}),
-    ("minicpm3", "scaled by depth", {**_MLA, "scale_depth": 1.4}, {}),
-    ("falcon_h1", "", {"mamba_d_ssm": 64}, {}),
-    ("jamba", "", {}, {"grow": _PREFIX, "reorder": _PREFIX}),
-    ("jamba", "period of three", _THIRDS, {"shrink": _PERIOD, "reorder": _PERIOD}),
-    ("bamba", "mixed", {"attn_layer_indices": [1, 4]}, {}),
-    ("lfm2", "mixed", {"full_attn_idxs": [1, 4]}, {}),
-    ("lfm2_moe", "", {"layer_types": list(_CONVS), "num_dense_layers": 1}, {}),
-    ("granitemoehybrid", "mixed", {"layer_types": list(_MIXED)}, {}),
-    ("nemotron_h", "", {"layers_block_type": list(_BLOCKS)}, {}),
-    ("olmo_hybrid", "", {}, {"shrink": "a stack without a layer of full attention"}),
-    ("llama4_text", "every second", {"interleave_moe_layer_step": 2}, {}),
-    ("ernie4_5_moe", "to the fifth", {"moe_layer_end_index": 4}, {}),
-    ("qwen3_moe", "every second", {"decoder_sparse_step": 2}, {}),
-    ("qwen2", "upper layers slide", {"use_sliding_window": True, "max_window_layers": 3}, {}),
-    ("hunyuan_v1_moe", "experts by layer", {"moe_topk": [1, 2, 1, 2, 2, 1]}, {}),
-    (
-        "gpt2", "scaled by index", {"scale_attn_by_inverse_layer_idx": True},
-        everywhere("it makes the computation depend on the depth or on a layer's position"),
-    ),
-    ("minimax", "", {}, everywhere("its decay depends on a layer's index and the depth")),
-    ("diffllama", "", {}, everywhere("each layer's lambda depends on its index")),
-    ("zamba", "", {"attn_layer_period": 3, "attn_layer_offset": 1, **_ZAMBA}, everywhere(_SHARED) | {"join": _SHARED}),
-    ("zamba2", "", _ZAMBA, everywhere(_SHARED) | {"join": _SHARED}),
-    ("zaya", "", {"num_experts_per_tok": 1}, {}),
-    ("deepseek_v32", "", _MLA, {}),
-    ("deepseek_v4", "", _DEEPSEEK4, {}),
-    ("axk1", "", _MLA, {}),
-    ("axk2", "", _MLA, {}),
-    ("glm_moe_dsa", "", _MLA, {}),
-    ("glm_moe_dsa", "shared indexers", {**_MLA, "indexer_types": list(_INDEXERS)}, {}),
-    ("beam", "", {}, everywhere("what a layer adds to the residual stream depends on its index")),
-    ("gemma4_unified_text", "", {"num_kv_shared_layers": 0}, {}),
-    (
-        "gemma4_unified_text", "shared keys and values",
-        {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3}, everywhere(_SHARING),
-    ),
-    (
-        "gemma3n_text", "", {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3},
-        everywhere(_SHARING),
-    ),
-    ("gemma4_text", "embeddings per layer", {"num_kv_shared_layers": 0}, everywhere(_SHARING)),
-    ("gemma4_text", "nothing shared", _GEMMA4, {}),
-    (
-        "gemma4_text", "experts", {**_GEMMA4, "enable_moe_block": True, "top_k_experts": 2}, {},
-    ),
-)  # fmt: skip
-
 CASES: dict[str, Case] = {kind: Case(kind) for kind in PLAIN.split()} | {
-    f"{kind}, {note}" if note else kind: Case(kind, config, refused) for kind, note, config, refused in _NAMED
+    f"{kind}, {note}" if note else kind: Case(kind, config, refused)
+    for kind, note, config, refused in (*NAMED, *matrix_composites.CASES)
 }
 
 

@@ -13,7 +13,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.families.matrix import CASES, DEPTH, Case, Outcome, find_stack, load, logits, make_donor, written
+from tests.families.matrix import (
+    CASES,
+    DEPTH,
+    Case,
+    Outcome,
+    find_stacks,
+    load,
+    logits,
+    make_donor,
+    written,
+)
 from tests.support.planning import stack_of
 
 BLEND = """
@@ -90,11 +100,11 @@ def _joined(folder: Path) -> Outcome:
 
 def combined(one: Any, other: Any, after: set[str]) -> dict[str, Any]:
     """The tensors of a join: those of the last layers and of what runs after them are the other donor's."""
-    prefix = find_stack(one, DEPTH)[0] + "."
+    prefixes = [f"{path}." for path, _ in find_stacks(one, DEPTH)]
     theirs = other.state_dict()
     found = {}
     for name, tensor in one.state_dict().items():
-        index = name[len(prefix) :].partition(".")[0] if name.startswith(prefix) else ""
+        index = next((name[len(prefix) :].partition(".")[0] for prefix in prefixes if name.startswith(prefix)), "")
         last = int(index) >= JOINED if index.isdigit() else name in after
         found[name] = (theirs[name] if last else tensor).clone()
     return found
@@ -102,9 +112,15 @@ def combined(one: Any, other: Any, after: set[str]) -> dict[str, Any]:
 
 def runs_after(model: Any) -> set[str]:
     """Names of the tensors whose modules run after the last layer and not before it, a tied head's among them."""
-    stack = find_stack(model, DEPTH)[1]
-    inside = {id(module) for layer in stack for module in layer.modules()}
-    done = 0
+    stacks = [layer for _, stack in find_stacks(model, DEPTH) for layer in stack]
+    inside = {id(module) for layer in stacks for module in layer.modules()}
+    # mllama skips layers without images.
+    ran: set[int] = set()
+    counted = [layer.register_forward_hook(lambda layer, *_: ran.add(id(layer))) for layer in stacks]
+    logits(model)
+    for handle in counted:
+        handle.remove()
+    done, most = 0, min(DEPTH, len(ran))
     before: set[str] = set()
     after: set[str] = set()
     handles = []
@@ -115,11 +131,11 @@ def runs_after(model: Any) -> set[str]:
 
     def note(path: str) -> Any:
         def hook(*_: Any) -> None:
-            (after if done >= DEPTH else before).add(path)
+            (after if done >= most else before).add(path)
 
         return hook
 
-    for layer in stack:
+    for layer in stacks:
         handles.append(layer.register_forward_hook(count))
     for path, module in model.named_modules():
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
@@ -134,6 +150,8 @@ def runs_after(model: Any) -> set[str]:
         if path in after - before
         for name, _ in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     }
+    # Added by the outermost module itself, at its end.
+    found.add("final_logits_bias")
     return found & model.state_dict().keys()
 
 

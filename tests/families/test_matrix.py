@@ -13,11 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from surgeon.assemble.load_back import expectation
 from surgeon.checkpoint.checkpoint import Checkpoint, Layer
+from surgeon.checkpoint.families.derived_lists import FILLED_VALUES
 from surgeon.checkpoint.families.model_config import ModelConfig, layer_attributes
 from surgeon.checkpoint.families.naming import FAMILIES
-from surgeon.checkpoint.families.type_rules import FILLED, RULES
+from surgeon.checkpoint.families.type_rules import FILLED, RULES, UNTIED
 from surgeon.plan.config.output_config import output_config
+from surgeon.verify.load_back_child import check
 from tests.families import matrix, matrix_pairs
 from tests.plan.config.test_output_config import settings as settings_of
 from tests.support.models import one_thread
@@ -48,9 +51,11 @@ def test_a_family_is_right_or_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_the_matrix_is_wide() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     right = {case.kind for case in matrix.CASES.values() if not case.refused}
     assert len(right) >= 90
-    assert set(RULES) - {"llama4"} <= {case.kind for case in matrix.CASES.values()}
+    assert set(RULES) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) <= {case.kind for case in matrix.CASES.values()}
 
 
 def test_the_table_in_the_docs_is_current() -> None:
@@ -99,6 +104,54 @@ def bare(raw: dict[str, Any], folder: Path) -> Checkpoint:
     return Checkpoint("x", folder, folder, (), {}, config, None, layers, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("listed", "indices", "words"),
+    [
+        ([3, 6], (0, 1, 2, 1, 3, 5), ""),
+        ([3, 6], (2, 0, 1), ""),
+        ([3, 6], (0, 2, 1, 2), "the tables of n-grams of layer 3"),
+        ([3, 6], (5, 1, 2), "the tables of n-grams of layer 0, 2"),
+        ([1], (0, 1, 2, 0), "the tables of n-grams of layer 3"),
+        ([], (5, 5, 0), ""),
+        ([[1], None, "2", 3], (2, 0), ""),
+    ],
+)
+def test_tables_of_n_grams_follow_their_layers(
+    tmp_path: Path, listed: list[Any], indices: tuple[int, ...], words: str
+) -> None:
+    case = matrix.CASES["qwen4_exp_text, tables of n-grams within"]
+    made = json.loads(matrix.make_config(case).to_json_string())
+    donor = bare({"architectures": ["X"], **made, "ple_layer_ids": listed}, tmp_path)
+    out, findings = output_config(donor, [(donor, index) for index in indices], tied=False, dtype=None, vocab_size=None)
+    assert words in " ".join(finding.what for finding in findings) and bool(findings) == bool(words)
+    assert out["ple_layer_ids"] == [place + 1 for place, index in enumerate(indices) if index + 1 in listed]
+
+
+def test_a_head_is_never_tied_where_transformers_has_nothing_to_tie() -> None:
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    for kind in {case.kind for case in matrix.CASES.values()} & NAMES.keys():
+        made = getattr(transformers, NAMES[kind])
+        written = {"mllama": "mllama_text_model", **matrix.SAVED_AS}.get(kind, kind)
+        # The class of bigbird_pegasus that has an encoder too ties its head.
+        assert (written in UNTIED) == (not made._tied_weights_keys) or kind == "bigbird_pegasus", kind
+
+
+@pytest.mark.parametrize(
+    "name", ["blt", "cpmant", "hrm_text", "inkling2_text", "longcat_flash", "qwen4_exp_text, tables of n-grams within"]
+)
+def test_the_load_back_counts_and_places_as_transformers_does(tmp_path: Path, name: str) -> None:
+    case = matrix.CASES[name]
+    matrix.make_donor(case, tmp_path / "a")
+    ranges = [(0, matrix.DEPTH)] if "grow" in case.refused else matrix.SPLICES["grow"]
+    plan = plan_of(tmp_path, stack_of(*(("a", start, stop) for start, stop in ranges)))
+    assert plan.ok and not [finding for finding in plan.findings if finding.severity == "warning"]
+    (tmp_path / "config.json").write_text(json.dumps(plan.config))
+    outcome = check(tmp_path, json.loads(json.dumps(expectation(plan))))
+    assert (outcome.checked, outcome.mismatches) == (True, ())
+
+
 def test_two_minicpm3_of_other_depths_keep_their_residual_scale(tmp_path: Path) -> None:
     made = matrix.make_config(matrix.CASES["minicpm3, scaled by depth"])
     raw = {"architectures": ["X"], **json.loads(made.to_json_string())}
@@ -125,6 +178,7 @@ def test_a_list_that_transformers_fills_in_is_known_by_rule_or_refused() -> None
             if not isinstance(said.get(key), list) or text.model_type in FAMILIES:
                 continue
             ruled = any(rule.attribute == attributes.get(key) for rule in RULES.get(text.model_type, ()))
+            ruled |= (text.model_type, key) in FILLED_VALUES
             if not ruled and text.model_type not in FILLED.get(key, ()):
                 unknown.append((text.model_type, key))
     assert not unknown
@@ -255,7 +309,7 @@ def test_configs_that_say_it_in_older_ways(tmp_path: Path, name: str) -> None:
     carried = 0
     for order in ([0, 1, 0, 1, 2, 3, 4, 5], [0, 2, 3], [3, 1, 5], [0, 1, 4, 5]):
         out, findings = output_config(
-            checkpoint, [(checkpoint, index) for index in order], tied=True, dtype=None, vocab_size=None
+            checkpoint, [(checkpoint, index) for index in order], tied=checkpoint.tied, dtype=None, vocab_size=None
         )
         if not any(finding.severity == "error" for finding in findings):
             assert built(out, tmp_path / "out") == [theirs[index] for index in order], order

@@ -25,7 +25,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from surgeon.assemble import assemble
 from surgeon.assemble.io import byte_copy
 from surgeon.assemble.resume.workspace import hidden
 from surgeon.assemble.write import sink
@@ -36,6 +35,7 @@ from tests.support.assembling import (
     HIDDEN,
     INNER,
     VOCAB,
+    assemble,
     donor,
     passthrough,
     plan_of,

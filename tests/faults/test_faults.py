@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.assemble.io import byte_copy as copying
 from surgeon.assemble.io import system_calls
 from surgeon.assemble.resume.journal import Journal, JournalLine
@@ -26,7 +25,7 @@ from surgeon.assemble.resume.workspace import hidden
 from surgeon.assemble.write import sink
 from surgeon.errors import InputError, SurgeonError
 from tests.faults import run as faults
-from tests.support.assembling import donor, passthrough, plan_of, snapshot
+from tests.support.assembling import assemble, donor, passthrough, plan_of, snapshot
 from tests.support.paths import ROOT, child_environment
 
 
@@ -51,7 +50,7 @@ class TestKilled:
     @pytest.mark.parametrize("kind", ["", "fsync=False", "workers=3"])
     def test_at_many_moments(self, tmp_path: Path, kind: str) -> None:
         code = (
-            "import sys; from pathlib import Path; import faults\n"
+            "import sys; from pathlib import Path\nfrom tests.faults import run as faults\n"
             f"one = faults.case(Path(sys.argv[1]), {kind})\n"
             "print(faults.kill_everywhere(one, Path(sys.argv[1]), step=11, start=3))\n"
         )
@@ -62,7 +61,7 @@ class TestKilled:
 
     def test_again_and_again(self, tmp_path: Path) -> None:
         code = (
-            "import random, sys; from pathlib import Path; import faults\n"
+            "import random, sys; from pathlib import Path\nfrom tests.faults import run as faults\n"
             "one = faults.case(Path(sys.argv[1]))\n"
             "print(faults.kill_chain(one, Path(sys.argv[1]), random.Random(3), 120))\n"
         )
@@ -211,7 +210,7 @@ class TestDisks:
 
     def test_a_limit_on_the_length_of_files(self, copies: faults.Case, tmp_path: Path) -> None:
         code = (
-            "import resource, signal, sys; from pathlib import Path; import faults\n"
+            "import resource, signal, sys; from pathlib import Path\nfrom tests.faults import run as faults\n"
             "one = faults.case(Path(sys.argv[1]), shard_size=10**9)\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))\n"
@@ -378,7 +377,7 @@ def test_two_at_once_one_of_them_writes(copies: faults.Case, tmp_path: Path) -> 
     """Started at the same moment, again and again: one gets it, the others are told whose it is."""
     out = tmp_path / "out" / "model"
     code = (
-        "import sys; from pathlib import Path; import faults\n"
+        "import sys; from pathlib import Path\nfrom tests.faults import run as faults\n"
         "folder, out = map(Path, sys.argv[1:])\n"
         "recipe = faults.passthrough((folder / 'donors' / 'a', 0, 3), (folder / 'donors' / 'b', 1, 4))\n"
         "plan = faults.plan_of(recipe)\n"
@@ -416,7 +415,7 @@ def test_a_second_signal_ends_it_at_once_and_it_can_be_gone_on_with(tmp_path: Pa
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(passthrough((donor(tmp_path / "a"), 0, 3)))
     slow = (
-        "import os, time\nfrom surgeon.assemble import copy\nreal, copy.BUFFER = os.preadv, 8\n"
+        "import os, time\nfrom surgeon.assemble.io import byte_copy as copy\nreal, copy.BUFFER = os.preadv, 8\n"
         "def slow(*args):\n    time.sleep(0.02)\n    return real(*args)\nos.preadv = slow\n"
     )
     words = faults.command(recipe, tmp_path / "out" / "model", "--events")

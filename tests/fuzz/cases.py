@@ -132,7 +132,7 @@ def plan(world: World) -> bool:
             say(line, nowhere)
     json.dumps(finite(to_dict(made, Path(RECIPE), values=True)), allow_nan=False)
     if made.ok and made.estimates.nbytes < SMALL and (world.arithmetic or not made.needs_arithmetic):
-        from surgeon.assemble import assemble
+        from tests.support.assembling import assemble
 
         try:
             assemble(made, Path(OUT), recipe=document.text, fsync=False, workers=1)

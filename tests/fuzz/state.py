@@ -51,8 +51,8 @@ def _resumable(world: World) -> tuple[Any, Path]:
 
 def prepare(world: World) -> None:
     """A whole output with its manifest, and an unfinished one."""
-    from surgeon.assemble import assemble
     from surgeon.assemble.resume import journal
+    from tests.support.assembling import assemble
 
     plan, _ = _resumable(world)
     assemble(plan, world.folder / MADE / "whole", fsync=False, workers=1)

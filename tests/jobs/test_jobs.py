@@ -30,7 +30,7 @@ from tests.support.paths import ROOT, child_environment
 
 SLOW = (
     "import os, time\n"
-    "from surgeon.assemble import copy\n"
+    "from surgeon.assemble.io import byte_copy as copy\n"
     "real, copy.BUFFER = os.preadv, 8\n"
     "def slow(*args):\n"
     "    time.sleep(0.02)\n"
@@ -145,7 +145,7 @@ def test_a_job_of_its_own_session_that_ignores_hang_ups(said: Any, recipe: Path,
 def test_it_outlives_its_terminal(recipe: Path, out: Path, tmp_path: Path) -> None:
     """Started on a terminal that is closed right afterwards, by a process that is killed."""
     main, side = pty.openpty()
-    code = f"from surgeon.jobs import board\nboard._MAIN = {SLOW!r} + board._MAIN\n"
+    code = f"from surgeon.jobs import job_list\njob_list._MAIN = {SLOW!r} + job_list._MAIN\n"
     code += "import sys\nfrom surgeon.__main__ import main\nmain()\nimport time\ntime.sleep(60)\n"
     starter = subprocess.Popen(
         [sys.executable, "-c", code, "assemble", str(recipe), str(out), "--detach", "--no-check"],

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
 from surgeon.plan.inputs import inputs
 from tests.support.adapters import low_rank, write_adapter
-from tests.support.assembling import HIDDEN, donor, passthrough, plan_of, snapshot
+from tests.support.assembling import HIDDEN, assemble, donor, passthrough, plan_of, snapshot
 
 
 @pytest.fixture

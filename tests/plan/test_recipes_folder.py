@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.common import load_document
 from surgeon.methods import registry
@@ -19,6 +18,7 @@ from surgeon.plan import Donors, Plan, resolve
 from surgeon.probe.score import read_probes
 from surgeon.probe.subject import Subject, from_plan
 from surgeon.recipe.document import load
+from tests.support.assembling import assemble
 from tests.support.paths import ROOT
 from tests.support.sparse import LLAMA2_70B, LLAMA3_8B, LLAMA3_70B, MISTRAL_7B, sparse_llama
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.probe.unwritten_model import build
+from tests.support.assembling import assemble
 from tests.support.blending import plan_of
 from tests.support.models import one_thread, tiny_model
 

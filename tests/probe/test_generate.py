@@ -338,9 +338,9 @@ def test_a_donor_without_a_generation_config_can_be_tried(tmp_path: Path) -> Non
 
 
 def test_a_recipe_speaks_like_its_assembled_model(tmp_path: Path) -> None:
-    from surgeon.assemble import assemble
     from surgeon.plan import Donors, resolve
     from surgeon.recipe.document import parse
+    from tests.support.assembling import assemble
 
     tiny_tokenizer(tiny_model(tmp_path / "a"))
     text = f"slices:\n  - sources: [{{model: {tmp_path / 'a'}, layer_range: [1, 4]}}]\n"

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from surgeon.assemble import assemble
 from surgeon.assemble.gpu.device import pick_device
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Donors, Plan, resolve
@@ -23,6 +22,7 @@ from surgeon.probe.load import load, to_device
 from surgeon.probe.unwritten_model import build
 from surgeon.probe.weights import Weights
 from surgeon.recipe.document import parse
+from tests.support.assembling import assemble
 from tests.support.models import FAMILIES, one_thread, tiny_model
 
 ORDER = (0, 1, 2, 1, 2, 3)

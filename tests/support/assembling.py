@@ -9,6 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from surgeon import assemble as engine
+from surgeon.assemble import AssembleOptions, Result
 from surgeon.checkpoint import open_checkpoint
 from surgeon.checkpoint.dtypes import BITS
 from surgeon.plan import Donors, Plan, resolve
@@ -39,6 +41,20 @@ CONFIG = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+
+
+def assemble(
+    plan: Plan, out: Path, *, recipe: str | None = None, on_event: Any = None, cancelled: Any = None, **options: Any
+) -> Result:
+    """`surgeon.assemble.assemble` with its options as keywords."""
+    how = AssembleOptions(**options)
+    return engine.assemble(plan, out, how, recipe=recipe, on_event=on_event, cancelled=cancelled)
+
+
+def ready(plan: Plan, out: Path, *, recipe: str | None = None, **options: Any) -> None:
+    """`surgeon.assemble.ready` with its options as keywords."""
+    engine.ready(plan, out, AssembleOptions(**options), recipe=recipe)
+
 
 Spec = tuple[str, str, tuple[int, ...], bytes]
 

@@ -116,10 +116,9 @@ class TestLater:
     @staticmethod
     def begun(folder: Path, *, alive: bool = False, events: Sequence[dict[str, Any]] = ()) -> Job:
         """A job of an unsaved recipe in this folder, its output half written, as a killed one leaves it."""
-        from surgeon.assemble import assemble
         from surgeon.assemble.resume import journal
         from surgeon.process import birth, boot
-        from tests.support.assembling import plan_of
+        from tests.support.assembling import assemble, plan_of
 
         text = f"slices: [{{sources: [{{model: {folder / 'a'}, layer_range: [0, 4]}}]}}]\n"
         real = journal.Journal.add

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import Cancelled, assemble, load_back
+from surgeon.assemble import Cancelled, load_back
 from surgeon.assemble.load_back import LoadBack, LoadBackOutcome, Mismatch, expectation, expectation_of, summary
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import SurgeonError
 from surgeon.verify.layer_comparison import compare
 from surgeon.verify.load_back_child import check, main
 from surgeon.verify.resolved_model import Resolved
-from tests.support.assembling import donor, passthrough, plan_of
+from tests.support.assembling import assemble, donor, passthrough, plan_of
 from tests.support.models import tiny_model
 from tests.support.paths import ROOT
 
@@ -365,8 +365,8 @@ class TestChild:
         stand_in(self.answer())
         (tmp_path / "recipe.yaml").write_text(passthrough((donor(tmp_path / "a"), 0, 3)))
         code = (
-            "import sys\nfrom surgeon.assemble import loadback\nfrom surgeon.cli.app import run\n"
-            f"loadback.MODULE = 'stand_in'\nassert run(['assemble', {str(tmp_path / 'recipe.yaml')!r}, 'out']) == 0\n"
+            "import sys\nfrom surgeon.assemble import load_back\nfrom surgeon.cli.app import run\n"
+            f"load_back.MODULE = 'stand_in'\nassert run(['assemble', {str(tmp_path / 'recipe.yaml')!r}, 'out']) == 0\n"
             "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)\n"
         )
         path = os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble, load_back
+from surgeon.assemble import load_back
 from surgeon.assemble.load_back import LoadBack, LoadBackOutcome
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.plan import Donors, resolve
 from surgeon.recipe.document import load, parse
 from surgeon.verify import audit
-from tests.support.assembling import donor, passthrough, plan_of
+from tests.support.assembling import assemble, donor, passthrough, plan_of
 from tests.support.models import tiny_model, tiny_tokenizer
 
 NAME = "model.layers.3.mlp.up_proj.weight"

@@ -9,7 +9,8 @@ from ...errors import InputError
 from ...text import one_line
 from ..checkpoint import Checkpoint
 from ..dtypes import ARITHMETIC
-from ..families.naming import FAMILIES, LAYOUTS
+from ..families.layouts import LAYOUTS
+from ..families.naming import FAMILIES
 from ..header import TensorEntry, quoted
 from ..tensor_equality import alike
 from .lora import Adapter, Factors

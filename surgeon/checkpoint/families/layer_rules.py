@@ -1,12 +1,12 @@
 """The ways in which configs say what each layer is: by list, index list, prefix, period, runs or letters.
 
 Each can read an attribute of all layers, and write it back if it can say it at all. Which model type uses which is
-data, in `familyrules`.
+data, in `type_rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,7 +42,8 @@ class Rule(Protocol):
         """The keys that say `values`, or None where they cannot be said in this way."""
 
 
-def _natural(value: Any, default: int | None) -> int | None:
+def natural(value: Any, default: int | None) -> int | None:
+    """The value if it is a whole number >= 0, else the default."""
     return value if type(value) is int and value >= 0 else default
 
 
@@ -85,7 +86,8 @@ class Indexed:
         listed = text.get(self.key)
         if not isinstance(listed, list):
             return None if self.absent is None else [self.absent] * depth
-        return [self.inside if index in listed else self.outside for index in range(depth)]
+        places = {index for index in listed if type(index) is int}
+        return [self.inside if index in places else self.outside for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
         return {self.key: [index for index, value in enumerate(values) if value == self.inside]}
@@ -106,7 +108,7 @@ class Prefixed:
         return (self.key,)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        count = _natural(text.get(self.key), self.absent) or 0
+        count = natural(text.get(self.key), self.absent) or 0
         return [self.before if index < count else self.after for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
@@ -133,8 +135,8 @@ class Periodic:
         return (self.period_key, self.offset_key) if self.offset_key else (self.period_key,)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        period = _natural(text.get(self.period_key), self.period) or 1
-        offset = _natural(text.get(self.offset_key), self.offset) if self.offset_key else period - 1
+        period = natural(text.get(self.period_key), self.period) or 1
+        offset = natural(text.get(self.offset_key), self.offset) if self.offset_key else period - 1
         return [self.inside if index % period == offset else self.outside for index in range(depth)]
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
@@ -234,9 +236,9 @@ class Between:
         return (self.start, self.end, self.interval)
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        first = _natural(text.get(self.start), self.absent[0]) or 0
-        last = _natural(text.get(self.end), None)
-        step = _natural(text.get(self.interval), self.absent[2]) or 1
+        first = natural(text.get(self.start), self.absent[0]) or 0
+        last = natural(text.get(self.end), None)
+        step = natural(text.get(self.interval), self.absent[2]) or 1
         last = depth - 1 if last is None else last
         return ["experts" if (i + 1) % step == 0 and first <= i <= last else "dense" for i in range(depth)]
 
@@ -266,6 +268,21 @@ class Following:
 
 
 @dataclass(frozen=True)
+class Formed:
+    """Each layer by a formula of its own, of the config, its index and the depth, which is never written."""
+
+    attribute: str
+    kind: Callable[[Text, int, int], Any]
+    keys: tuple[str, ...] = ()
+
+    def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
+        return [self.kind(text, index, depth) for index in range(depth)]
+
+    def write(self, values: Values, text: Text) -> dict[str, Any] | None:
+        return None
+
+
+@dataclass(frozen=True)
 class Uniform:
     """All layers are the same, whatever the config says."""
 
@@ -278,3 +295,29 @@ class Uniform:
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
         return {}
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Experts at the last layer of each `decoder_sparse_step`, except in `mlp_only_layers`.
+
+    Attributes:
+        dense: `mlp_only_layers` when absent.
+        experts: `num_experts` when absent.
+    """
+
+    attribute: str
+    dense: tuple[int, ...]
+    experts: int
+    keys: tuple[str, ...] = ("mlp_only_layers", "decoder_sparse_step")
+
+    def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
+        listed = text.get("mlp_only_layers")
+        dense = listed if isinstance(listed, list) else self.dense
+        step = natural(text.get("decoder_sparse_step"), 1) or 1
+        some = bool(natural(text.get("num_experts"), self.experts))
+        return ["experts" if some and i not in dense and (i + 1) % step == 0 else "dense" for i in range(depth)]
+
+    def write(self, values: Values, text: Text) -> dict[str, Any] | None:
+        step = {"decoder_sparse_step": 1} if "decoder_sparse_step" in text else {}
+        return {"mlp_only_layers": [index for index, value in enumerate(values) if value == "dense"], **step}

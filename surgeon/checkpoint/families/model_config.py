@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .layer_rules import ATTENTION_NAMES
+from .layer_rules import ATTENTION_NAMES, natural
 from .naming import FAMILIES, UNKNOWN, Family
 from .rope import resolved_rope
-from .type_rules import WINDOW_KEYS, ruled
+from .type_rules import DEPTHS, UNTIED, WINDOW_KEYS, ruled
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]
 
-NESTED = ("text_config", "llm_config", "language_config")
+NESTED = ("text_config", "llm_config", "language_config", "global_config")
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Where nemotron_h says its depth, by their length."""
 _MAX_WINDOW_LAYERS = 28
 _HEADLESS = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|RewardModel|TextEmbedding)"
-    r"|RewardModel|(?<!LMHead)(?<!DoubleHeads)Model$"
+    r"|RewardModel|(?<!LMHead)(?<!DoubleHeads)(?<!MarianMT)Model$"
 )
 
 
@@ -72,12 +72,17 @@ class ModelConfig:
     @property
     def depth_key(self) -> str | None:
         """The key this JSON uses for the number of layers."""
-        return next((key for key in DEPTH_KEYS if type(self.text.get(key)) is int), None)
+        return next((key for key in self._depth_keys if type(self.text.get(key)) is int), None)
+
+    @property
+    def _depth_keys(self) -> tuple[str, ...]:
+        own = DEPTHS.get(self.model_type)
+        return (own.key, *DEPTH_KEYS) if own else DEPTH_KEYS
 
     @property
     def depth(self) -> int | None:
         """The number of layers the config states."""
-        stated = self.natural(*DEPTH_KEYS)
+        stated = self.natural(*self._depth_keys)
         if stated is None and self.model_type == "nemotron_h":
             given = self.get(*_DEPTH_BY)
             return len(given) if isinstance(given, (list, str)) else None
@@ -118,7 +123,8 @@ class ModelConfig:
     @property
     def vocab_size(self) -> int | None:
         """Rows of the embedding, as the config has it."""
-        return self.natural("vocab_size")
+        stated = self.natural("vocab_size")
+        return natural(self.raw.get("vocab_size"), None) if stated is None else stated
 
     @property
     def context(self) -> int | None:
@@ -139,12 +145,14 @@ class ModelConfig:
             return None
         if self.model_type in WINDOW_KEYS:
             key, absent = WINDOW_KEYS[self.model_type]
-            return absent if (stated := self.natural(key)) is None else stated
+            return self.natural(key) if key in self.text else absent
         return self.natural("sliding_window") if "sliding_window" in self.text else family.window
 
     @property
     def tied(self) -> bool:
         """Whether the head is the embedding, by the config or else by the family's default."""
+        if self.model_type in UNTIED:
+            return False
         for level in (self.raw, self.text):
             if isinstance(level.get("tie_word_embeddings"), bool):
                 return bool(level["tie_word_embeddings"])
@@ -161,7 +169,11 @@ class ModelConfig:
 
         Of a nested config only the outer level counts, as for transformers, and its class has a default of its own.
         """
-        return isinstance(self.raw.get("tie_word_embeddings"), bool) or (not self.nest and self.family is not None)
+        return (
+            self.model_type in UNTIED
+            or isinstance(self.raw.get("tie_word_embeddings"), bool)
+            or (not self.nest and self.family is not None)
+        )
 
     @property
     def rope(self) -> dict[str, Any]:

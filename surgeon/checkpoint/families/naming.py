@@ -1,7 +1,7 @@
 """What is known of model families, as data: how tensors are named, and what a config leaves unsaid.
 
-A `Layout` says which names are layers and which are the ends of the network. A `Family` says what transformers
-fills in for keys that a config of that `model_type` omits (read off transformers 5.23; a test compares them).
+A `Naming` says which names are layers and which are the ends of the network. A `Family` says what transformers fills in
+for keys that a config of that `model_type` omits (read off transformers 5.23; a test compares them).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from .layouts import LAYOUTS, Layout
+
 Role = Literal["layer", "embeddings", "final_norm", "lm_head", "other"]
 END_ROLES: tuple[Role, ...] = ("embeddings", "final_norm", "lm_head")
 
@@ -19,10 +21,17 @@ TOKEN_EMBEDDINGS = (
     "embed_in.",
     "wte.",
     "word_embeddings.",
-    "embeddings.",
+    "embeddings.weight",
+    "embeddings.word_embeddings.",
+    "embeddings.tok_embeddings.",
+    "word_embedding.",
     "embedding.",
     "tokens_embed.",
     "w.",
+    "shared.",
+    "embed.",
+    "input_embedding.",
+    "local_encoder.embed_tokens.",
 )
 """Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
 
@@ -34,45 +43,6 @@ class Place:
     role: Role
     index: int
     suffix: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Tensor names of a decoder, relative to a base such as `model.`; `bases` are tried in order."""
-
-    bases: tuple[str, ...]
-    layers: str
-    embeddings: tuple[str, ...]
-    final_norm: tuple[str, ...]
-    lm_head: tuple[str, ...] = ("lm_head.",)
-
-
-LAYOUTS = (
-    Layout(
-        ("model.language_model.", "language_model.model.", "model.", ""),
-        "layers.",
-        ("embed_tokens.",),
-        ("norm.", "final_layernorm.", "final_norm.", "embedding_norm.", "layer_norm."),
-        ("lm_head.", "head."),
-    ),
-    Layout(("gpt_neox.", "gpt_neox_japanese."), "layers.", ("embed_in.",), ("final_layer_norm.",), ("embed_out.",)),
-    Layout(("biogpt.",), "layers.", ("embed_tokens.", "embed_positions."), ("layer_norm.",), ("output_projection.",)),
-    Layout(("model.", ""), "layers.", ("embeddings.",), ("final_norm.",), ("decoder.",)),
-    Layout(
-        ("transformer.", ""),
-        "h.",
-        ("wte.", "wpe.", "word_embeddings.", "word_embeddings_layernorm.", "tokens_embed.", "positions_embed.", "w."),
-        ("ln_f.", "layernorm."),
-    ),
-    Layout(("transformer.", ""), "blocks.", ("wte.", "wpe.", "emb_norm."), ("norm_f.",)),
-    Layout(
-        ("model.decoder.", "decoder."),
-        "layers.",
-        ("embed_tokens.", "embed_positions.", "project_in."),
-        ("final_layer_norm.", "project_out."),
-    ),
-    Layout(("backbone.", ""), "layers.", ("embeddings.", "embedding."), ("norm_f.",)),
-)
 
 
 @dataclass(frozen=True)
@@ -89,33 +59,53 @@ class Naming:
 
     @cached_property
     def _head_base(self) -> str:
-        return "language_model." if self.base == "language_model.model." else ""
+        if self.layout.head_inside:
+            return self.base
+        return self.base.removesuffix("model.") if self.base in {"language_model.model.", "text_model.model."} else ""
 
     def place(self, name: str) -> Place:
         """The place of a tensor; role `other` for what this layout does not know."""
-        if name.startswith(self.prefix):
-            number, dot, suffix = name[len(self.prefix) :].partition(".")
-            if dot and suffix and _is_index(number):
-                return Place("layer", int(number), suffix)
-        if name.startswith(self._head_base):
-            suffix = name[len(self._head_base) :]
-            if suffix.startswith(self.layout.lm_head):
-                return Place("lm_head", -1, suffix)
         if name.startswith(self.base):
             suffix = name[len(self.base) :]
             if suffix.startswith(self.layout.embeddings):
                 return Place("embeddings", -1, suffix)
+            if place := self._in_a_layer(suffix):
+                return place
             if suffix.startswith(self.layout.final_norm):
                 return Place("final_norm", -1, suffix)
+        if name.startswith(self.layout.after):
+            return Place("final_norm", -1, name)
+        if name.startswith(self._head_base):
+            suffix = name[len(self._head_base) :]
+            if suffix.startswith(self.layout.lm_head):
+                return Place("lm_head", -1, suffix)
         return Place("other", -1, name)
+
+    def _in_a_layer(self, name: str) -> Place | None:
+        """The place of a name without the base, if it is a layer's."""
+        layout = self.layout
+        if name.startswith(layout.layers):
+            number, dot, suffix = name[len(layout.layers) :].partition(".")
+            # Two tensors must not share a place: what reads like a tensor elsewhere is none of the layer.
+            taken = suffix.startswith(tuple(before[:-1] for before, _ in layout.beside))
+            return Place("layer", int(number), suffix) if dot and suffix and _is_index(number) and not taken else None
+        for before, first in layout.beside:
+            if name.startswith(before):
+                number, dot, suffix = name[len(before) :].partition(".")
+                return Place("layer", int(number) + first, before[:-1] + dot + suffix) if _is_index(number) else None
+        return None
 
     def name(self, place: Place) -> str:
         """The tensor name of a place."""
         if place.role == "layer":
+            for before, first in self.layout.beside:
+                if place.suffix == before[:-1] or place.suffix.startswith(before):
+                    return f"{self.base}{before}{place.index - first}{place.suffix[len(before) - 1 :]}"
             return f"{self.prefix}{place.index}.{place.suffix}"
         if place.role == "lm_head":
             return self._head_base + place.suffix
-        return place.suffix if place.role == "other" else self.base + place.suffix
+        whole = place.role == "other" or (place.role == "final_norm" and place.suffix.startswith(self.layout.after))
+        return place.suffix if whole else self.base + place.suffix
 
     def head_for(self, embedding_suffix: str) -> Place:
         """The head that an embedding stands for in a tied model: `embed_tokens.weight` -> `lm_head.weight`."""
@@ -127,24 +117,27 @@ def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6 and (text == "0" or text[0] != "0")
 
 
-def find_naming(names: Iterable[str]) -> Naming | None:
+def find_naming(names: Iterable[str], model_type: str = "") -> Naming | None:
     """The naming whose layers occur among `names`, or None when no known prefix does.
 
-    Several layouts share a prefix: the one whose embeddings occur too is preferred.
+    Several layouts share a prefix: one whose embeddings occur too is preferred, and among those one of the model type,
+    then one whose head occurs, then the one that knows most names.
     """
     names = list(names)
     first: Naming | None = None
+    found: list[tuple[tuple[bool, bool, int], Naming]] = []
     for layout in LAYOUTS:
         for base in layout.bases:
             naming = Naming(layout, base)
             if not any(name.startswith(naming.prefix) and naming.place(name).role == "layer" for name in names):
                 continue
-            if any(naming.place(name).role == "embeddings" for name in names):
-                return naming
+            roles = [naming.place(name).role for name in names]
+            if "embeddings" in roles:
+                found.append(((model_type in layout.kinds, "lm_head" in roles, -roles.count("other")), naming))
             # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
-            if base and first is None:
+            elif base and first is None:
                 first = naming
-    return first
+    return max(found, key=lambda each: each[0])[1] if found else first
 
 
 @dataclass(frozen=True)
@@ -205,6 +198,16 @@ _LLAMA = Family(
     }
 )  # fmt: skip
 
+_ENCODERS = (
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+_SECOND_STACKS = (
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus", "plbart",
+    "prophetnet", "trocr", "whisper",
+)  # fmt: skip
+_NO_ROPE = Family(tied=True, rope="none")
+
 FAMILIES: dict[str, Family] = {
     "apertus": Family(theta=12_000_000.0),
     "arcee": _PLAIN,
@@ -246,5 +249,11 @@ FAMILIES: dict[str, Family] = {
     "smollm3": Family(tied=True, explicit=True, slides="nope", switch=True, rope_interval=4, theta=2_000_000.0),
     "stablelm": Family(rotated=0.25),
     "starcoder2": Family(tied=True, slides="all"),
+    **dict.fromkeys(_ENCODERS, _NO_ROPE),
+    **dict.fromkeys(_SECOND_STACKS, _NO_ROPE),
+    "xlm": _NO_ROPE,
+    "xlnet": _NO_ROPE,
+    "rembert": Family(rope="none"),
+    "git": Family(rope="none"),
 }
 """Decoders whose every layer-indexed config key surgeon knows. Others are refused where one is in doubt."""

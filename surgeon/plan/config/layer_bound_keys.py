@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ...checkpoint.families.derived_lists import FILLED_VALUES
 from ...checkpoint.families.model_config import DEPTH_KEYS, ModelConfig
-from ...checkpoint.families.type_rules import FILLED, VALUE_LISTS, rule_keys
+from ...checkpoint.families.type_rules import DEPTHS, FILLED, INDEX_LISTS, VALUE_LISTS, rule_keys
 
 LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types", "indexer_types")
 """Config keys with one entry per layer that are gathered as they stand."""
@@ -19,7 +20,10 @@ TABLE = "per_layer_config"
 """A config key with a table from layer indices to settings of those layers."""
 
 MTP_COUNTS = ("num_nextn_predict_layers", "num_mtp_layers")
-MTP_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern")
+MTP_LISTS = (
+    "mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+    "mtp_local_layer_ids",
+)  # fmt: skip
 """What a config says of layers for predicting several tokens at once, which come after the others."""
 
 _REWRITTEN = frozenset({
@@ -30,7 +34,8 @@ _REWRITTEN = frozenset({
 """Keys that the output's config is made to say the right thing by."""
 
 _DEPTH_MATHS = ("scale_attn_by_inverse_layer_idx", "rescale_every", "scale_depth", "rescale_layer", "use_depth_scaled")
-_COMPENSATED = {("scale_depth", "minicpm3")}
+_COMPENSATED = {("scale_depth", "minicpm3"), ("rescale_every", "rwkv")}
+"""minicpm3's scale is made anew; rwkv halves weights and what flows past them alike, when it is loaded."""
 _COUNTS = re.compile(
     r"layer|block|interval|period|pattern|_idx|indices|first_k|nextn|mtp|sparse_step|_freq|kv_shar|stage"
 )
@@ -44,6 +49,7 @@ _NOT_BY_LAYER = frozenset({
 })  # fmt: skip
 
 _SHARING = "its layers share keys and values by position, and have columns of a table outside them"
+_RESIDUAL_BLOCKS = "which layers it sums into a block, for later ones to attend to, depends on their index"
 _ZAMBA = "its attention blocks are shared between layers by their index"
 _DEPTH_BOUND = {
     "albert": "its layers share their weights in groups",
@@ -56,7 +62,8 @@ _DEPTH_BOUND = {
     "gemma4_unified": _SHARING,
     "gemma4_unified_text": _SHARING,
     "minimax": "its decay depends on a layer's index and the depth",
-    "rwkv": "its weights are rescaled by the layer's index",
+    "inkling2": _RESIDUAL_BLOCKS,
+    "inkling2_text": _RESIDUAL_BLOCKS,
     "zamba": _ZAMBA,
     "zamba2": _ZAMBA,
 }
@@ -109,7 +116,12 @@ def suspects(config: ModelConfig, depth: int) -> Iterator[tuple[str, str]]:
     for key, kinds in FILLED.items():
         if config.model_type in kinds and not isinstance(config.text.get(key), list) and config.family is None:
             yield key, f"config.json leaves out this list, and surgeon has no rule for what it then is in {kind}"
-    known = rule_keys(config.model_type) | {TABLE, *LISTS}
+    known = rule_keys(config.model_type) | {TABLE, *LISTS, *INDEX_LISTS}
+    if config.model_type in _DEPTH_BOUND:
+        known |= {"n_layers_per_attn_res_block"}
+    known |= {one for (owner, _), (_, keys) in FILLED_VALUES.items() if owner == config.model_type for one in keys}
+    if config.model_type in DEPTHS:
+        known |= {DEPTHS[config.model_type].key}
     if _shares_nothing(config):
         known |= {"vocab_size_per_layer_input"}
     for key, value in config.text.items():

@@ -15,11 +15,20 @@ from typing import Any
 
 from ...checkpoint import Checkpoint
 from ...checkpoint.families.model_config import ATTENTION_NAMES, DEPTH_KEYS, ModelConfig, layer_attributes
-from ...checkpoint.families.type_rules import FILLED, LAST_IS_FULL, NEEDED, VALUE_LISTS, rules, write_rules
+from ...checkpoint.families.type_rules import (
+    DEPTHS,
+    FILLED,
+    LAST_IS_FULL,
+    NEEDED,
+    UNTIED,
+    rules,
+    write_rules,
+)
 from ...text import one_line, plural, ranges
 from ..findings import Finding
 from . import quantised
-from .layer_bound_keys import LISTS, MTP_COUNTS, MTP_LISTS, TABLE, depth_bound, end_bound, shares_weights, suspects
+from .layer_bound_keys import MTP_COUNTS, MTP_LISTS, depth_bound, end_bound, shares_weights, suspects
+from .layer_lists import KEEP, SourceLayer, borrowed, cannot, gather_indices, gather_lists, gather_table, gather_values
 
 _NOT_OF_LAYERS = frozenset({
     "architectures", "vocab_size", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache",
@@ -33,7 +42,6 @@ _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
 
 _NAMES = {"attention": "attention kind", "window": "sliding window", "rope": "rope", "mlp": "kind of MLP"}
 
-SourceLayer = tuple[Checkpoint, int]
 Row = dict[str, Any]
 
 
@@ -59,17 +67,22 @@ def output_config(
     _set_depth(config, template.depth, len(layers))
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
+    if tied and config.model_type in UNTIED:
+        why = f"a {config.model_type} has a head of its own, whatever the config says"
+        findings.append(cannot("a head that is the embedding", why, remedy="take `tie` out of the recipe"))
     findings += quantised.reindex(config, template, layers, in_place(layers))
-    _gather_lists(config.text, layers)
-    findings += [*_borrowed(config.text), *_gather_values(config.text, layers)]
+    gather_lists(config, layers)
+    findings += [*borrowed(config.text), *gather_values(config.text, layers)]
     if not in_place(layers):
-        findings += _gather_table(config.text, layers)
+        findings += [*gather_table(config.text, layers), *gather_indices(config.text, layers)]
     wanted, notes = _wanted(config, template, layers)
     findings += notes
     if not in_place(layers):
         findings += _drop_predictors(config.text)
         findings += _rescale(config, layers)
-        write_rules(config.model_type, config.text, {key: [row.get(key) for row in wanted] for key in _NAMES})
+    said = {key: [row.get(key) for row in wanted] for key in _NAMES}
+    if not in_place(layers) or any(_now(config, len(wanted), key) != values for key, values in said.items()):
+        write_rules(config.model_type, config.text, said)
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
     if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
@@ -80,13 +93,17 @@ def output_config(
 
 
 def _set_depth(config: ModelConfig, old: int, new: int) -> None:
+    own = DEPTHS.get(config.model_type)
+    another = own is not None and own.runs is None
     # Some configs state the depth under two names, or beside a nested text model too.
     for level in (config.raw, config.text):
-        for key in DEPTH_KEYS:
+        for key in () if another else DEPTH_KEYS:
             if type(level.get(key)) is int and level[key] == old:
                 level[key] = new
     if config.depth != new:
         config.text[config.depth_key or DEPTH_KEYS[0]] = new
+    if own and own.runs and config.depth_key == own.key and "num_hidden_layers" in config.text:
+        config.text["num_hidden_layers"] = new * own.runs(config.text)
 
 
 def _set_globals(
@@ -110,28 +127,13 @@ def _set_globals(
         for level, key in keys or [(raw, "torch_dtype")]:
             level[key] = dtype
     if vocab_size is not None and (old := config.vocab_size) not in (None, vocab_size):
-        text["vocab_size"] = vocab_size
-        if raw.get("vocab_size") == old:
-            raw["vocab_size"] = vocab_size
-
-
-_KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
+        for level in [level for level in (raw, text) if level.get("vocab_size") == old] or [text]:
+            level["vocab_size"] = vocab_size
 
 
 def is_local(origin: object) -> bool:
     """Whether a value names a place on a machine, and no id of the Hub."""
     return isinstance(origin, str) and bool(re.match(r"[/~\\.]|[A-Za-z]:", origin))
-
-
-def _cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = _KEEP) -> Finding:
-    return Finding(
-        "error",
-        "config",
-        f"The output's config.json cannot express {what}",
-        why,
-        remedy,
-        layers,
-    )
 
 
 def in_place(layers: Sequence[SourceLayer]) -> bool:
@@ -145,9 +147,9 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
     still, base = in_place(layers), template.config
     why = depth_bound(base) or end_bound(base, template.depth, [index for _, index in layers])
     if not still and why:
-        yield _cannot(f"layers of {one_line(base.model_type)} in other places", why)
+        yield cannot(f"layers of {one_line(base.model_type)} in other places", why)
     if len({id(donor) for donor, _ in layers}) > 1 and shares_weights(base):
-        yield _cannot("layers of several donors", f"{depth_bound(base)}, and stored once")
+        yield cannot("layers of several donors", f"{depth_bound(base)}, and stored once")
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     reported: set[str] = set()
     for donor in donors.values():
@@ -157,69 +159,14 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
             # A key that every donor has alike goes on saying the right thing while no layer moves.
             if key not in reported and not (still and own.get(key) == theirs.get(key)):
                 reported.add(key)
-                remedy = _KEEP
+                remedy = KEEP
                 if donor.config.text.get(key) is None and key in FILLED:
                     remedy = (
                         f"write the list `{one_line(key)}`, {plural(donor.depth, 'layer')} long, into a copy of the "
                         "donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
-                        ".save_pretrained('COPY'); or " + _KEEP
+                        ".save_pretrained('COPY'); or " + KEEP
                     )
-                yield _cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
-
-
-def _borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
-    """A layer that takes the indices of the one before it cannot come first."""
-    kinds = text.get("indexer_types")
-    if isinstance(kinds, list) and kinds[:1] == ["shared"]:
-        why = "it takes the tokens that the indexer of the layer before it has chosen, and there is none"
-        yield _cannot("a first layer whose indexer is shared", why, (0,))
-
-
-def _gather_lists(text: dict[str, Any], layers: Sequence[SourceLayer]) -> None:
-    for key in LISTS:
-        gathered: list[Any] = []
-        for donor, index in layers:
-            assert donor.config is not None
-            values = donor.config.text.get(key)
-            if not isinstance(values, list) or index >= len(values):
-                break
-            gathered.append(values[index])
-        else:
-            if isinstance(text.get(key), list):
-                text[key] = gathered
-            continue
-        text.pop(key, None)
-
-
-def _gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Lists of plain values, of which every donor has one or none has."""
-    for key in VALUE_LISTS:
-        values = [donor.config.text.get(key) if donor.config else None for donor, _ in layers]
-        listed = [value for value in values if isinstance(value, list)]
-        if not listed and not isinstance(text.get(key), list):
-            continue
-        if len(listed) == len(layers) and all(
-            index < len(value) for value, (_, index) in zip(listed, layers, strict=True)
-        ):
-            text[key] = [value[index] for value, (_, index) in zip(listed, layers, strict=True)]
-        else:
-            yield _cannot(f"what `{key}` says of each layer", "not every layer has an entry in its donor's list")
-
-
-def _gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Settings by layer index, of which every donor has a table or none has."""
-    tables = [donor.config.text.get(TABLE) if donor.config else None for donor, _ in layers]
-    if not any(tables) and not text.get(TABLE):
-        return
-    gathered = {}
-    for place, (table, (_, index)) in enumerate(zip(tables, layers, strict=True)):
-        if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
-            yield _cannot(f"what `{TABLE}` says of each layer", "not every donor has such a table of layer indices")
-            return
-        own = {int(key): value for key, value in table.items()}
-        if index in own:
-            gathered[str(place)] = own[index]
-    text[TABLE] = gathered
+                yield cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
 
 
 def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
@@ -248,7 +195,7 @@ def _rescale(config: ModelConfig, layers: Sequence[SourceLayer]) -> Iterator[Fin
         if donor.config
     }
     if len(scales) > 1:
-        yield _cannot("the residual scale of each layer", "scale_depth / sqrt(depth) is not the same in the donors")
+        yield cannot("the residual scale of each layer", "scale_depth / sqrt(depth) is not the same in the donors")
         return
     (scale,), root = scales, math.sqrt(len(layers))
     near = scale * root
@@ -352,10 +299,10 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, kn
     present = {row["attention"] for row in wanted}
     if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
         why = f"{config.model_type} needs a layer of each kind"
-        yield _cannot(f"a stack without a layer of {lacking[0]} attention", why)
+        yield cannot(f"a stack without a layer of {lacking[0]} attention", why)
     if config.model_type in LAST_IS_FULL and wanted[-1]["attention"] != "full":
         why = f"{config.model_type} lets its last layer attend fully, whatever the config says"
-        yield _cannot(f"a last layer with {one_line(wanted[-1]['attention'])} attention", why, (len(wanted) - 1,))
+        yield cannot(f"a last layer with {one_line(wanted[-1]['attention'])} attention", why, (len(wanted) - 1,))
     for attribute, name in _NAMES.items():
         wrong = [
             index
@@ -364,7 +311,7 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, kn
         ]
         if wrong:
             first = wrong[0]
-            yield _cannot(
+            yield cannot(
                 f"the {name} of layer {ranges(wrong)}",
                 f"layer {first} should have {one_line(wanted[first].get(attribute))}, the config gives "
                 f"{one_line(got[first].get(attribute))}",

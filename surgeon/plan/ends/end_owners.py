@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...checkpoint import TensorEntry
 from ...checkpoint.families.naming import Place
@@ -104,6 +104,9 @@ def plan_ends(
     else:
         ends["lm_head"] = _head(recipe, who, make, findings, ends["embeddings"])
         findings += _head_findings(recipe, who, ends["lm_head"])
+        if ends["lm_head"].how == "materialised":
+            more = _twins(who.of("embeddings"), "embeddings", make, findings)
+            ends["embeddings"] = replace(ends["embeddings"], tensors=(*ends["embeddings"].tensors, *more))
     return ends, [*findings, *_missing(recipe, who, ends)]
 
 
@@ -172,6 +175,7 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
         if treated_alike and _one_table(owner, who.of("embeddings")):
             return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
         how = "materialised" if places else "missing"
+        beside += _twins(owner, "lm_head", make, findings)
         return PlannedEnd("lm_head", letter, how, (*copies, *beside), owner.letters)
     if any(donor.checkpoint.tied for donor in owner.donors):
         # Beside a donor with a head of its own, a tied one's is its embedding.
@@ -216,6 +220,18 @@ def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]
         ends, table = donor.checkpoint.ends["embeddings"], donor.checkpoint.token_embedding
         found.append({suffix: entry for suffix, entry in ends.items() if entry is table})
     return {suffix: naming.head_for(suffix) for suffix in found[0]}, found
+
+
+def _twins(owner: Owner, end: End, make: MakeTensor, findings: list[Finding]) -> tuple[PlannedTensor, ...]:
+    """What is stored once where the head is tied, by the other names that it is stored by where it is not."""
+    found = [donor.checkpoint.ends[end] for donor in owner.donors]
+    naming = owner.first.checkpoint.naming
+    made: tuple[PlannedTensor, ...] = ()
+    stacks = {"decoder", *(held.partition(".")[0] for held in found[0])}
+    for name, other in naming.layout.twins if naming else ():
+        if name in found[0] and other not in found[0] and other.partition(".")[0] in stacks:
+            made += _made({name: Place(end, -1, other)}, found, owner, end, make, findings)
+    return made
 
 
 def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Finding]:

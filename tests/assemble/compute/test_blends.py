@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.assemble.compute import arithmetic as computing
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
 from surgeon.assemble.compute.stored_reader import raw
@@ -17,7 +16,7 @@ from surgeon.methods import kernel
 from surgeon.methods.catalogue import every
 from surgeon.plan import PlannedTensor
 from surgeon.plan.operands import Blend
-from tests.support.assembling import contents
+from tests.support.assembling import assemble, contents
 from tests.support.blending import donors, merged, plan_of, stored
 
 GIVEN: dict[str, Any] = {"weight": 0.6, "t": 0.3, "density": 0.5, "epsilon": 0.1, "select_topk": 0.4, "gamma": 0.05}

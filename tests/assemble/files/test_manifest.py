@@ -16,14 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surgeon import __version__
-from surgeon.assemble import assemble
 from surgeon.assemble.files import manifest
 from surgeon.assemble.io.digest import digest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.app import run
 from surgeon.errors import InputError
 from surgeon.verify import rehash
-from tests.support.assembling import contents, donor, passthrough, plan_of, snapshot, write_file
+from tests.support.assembling import assemble, contents, donor, passthrough, plan_of, snapshot, write_file
 
 NAME = "model.layers.3.mlp.up_proj.weight"
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.assemble.files.published_texts import public_names, published
 from surgeon.cli.app import run
 from surgeon.jobs import job_list
 from surgeon.plan.donors.open_donors import absolute, rebased
 from surgeon.recipe.document import parse
 from surgeon.tui.jobs_controller import JobsController
-from tests.support.assembling import donor, passthrough
+from tests.support.assembling import assemble, donor, passthrough
 from tests.support.assembling import plan_of as planned
 from tests.support.planning import found, plan_of
 

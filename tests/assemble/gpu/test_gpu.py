@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from surgeon.assemble import assemble, ready, run
+from surgeon.assemble import run
 from surgeon.assemble.compute import arithmetic
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
 from surgeon.assemble.compute.gpu_memory import least_of, shares
@@ -32,7 +32,7 @@ from surgeon.methods import kernel, reductions
 from surgeon.plan import Plan, PlannedTensor
 from surgeon.plan.operands import Adapted, Blend, Rows, Stored
 from tests.assemble.compute.test_blends import METHODS, recipe
-from tests.support.assembling import contents
+from tests.support.assembling import assemble, contents, ready
 from tests.support.blending import donors, plan_of, stored
 from tests.support.gpu_stand_in import StandIn, scarce
 

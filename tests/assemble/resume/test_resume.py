@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import surgeon.assemble.resume.fingerprint as fingerprints
-from surgeon.assemble import assemble, ready
 from surgeon.assemble.compute.arithmetic import PLAIN
 from surgeon.assemble.resume import journal
 from surgeon.assemble.resume.fingerprint import Fingerprint, fingerprint
@@ -24,7 +23,7 @@ from surgeon.assemble.resume.workspace import InUse, Workspace, hidden
 from surgeon.assemble.write import sink
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
-from tests.support.assembling import donor, passthrough, plan_of, snapshot
+from tests.support.assembling import assemble, donor, passthrough, plan_of, ready, snapshot
 from tests.support.paths import child_environment
 
 
@@ -277,7 +276,7 @@ class TestWhatChanged:
 
 def test_a_fingerprint_is_the_same_in_every_process(plan: Plan, tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom assembling import plan_of\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.support.assembling import plan_of\n"
         "from surgeon.assemble.compute.arithmetic import PLAIN\n"
         "from surgeon.assemble.resume.fingerprint import fingerprint\n"
         "print(fingerprint(plan_of(Path(sys.argv[1]).read_text()), 900, PLAIN).dumps())\n"

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble, layout
+from surgeon.assemble import layout
 from surgeon.assemble.progress_tracker import Cancelled
 from surgeon.assemble.resume import journal
 from surgeon.assemble.resume.workspace import hidden
 from surgeon.assemble.write import workers
 from surgeon.errors import InputError, SurgeonError
 from surgeon.plan import Plan
-from tests.support.assembling import snapshot
+from tests.support.assembling import assemble, snapshot
 from tests.support.blending import donors, plan_of
 from tests.support.paths import ROOT
 
@@ -276,7 +276,8 @@ import os, sys, time
 sys.path[:0] = [{str(ROOT)!r}]
 from pathlib import Path
 from tests.support.blending import plan_of
-from surgeon.assemble import assemble, workers
+from tests.support.assembling import assemble
+from surgeon.assemble.write import workers
 workers.WORTH = 1
 workers.FarCounts.advance = lambda *_: (os.write(1, b"%d\\n" % os.getpid()), time.sleep(60))
 assemble(plan_of(Path({str(tmp_path / "donors")!r}), {RECIPE!r}), Path({str(out)!r}), workers=2, shard_size=4000)

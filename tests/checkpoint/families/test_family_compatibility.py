@@ -21,8 +21,8 @@ def test_layers_of_another_class_compute_the_same(tmp_path: Path, one: str, othe
     import torch
     from transformers import AutoModelForCausalLM
 
-    from surgeon.assemble import assemble
     from surgeon.probe import unwritten_model
+    from tests.support.assembling import assemble
 
     plain: dict[str, dict[str, Any]] = {"mistral": {"sliding_window": None}, "llama": {}}
     tiny_model(tmp_path / "a", one, seed=1, **plain[one])

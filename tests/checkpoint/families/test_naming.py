@@ -11,6 +11,7 @@ import pytest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.checkpoint.families.model_config import ATTENTION_NAMES, ModelConfig, layer_attributes
 from surgeon.checkpoint.families.naming import FAMILIES, find_naming
+from surgeon.checkpoint.families.type_rules import DEPTHS
 from tests.support.models import tiny_config, tiny_model
 
 LAYERS = 12
@@ -61,7 +62,7 @@ def surgeon_rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 OLD_CONFIGS: list[dict[str, Any]] = [
-    *({"model_type": kind, "num_hidden_layers": LAYERS} for kind in FAMILIES if kind != "gemma3"),
+    *({"model_type": kind, "num_hidden_layers": LAYERS} for kind in FAMILIES if kind not in {"gemma3", *DEPTHS}),
     {"model_type": "mistral", "num_hidden_layers": 4, "sliding_window": None},
     {"model_type": "mistral", "num_hidden_layers": 4, "sliding_window": 32},
     {"model_type": "mixtral", "num_hidden_layers": 4, "sliding_window": 32},
@@ -159,7 +160,8 @@ def test_what_a_family_leaves_unsaid_is_what_transformers_fills_in(kind: str) ->
         assert getattr(text, key) == value, key
     if experts := getattr(text, "num_local_experts", getattr(text, "num_experts", None)):
         assert ours.experts == experts
-    small = auto_config({"model_type": kind, "hidden_size": 96, "num_attention_heads": 4}).get_text_config()
+    width = {"d_head": 24} if kind == "xlnet" else {}
+    small = auto_config({"model_type": kind, "hidden_size": 96, "num_attention_heads": 4, **width}).get_text_config()
     if (width := getattr(small, "head_dim", None)) and "head_dim" not in family.defaults:
         raw = {"model_type": kind, "hidden_size": 96, "num_attention_heads": 4}
         assert ModelConfig.of(raw).head_dim == width
@@ -331,6 +333,12 @@ def test_a_nested_config_may_leave_out_what_its_family_fills_in() -> None:
         ("transformer.blocks", "transformer."),
         ("model.decoder.layers", "model.decoder."),
         ("backbone.layers", "backbone."),
+        ("backbone.blocks", "backbone."),
+        ("rwkv.blocks", "rwkv."),
+        ("model.L_module.layers", "model."),
+        ("model.llm.layers", "model.llm."),
+        ("model.global_transformer.layers", "model."),
+        ("cpmant.encoder.layers", "cpmant."),
     ],
 )
 def test_known_prefixes(prefix: str, base: str) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan import Plan
-from tests.support.assembling import donor, passthrough, plan_of
+from tests.support.assembling import assemble, donor, passthrough, plan_of
 from tests.support.planning import codes, found
 
 MAP = {"AutoConfig": "configuration_yi.YiConfig", "AutoModelForCausalLM": "modeling_yi.YiForCausalLM"}

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.checkpoint.dtypes import BITS
 from surgeon.plan import Copy, Plan
 from surgeon.plan.config.quantised import _Unclear, layer_in
-from tests.support.assembling import CONFIG, HIDDEN, contents, write_file
+from tests.support.assembling import CONFIG, HIDDEN, assemble, contents, write_file
 from tests.support.assembling import shapes as plain_shapes
 from tests.support.planning import codes, found, plan_of, stack_of
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan.donors.open_donors import rebased
 from surgeon.recipe.document import parse
 from tests.support.adapters import low_rank, write_adapter
-from tests.support.assembling import contents
+from tests.support.assembling import assemble, contents
 from tests.support.blending import donors, merged, plan_of, stored
 from tests.support.planning import found
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from surgeon.assemble import assemble
 from surgeon.plan import Convert, Copy
-from tests.support.assembling import contents, donor
+from tests.support.assembling import assemble, contents, donor
 from tests.support.planning import codes, found, plan_of, stack_of
 from tests.support.sparse import sparse_llama, write_tokenizer
 

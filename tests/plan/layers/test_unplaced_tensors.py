@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from surgeon.assemble import assemble
 from tests.families import matrix_pairs
+from tests.support.assembling import assemble
 from tests.support.models import one_thread
 from tests.support.planning import codes, found, plan_of, stack_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from surgeon.assemble import assemble
+from tests.support.assembling import assemble
 from tests.support.blending import plan_of
 from tests.support.models import tiny_model, tiny_tokenizer
 
