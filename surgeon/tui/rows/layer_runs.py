@@ -9,7 +9,7 @@ from .blend_labels import is_blend
 
 
 @dataclass(frozen=True)
-class LayerRun:
+class StackRun:
     """Output layers `[start, stop)` that are neighbouring layers of the same donors, in one slice.
 
     `sources` are the letters with the first layer of each, without a base that is subtracted.
@@ -27,9 +27,9 @@ class LayerRun:
                         for letter, first in self.sources)  # fmt: skip
 
 
-def runs(plan: Plan) -> list[LayerRun]:
+def runs(plan: Plan) -> list[StackRun]:
     """The stack as runs."""
-    found: list[LayerRun] = []
+    found: list[StackRun] = []
     for layer in plan.layers:
         sources = tuple(source for number, source in enumerate(layer.sources) if number != layer.base)
         sources = sources or layer.sources
@@ -39,9 +39,9 @@ def runs(plan: Plan) -> list[LayerRun]:
             step = layer.index - last.start
             goes_on = tuple((letter, first + step) for letter, first in last.sources) == sources
             if goes_on and (before.slice_index, before.method) == (layer.slice_index, layer.method):
-                found[-1] = LayerRun(last.start, last.stop + 1, last.sources)
+                found[-1] = StackRun(last.start, last.stop + 1, last.sources)
                 continue
-        found.append(LayerRun(layer.index, layer.index + 1, sources))
+        found.append(StackRun(layer.index, layer.index + 1, sources))
     return found
 
 

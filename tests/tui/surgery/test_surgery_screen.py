@@ -205,6 +205,14 @@ async def test_detail_help_zoom_and_plan(in_tmp: Path) -> None:
         assert application.screen is application.surgery
 
 
+async def test_a_text_to_read_is_a_window_over_a_wide_screen(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(200, 60)) as pilot:
+        await keys(pilot, "question_mark")
+        window = application.screen.query_one("Vertical").region
+        assert window.width == 110 and window.x == 45
+
+
 async def test_a_finding_leads_to_its_layer(in_tmp: Path) -> None:
     donors(in_tmp)
     (in_tmp / "bad.yaml").write_text(
