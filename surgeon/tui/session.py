@@ -159,7 +159,7 @@ class Session:
         return None
 
     def open(self, ref: str) -> str:
-        """Open a donor, named as from the working directory, and give its letter; InputError when that fails."""
+        """Open a donor by its path from the working directory; returns its letter. Raises InputError if that fails."""
         self.donors.forget()
         if self.document.path is not None:
             ref = located(ref, (), self.document.path.absolute().parent)
@@ -173,14 +173,14 @@ class Session:
         return self.letters[ref]
 
     def apply(self, edit: Edit) -> bool:
-        """Do an edit; False when it changes nothing. Raises InputError with the reason when it makes no sense."""
+        """Apply an edit; returns False when it changes nothing. Raises InputError when it does not fit the recipe."""
         before = self.history
         self.history = before.apply(completed(edit, self.recipe, self.donors), self.donors.depth)
         self._changed()
         return self.history is not before
 
     def command(self, text: str) -> Edit:
-        """Do the edit that a command line describes, and give it."""
+        """Apply the edit that a command line describes; returns it."""
         edit = grammar.parse(text, self.models)
         self.apply(edit)
         return edit
@@ -190,14 +190,14 @@ class Session:
         return "recovered work" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
 
     def undo(self) -> Edit | None:
-        """Take back the last edit and give it; None at the start."""
+        """Undo the last edit; returns it, or None at the start."""
         last = self.history.last
         self.history = self.history.undo()
         self._changed()
         return last
 
     def redo(self) -> Edit | None:
-        """Do the edit undone last again and give it; None when there is none."""
+        """Redo the edit undone last; returns it, or None when there is none."""
         if not self.history.undone:
             return None
         self.history = self.history.redo()
@@ -212,7 +212,7 @@ class Session:
         self._changed()
 
     def yank_stack(self, start: int, stop: int) -> Yank:
-        """Output layers `[start, stop)` as runs of their donors, into the register."""
+        """Copy output layers `[start, stop)` into the register, as runs of their donors."""
         runs: list[tuple[str, int, int]] = []
         for cell in stack.cells(self.recipe.explicit(self.donors.depth))[start:stop]:
             model, index = cell.sources[0]
