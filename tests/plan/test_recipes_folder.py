@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from surgeon.checkpoint import open_checkpoint
-from surgeon.cli.common import load_document
 from surgeon.methods import registry
 from surgeon.plan import Donors, Plan, resolve
+from surgeon.plan.load import load_document
 from surgeon.probe.score import read_probes
 from surgeon.probe.subject import Subject, from_plan
 from surgeon.recipe.document import load
