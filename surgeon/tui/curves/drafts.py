@@ -195,7 +195,10 @@ class Draft:
         own = ("slice", "source") if rest.source is None else ("source",)
         before = {line.filter for line in self.opened if line.group == rest.group}
         # Without one of its own, a filter taken out here would hold again from the recipe's table.
-        said = rest != old or rest.origin in (NEW, *own) or not before <= {line.filter for line in lines}
+        gone = not before <= {line.filter for line in lines}
+        # The edit of all layers of whole models writes into the recipe's table, which would lose the rest.
+        in_recipe = rest.origin == "recipe" and len(lines) > 1
+        said = rest != old or rest.origin in (NEW, *own) or gone or in_recipe
         yield Setting(rest.parameter.name, _listed(rest.form) if said else ())
         for line in lines[:-1]:
             yield Setting(line.parameter.name, _listed(line.form), line.filter)
