@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InputError
@@ -186,7 +186,17 @@ class Draft:
                     out.append(Setting(line.parameter.name, (line.values[number],), end=end))
                 elif was and not own:
                     out.append(Setting(line.parameter.name, end=end))
-        return tuple(out)
+        return (*out, *self._held_ends(told, out))
+
+    def _held_ends(self, told: Mapping[str, object], out: Sequence[Setting]) -> Iterator[Setting]:
+        """Ends that follow a slice which begins elsewhere only once layers change: said where ends alone do."""
+        if self.ends_at is None or told or not out:
+            return
+        said = {(setting.name, setting.end) for setting in out}
+        for line in _ends(self.lines):
+            for end, value, follow in zip(line.ends, line.values, line.follows, strict=True):
+                if follow >= 0 and end != "embeddings" and (line.parameter.name, end) not in said:
+                    yield Setting(line.parameter.name, (value,), end=end)
 
     def _told(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
         """One parameter of one source: the rest first, as it drops what filters said, then the filters in order."""

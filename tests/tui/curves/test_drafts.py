@@ -174,6 +174,15 @@ def test_a_new_filter_keeps_the_rest_that_the_recipe_gives() -> None:
     agrees(made, edit.apply(TIES, depth_of))
 
 
+def test_one_end_set_within_a_slice_leaves_the_other_as_it_is_shown() -> None:
+    made = draft(SLERP, depth_of, 3, 8)
+    index = next(number for number, line in enumerate(made.lines) if line.ends)
+    made = made.with_line(index, [0.0, *made.lines[index].values[1:]])
+    edit = made.result()
+    assert edit is not None
+    agrees(made, edit.apply(SLERP, depth_of))
+
+
 def labels(made: Draft) -> list[str]:
     return [f"{line.parameter.name}{'' if line.source is None else line.source} {line.label}" for line in made.lines]
 
