@@ -163,8 +163,8 @@ def tests_of(folder: Path, results: dict[str, Any]) -> dict[str, dict[str, Any]]
     for test, about in results.items():
         own: dict[str, set[int]] = defaultdict(set)
         for context in (test, *about["fixtures"]):
-            for path, numbers in lines.get(context, {}).items():
-                own[path].update(numbers)
+            for path, numbers in lines.get(context, {}).items():  # type: ignore[assignment]
+                own[path].update(numbers)  # type: ignore[index]
         found[_file(test)][test] = {
             "seconds": about["seconds"],
             "passed": about["passed"],

@@ -57,7 +57,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verify")
     for name, seed in (("a", 1), ("b", 2)):
         tiny_tokenizer(tiny_model(folder / "donors" / name, "llama", 3, seed=seed))
-    recipe = passthrough(("donors/a", 0, 3), ("donors/b", 1, 3))
+    recipe = passthrough(("donors/a", 0, 3), ("donors/b", 1, 3))  # type: ignore[arg-type]
     (folder / "recipe.yaml").write_text(recipe)
     build(folder)
     return folder

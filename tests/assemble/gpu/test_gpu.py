@@ -183,7 +183,7 @@ def test_every_kind_of_operand_goes_over_pinned_memory(wide: Path, small: None) 
     takes = tuple(array("i", rows).tobytes() for rows in ([*range(15, -1, -1)], [3] * 8 + [-1] * 8))
     for tensor, operand in [(up, adapted), (table_of_rows, Rows((part, part), takes))]:
         assert isinstance(tensor.source, Blend)
-        nested = replace(tensor.source, inputs=(operand, *tensor.source.inputs[1:]))
+        nested = replace(tensor.source, inputs=(operand, *tensor.source.inputs[1:]))  # type: ignore[arg-type]
         deeper = replace(tensor.source, inputs=(nested, *tensor.source.inputs[1:]))
         for source in (nested, deeper):
             changed = replace(tensor, source=source)
