@@ -195,13 +195,13 @@ def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:
     from ..probe.text_measures import finite_on_ids
 
     try:
-        subject = from_checkpoint(checkpoint)
+        subject = from_checkpoint(checkpoint, any_class=True)
         if not finite_on_ids(subject):
-            audit.problems.append(Problem("a forward pass gives logits that are not finite"))
+            audit.problems.append(Problem("a forward pass gives numbers that are not finite"))
             return
     except InputError as error:
         audit.unchecked.append(f"a forward pass: {error.sentence().rstrip('.')}")
     except SurgeonError as error:
         audit.problems.append(Problem(f"a forward pass fails: {error.sentence().rstrip('.')}"))
     else:
-        audit.checked.append(f"a forward pass on {subject.device}: finite logits")
+        audit.checked.append(f"a forward pass on {subject.device}: finite numbers")
