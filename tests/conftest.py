@@ -7,6 +7,38 @@ from pathlib import Path
 
 import pytest
 
+QUICK = ("checkpoint", "methods/test_registry.py", "plan", "recipe", "tui/curves/test_drafts.py", "tui/test_actions.py")
+"""Folders and files of the tests that `-m quick` runs; those that are slow among them are left out."""
+
+NOT_QUICK = (
+    "adapter_values",
+    "end_to_end",
+    "output_config",
+    "recipes_folder",
+    "workload",
+    "unplaced_tensors",
+    "naming",
+)
+"""Parts of the names of test files in those folders that load models or take long."""
+
+
+def is_quick(path: Path) -> bool:
+    name = path.relative_to(Path(__file__).parent).as_posix()
+    return name.startswith(QUICK) and not any(word in name for word in NOT_QUICK)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick` other files are not even imported: some import torch."""
+    if config.option.markexpr == "quick" and collection_path.name.startswith("test_"):
+        return not is_quick(collection_path) or None
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_quick(item.path) and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.quick)
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

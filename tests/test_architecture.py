@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -58,11 +59,10 @@ def place(step: tuple[str, str]) -> tuple[str, int]:
     """File and first line of a function."""
     path, name = step
     module = importlib.import_module(".".join(["surgeon", *Path(path).with_suffix("").parts]))
-    found = module
+    found: Any = module
     for part in name.split("."):
         found = found.__dict__[part]
     found = getattr(found, "func", found)
-    found = found.__init__ if isinstance(found, type) else found
     return found.__code__.co_filename, found.__code__.co_firstlineno
 
 

@@ -16,7 +16,7 @@ import typer
 
 from ..errors import InputError, SurgeonError
 from ..text import duration, number, one_line, plural, size
-from .common import JsonOption, SetOption, bytes_option, load_plan, print_findings, refuse
+from .common import JsonOption, SetOption, bytes_option, print_findings, refuse
 from .progress import Event, Show, shown
 from .streams import lost
 
@@ -118,6 +118,7 @@ def _planned(
 ) -> tuple[Document, Plan]:
     """The recipe and its plan, whose findings are printed; raises where it has errors."""
     from ..assemble import Cancelled
+    from ..plan.load import load_plan
 
     try:
         document, plan = load_plan(recipe, sets, shard_size=shard_size, roots=roots)

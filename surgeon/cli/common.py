@@ -1,22 +1,19 @@
-"""What verbs share: opening a recipe with its donors, options, and how errors and findings are printed."""
+"""What verbs share: options, and how errors and findings are printed."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError, SurgeonError
-from ..files import exists, expanded
 from ..text import parse_size
 
 if TYPE_CHECKING:
-    from ..plan import Donors, Finding, Plan
-    from ..recipe.document import Document
+    from ..plan import Finding, Plan
 
 SetOption = Annotated[
     list[str] | None,
@@ -37,56 +34,6 @@ def bytes_option(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
-    """The recipe file, with donors replaced as `--set` says.
-
-    Raises:
-        InputError: the file is not a recipe, or a `--set` names no donor of it.
-    """
-    from dataclasses import replace
-
-    from ..recipe import document as documents
-    from ..recipe.letters import letters, named
-
-    document = documents.load(recipe)
-    if not sets:
-        return document
-    models = document.model_refs
-    rename = {}
-    for text in sets:
-        name, equals, path = text.partition("=")
-        model = named(name, models)
-        if not equals or not path or model is None:
-            known = ", ".join(f"{letter} {ref}" for ref, letter in letters(models).items())
-            raise InputError(f"--set {text} names no donor of the recipe", remedy=f"write DONOR=PATH; donors: {known}")
-        if model in rename:
-            raise InputError(f"--set names {model} twice", remedy="give one of the two")
-        # A path typed on the command line is meant from the working directory, not from the recipe's folder.
-        rename[model] = str(expanded(path).absolute()) if exists(expanded(path)) else path
-    changed = document.with_models(rename)
-    return replace(changed, key_problems=document.key_problems)
-
-
-def load_plan(
-    recipe: Path,
-    sets: Sequence[str] | None = None,
-    *,
-    shard_size: int | None = None,
-    roots: Sequence[Path] | None = None,
-) -> tuple[Document, Plan]:
-    """The recipe file and its plan; findings are in the plan, whatever they are.
-
-    Args:
-        roots: folders that relative paths are looked for in, instead of the recipe's own.
-    """
-    from ..plan import Donors, resolve
-    from ..plan.config.estimate import DEFAULT_SHARD
-
-    document = load_document(recipe, sets)
-    donors: Donors = Donors(document.roots if roots is None else roots)
-    return document, resolve(document, donors, shard_size=shard_size or DEFAULT_SHARD)
 
 
 def print_findings(findings: Sequence[Finding], *, where: str) -> None:

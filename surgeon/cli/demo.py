@@ -91,10 +91,11 @@ def _run(folder: Path) -> None:
     """Assemble the example and print what donors and result score."""
     from ..assemble import AssembleOptions, assemble
     from ..checkpoint import open_checkpoint
+    from ..plan.load import load_plan
     from ..probe import requests
     from ..probe.score import read_probes
     from ..probe.subject import from_checkpoint
-    from .common import load_plan, refuse
+    from .common import refuse
 
     recipe = folder / EXAMPLE
     document, plan = load_plan(recipe)

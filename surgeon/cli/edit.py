@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from ..files import exists
 from ..text import plural
-from .common import SetOption, load_document
+from .common import SetOption
 from .table import say, wrap
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _print_edits() -> None:
 
 
 def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
+    from ..plan.load import load_document
     from ..recipe.document import fresh
     from ..recipe.schema import Recipe
 

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InputError
 from ..files import write_atomic
-from .common import SetOption, load_document, refuse
+from .common import SetOption, refuse
 
 _STDOUT = Path("-")
 
@@ -30,6 +30,8 @@ def export(
 
     if not mergekit:
         raise InputError("no program to export for is named", remedy="write `surgeon export RECIPE --mergekit`")
+    from ..plan.load import load_document
+
     document = localised(load_document(recipe, sets), Path.cwd())
     donors: Donors = Donors(document.roots)
     plan = resolve(document, donors)

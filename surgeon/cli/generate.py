@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError, SurgeonError
 from ..text import duration, plural, safe, size
-from .common import JsonOption, SetOption, load_plan, refuse
+from .common import JsonOption, SetOption, refuse
 
 if TYPE_CHECKING:
     from ..probe.requests import Request
@@ -97,6 +97,8 @@ def _load(target: str, sets: list[str] | None, device: str) -> Subject:
     from ..probe.subject import from_checkpoint, from_plan
 
     if is_recipe(target):
+        from ..plan.load import load_plan
+
         _, plan = load_plan(Path(target), sets)
         refuse(plan, target)
         return from_plan(plan, device)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..text import number, one_line, plural, ranges, size
-from .common import JsonOption, SetOption, bytes_option, finite, load_plan
+from .common import JsonOption, SetOption, bytes_option, finite
 from .plan_values import to_rows, value_lines
 from .table import pad, say
 
@@ -42,6 +42,8 @@ def plan(
     ] = False,
 ) -> None:
     """What a recipe would write, and everything wrong with it."""
+    from ..plan.load import load_plan
+
     _, made = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
     if as_json:
         print(json.dumps(finite(to_dict(made, recipe, values=values)), indent=2))

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError, SurgeonError
-from ..text import one_line, plural, size
+from ..errors import SurgeonError
+from ..text import one_line, plural
 from .common import JsonOption, SetOption
 
 if TYPE_CHECKING:
-    from ..assemble.files.manifest import Manifest
     from ..assemble.progress_tracker import OnEvent
     from ..checkpoint import Checkpoint
-    from ..plan import Plan
     from ..verify.audit import Audit
 
 SHOWN = 20
@@ -33,14 +31,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Whether a checkpoint is what its config, its recipe and its donors say."""
-    from ..verify.audit import Audit
+    from ..verify.run import verify_model
 
-    audit = Audit()
-    checkpoint = _open(out, audit)
-    if checkpoint is not None:
-        _verify(checkpoint, audit, sets, deep)
-        if smoke:
-            _smoke(checkpoint, audit)
+    audit, checkpoint = verify_model(out, deep=deep, smoke=smoke, sets=sets, progress=_progress)
     if as_json:
         print(json.dumps({"out": out, "ok": not audit.problems, **asdict(audit)}, indent=2))
     else:
@@ -49,172 +42,11 @@ def verify(
         raise SurgeonError(f"{plural(len(audit.problems), 'thing')} wrong", where=out)
 
 
-def _open(out: str, audit: Audit) -> Checkpoint | None:
-    """The checkpoint; what cannot be opened for what is in it is a problem, not a mistake of the user.
-
-    Raises:
-        InputError: there is no checkpoint of that name.
-    """
-    from ..checkpoint import open_checkpoint
-    from ..checkpoint.locate import find
-    from ..verify.audit import Problem
-
-    path = find(out)
-    if not any(path.glob("*.safetensors*")) if path.is_dir() else path.suffix != ".safetensors":
-        raise InputError("this holds no safetensors", where=out, remedy="give the folder of a checkpoint")
-    try:
-        return open_checkpoint(out)
-    except InputError as error:
-        where = error.where.removeprefix(f"{path}/") if error.where != str(path) else ""
-        audit.problems.append(Problem(f"{error.what}, because {error.why}" if error.why else error.what, where))
-        return None
-
-
-def _verify(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None, deep: bool) -> None:
-    """Everything but the forward pass. transformers looks at the config while the bytes are read."""
-    from ..assemble.load_back import LoadBack, LoadBackOutcome, expectation, expectation_of, tensors_of
-    from ..verify import audit as audits
-
-    audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
-    plan, manifest = _plan(checkpoint, audit, sets), _manifest(checkpoint, audit)
-    if checkpoint.config is None:
-        audit.unchecked.append("the config: there is no config.json")
-        if manifest:
-            _rehash(checkpoint, manifest, plan, audit, deep)
-        return
-    audit.take(audits.table_problems(checkpoint), "the layer table: as config.json says")
-    expected = {**expectation(plan), "tensors": tensors_of(checkpoint)} if plan else expectation_of(checkpoint)
-    # A config that counts other layers than there are is told of, and not built: it may count a billion.
-    whole = checkpoint.config.depth in (None, checkpoint.depth)
-    with LoadBack(checkpoint.config.raw, expected) if whole else nullcontext() as child:
-        if plan:
-            done = "names, shapes, dtypes, config and tokenizer: as the recipe has them"
-            audit.take(audits.plan_problems(checkpoint, plan), done)
-        if manifest:
-            _rehash(checkpoint, manifest, plan, audit, deep)
-        elif plan:
-            _compare(checkpoint, plan, audit)
-        outcome = child.outcome() if child else LoadBackOutcome(False, "not all layers of its config are there")
-    if not outcome.checked:
-        audit.unchecked.append(f"what transformers makes of it: {outcome.why}")
-        return
-    audit.take(
-        audits.load_problems(outcome.errors, list(audit.problems), checkpoint.naming),
-        f"transformers {outcome.transformers} makes a {outcome.model} of it, every tensor in its place",
-    )
-    audit.unchecked += outcome.warnings
-
-
-def _plan(checkpoint: Checkpoint, audit: Audit, sets: list[str] | None) -> Plan | None:
-    """The plan of the recipe that lies beside the weights; None, and why, where there is none to compare with."""
-    from ..assemble.files.small_files import RECIPE
-    from .common import load_plan
-
-    path = checkpoint.folder / RECIPE
-    if not path.is_file():
-        audit.unchecked.append(f"recipe and donors: there is no {RECIPE}")
-        return None
-    try:
-        # A donor that was named by an absolute path is published by its folder's name, and often lies beside the model.
-        _, plan = load_plan(path, sets, roots=(checkpoint.folder, checkpoint.folder.absolute().parent))
-    except SurgeonError as error:
-        if sets:
-            raise
-        audit.unchecked.append(f"recipe and donors: {error.sentence().rstrip('.')}")
-        return None
-    if not plan.ok:
-        audit.unchecked.append(f"recipe and donors: {plan.errors[0].sentence().rstrip('.')} (--set names a donor anew)")
-        return None
-    return plan
-
-
-def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
-    """The manifest beside the weights; None where there is none, or one that cannot be read, which is a problem."""
-    from ..assemble.files import manifest
-    from ..verify.audit import Problem
-
-    try:
-        found = manifest.read(checkpoint.folder)
-    except InputError as error:
-        audit.problems.append(Problem(f"{error.what}, because {error.why}" if error.why else error.what, error.where))
-        return None
-    if found is None:
-        audit.unchecked.append(f"hashes: there is no {manifest.MANIFEST}")
-    return found
-
-
-def _rehash(checkpoint: Checkpoint, manifest: Manifest, plan: Plan | None, audit: Audit, deep: bool) -> None:
-    """Every byte against its hash, and copies against their donors, whose bytes are read where headers do not do."""
-    from ..verify import audit as audits
-    from ..verify import rehash
-
-    told = {problem.file for problem in audit.problems}, {problem.tensor for problem in audit.problems}
-    whole = [problem for problem in rehash.file_problems(checkpoint, manifest) if problem.file not in told[0]]
-    names = [problem for problem in rehash.name_problems(checkpoint, manifest) if problem.tensor not in told[1]]
-    audit.take(iter([*whole, *names]), "files: those that were written, by name, length and header")
-    total = sum(checkpoint.tensors[name].nbytes for name in manifest.tensors if name in checkpoint.tensors)
-    with _progress(checkpoint.depth) as show:
-        wrong = {problem.tensor: problem for problem in rehash.hash_problems(checkpoint, manifest, show)}
-    if not wrong:
-        computed = sum(record.source is None for record in manifest.tensors.values())
-        finite = "" if manifest.lenient or not computed else f", and {plural(computed, 'computed one')} finite"
-        count = plural(len(manifest.tensors), "tensor")
-        audit.checked.append(f"{count}, {size(total)}: as written, by their hashes{finite}")
-    if plan is None:
-        audit.problems += wrong.values()
-        return
-    changed = {} if deep else rehash.changed_sources(manifest, plan)
-    pairs = audits.copied(checkpoint, plan)
-    again = [pair for pair in pairs if deep or pair[0].name in wrong or pair[0].entry.file in changed]
-    with _progress(checkpoint.depth) as show:
-        # Where a byte differs from the donor's, that says more than a hash.
-        different = {problem.tensor: problem for problem in audits.byte_problems(again, plan, show)}
-    wrong |= different
-    audit.problems += wrong.values()
-    if pairs and not any(tensor.name in wrong for tensor, _ in pairs):
-        total, how = sum(entry.nbytes for _, entry in pairs), "byte by byte" if deep or changed else "by hash"
-        audit.checked.append(f"{plural(len(pairs), 'tensor')}, {size(total)}: their donors' to the bit, {how}")
-
-
-def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit) -> None:
-    """Copies against their donors, for what was written without a manifest."""
-    from ..verify import audit as audits
-
-    pairs = audits.copied(checkpoint, plan)
-    total = sum(entry.nbytes for _, entry in pairs)
-    with _progress(checkpoint.depth) as show:
-        audit.take(
-            audits.byte_problems(pairs, plan, show),
-            f"{plural(len(pairs), 'tensor')}, {size(total)}: their donors' to the bit",
-        )
-    if note := audits.computed(plan):
-        audit.unchecked.append(note)
-
-
 def _progress(layers: int) -> AbstractContextManager[OnEvent]:
     """A bar on a terminal, else nothing."""
     from .progress import bar
 
     return bar(layers) if sys.stderr.isatty() else nullcontext(lambda event: None)
-
-
-def _smoke(checkpoint: Checkpoint, audit: Audit) -> None:
-    """A forward pass."""
-    from ..probe.subject import from_checkpoint
-    from ..probe.text_measures import finite_on_ids
-    from ..verify.audit import Problem
-
-    try:
-        subject = from_checkpoint(checkpoint)
-        if not finite_on_ids(subject):
-            audit.problems.append(Problem("a forward pass gives logits that are not finite"))
-            return
-    except InputError as error:
-        audit.unchecked.append(f"a forward pass: {error.sentence().rstrip('.')}")
-    except SurgeonError as error:
-        audit.problems.append(Problem(f"a forward pass fails: {error.sentence().rstrip('.')}"))
-    else:
-        audit.checked.append(f"a forward pass on {subject.device}: finite logits")
 
 
 def _print(out: str, checkpoint: Checkpoint | None, audit: Audit) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..text import one_line
+from .finding_codes import CODES
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -17,7 +18,7 @@ class Finding:
 
     Attributes:
         severity: an `error` stops assembling; a `warning` is likely wrong; a `note` says what is done.
-        code: a stable short name, such as `hidden-size`.
+        code: one of `CODES`, such as `hidden-size`.
         what: one sentence without a full stop.
         why: the reason.
         remedy: what to do about it; may be empty.
@@ -32,6 +33,9 @@ class Finding:
     remedy: str = ""
     layers: tuple[int, ...] = ()
     line: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.code in CODES, self.code
 
     def sentence(self) -> str:
         """All of it as text, safe for a terminal."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ..checkpoint import dtypes
+from ..checkpoint import Checkpoint, dtypes
 from ..recipe.document import Document
-from ..recipe.schema import Recipe, Slice
 from .checks import lints, method_checks, recipe_checks, scale_filters, whole_model, workload
 from .checks.donor_checks import compare, compare_ends
 from .config import quantised
 from .config.estimate import DEFAULT_SHARD, estimate
 from .config.model_code import AUTO_MAP, model_code
 from .config.output_config import in_place, output_config
+from .context import Context, depths, open_models
 from .donors.open_donors import Donors
-from .donors.stages import lend_stages
+from .donors.stages import Stages, plan_stages
 from .ends.end_owners import Owner, Owners, owners, plan_ends
 from .ends.token_rows import beyond, compare_tokenizers, fit_rows
 from .findings import SEVERITIES, Finding
@@ -25,9 +26,9 @@ from .layers.blending import Chooser
 from .layers.layer_tensors import Filler
 from .layers.unplaced_tensors import Unplaced, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
-from .planned_slices import PlannedSlice, SliceRow, parts, rows, single
+from .planned_slices import PlannedSlice, SliceRow, rows, single
 from .tokenizer.output_tokenizer import new_tokenizer, with_tokenizer
-from .tokenizer.output_vocabulary import build
+from .tokenizer.output_vocabulary import Built, build
 
 _COMPANIONS = (
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
@@ -45,64 +46,57 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
 
     Never raises for anything the recipe or its donors say: that is what the findings are for.
     """
-    lent = lend_stages(document, donors, lambda stage, known, spent: _resolve(stage, known, shard_size, [], spent))
-    return _resolve(document, donors, shard_size, lent.findings, lent.taken)
+
+    def one(stage: Document, known: Donors, before: Stages) -> Plan:
+        # What was found in the stages before is reported once, by the whole recipe.
+        return _resolve(stage, known, replace(before, findings=()), shard_size)
+
+    return _resolve(document, donors, plan_stages(document, donors, one), shard_size)
 
 
-def _resolve(document: Document, donors: Donors, shard_size: int, found: Sequence[Finding], spent: int) -> Plan:
-    """One document's plan, its earlier stages among the donors.
+def _resolve(document: Document, donors: Donors, stages: Stages, shard_size: int) -> Plan:
+    """The plan of one document. The phases, in order: open, check, tokens, layers, ends, the rest, config, files."""
+    context = open_models(document, donors, stages)
+    findings = [*stages.findings, *_recipe_findings(context)]
+    if endless := tuple(workload.too_much(context.recipe, context.slices, stages.taken)):
+        return _finished(context, (), None, [*findings, *endless])
+    context = replace(context, stack=rows(context.recipe, context.slices, depths(context.by_ref)))
+    layers = _bare_layers(context.stack, context.names)
+    template, unfit = context.template(), list(recipe_checks.spliceable(document, context.by_ref.values()))
+    findings += [*unfit, *_stack_findings(context)]
+    if template is None or not layers or unfit:
+        return _finished(context, tuple(layers), None, findings)
+    vocabulary, notes = _vocabulary(context)
+    filler = Filler(document, context.by_ref, template, Chooser(), vocabulary)
+    layers = [filler.layer(layer, row) for layer, row in zip(layers, context.stack, strict=True)]
+    return _assembled(context, filler, layers, [*findings, *notes], shard_size)
 
-    Args:
-        found: what is already known of it.
-        spent: layers of donors that its stages take.
-    """
-    recipe = document.recipe
-    refs = recipe.model_refs()
-    donors.adapt(recipe.base_model)
-    by_letter, failed, names = donors.lettered([*refs, *_inner(refs, donors)])
-    by_ref = {donor.ref: donor for donor in by_letter.values() if donor.ref in refs}
-    findings = [
-        *found,
-        *recipe_checks.keys(document),
-        *recipe_checks.unsupported(document),
-        *recipe_checks.comments(document),
-        *recipe_checks.donors(document, {ref: error for ref, error in failed.items() if ref in refs}, names),
-    ]
 
-    def depth_of(ref: str) -> int:
-        return by_ref[ref].checkpoint.depth if ref in by_ref else 0
+def _recipe_findings(context: Context) -> Iterator[Finding]:
+    """What can be said of the recipe's own text, and of donors that cannot be opened."""
+    document = context.document
+    yield from recipe_checks.keys(document)
+    yield from recipe_checks.unsupported(document)
+    yield from recipe_checks.comments(document)
+    yield from recipe_checks.donors(document, context.failed, context.names)
 
-    planned = parts(recipe, recipe.explicit(depth_of), depth_of)
-    if endless := tuple(workload.too_much(recipe, planned, spent)):
-        return _finished(document, by_letter, (), None, [*findings, *endless])
-    stack = rows(recipe, planned, depth_of)
-    problems = list(recipe_checks.spliceable(document, by_ref.values()))
-    findings += [*problems, *recipe_checks.slices(document, [part.slice for part in planned], by_ref, names)]
-    findings += method_checks.methods(document, planned, stack, names)
-    layers = _bare_layers(stack, names)
-    template = _template(recipe, [part.slice for part in planned], by_ref)
-    if template is None or not layers or problems:
-        return _finished(document, by_letter, tuple(layers), None, findings)
-    known = [by_ref[ref] for ref in refs if ref in by_ref]
+
+def _stack_findings(context: Context) -> Iterator[Finding]:
+    """What can be said of slices and methods before a tensor is planned."""
+    slices = [part.slice for part in context.slices]
+    yield from recipe_checks.slices(context.document, slices, context.by_ref, context.names)
+    yield from method_checks.methods(context.document, context.slices, context.stack, context.names)
+
+
+def _vocabulary(context: Context) -> tuple[Built | None, tuple[Finding, ...]]:
+    """The output's vocabulary, where the recipe asks for one and it can be made."""
+    recipe, by_ref = context.recipe, context.by_ref
+    known = [by_ref[ref] for ref in recipe.model_refs() if ref in by_ref]
     base = by_ref.get(recipe.base_model or "")
-    vocabulary = build(recipe, known, base, line=document.line, roots=donors.roots)
-    findings += vocabulary.findings if vocabulary else ()
-    filler = Filler(document, by_ref, template, Chooser(), vocabulary if vocabulary and vocabulary.rows else None)
-    layers = [filler.layer(layer, row) for layer, row in zip(layers, stack, strict=True)]
-    return _assembled(filler, planned, by_letter, layers, findings, shard_size)
-
-
-def _inner(refs: Sequence[str], donors: Donors) -> Iterator[str]:
-    """The donors of stages, each once, for they are donors of the result too."""
-    seen: set[str] = set()
-    waiting = list(reversed(refs))
-    while waiting:
-        ref = waiting.pop()
-        lent = donors.lent(ref)
-        if lent is not None and ref not in seen:
-            seen.add(ref)
-            yield from lent.refs
-            waiting += reversed(lent.refs)
+    built = build(recipe, known, base, line=context.document.line, roots=context.roots)
+    if built is None:
+        return None, ()
+    return (built if built.rows else None), tuple(built.findings)
 
 
 def _bare_layers(stack: Sequence[SliceRow], names: Mapping[str, str]) -> list[PlannedLayer]:
@@ -119,13 +113,6 @@ def _bare_layers(stack: Sequence[SliceRow], names: Mapping[str, str]) -> list[Pl
     ]
 
 
-def _template(recipe: Recipe, slices: Sequence[Slice], by_ref: Mapping[str, Donor]) -> Donor | None:
-    """The donor of everything global: base_model, else the first slice's first donor."""
-    refs = [recipe.base_model] if recipe.base_model else []
-    refs += [part.sources[0].model for part in slices]
-    return next((by_ref[ref] for ref in refs if ref in by_ref), None)
-
-
 def _outer_owners(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Donor], template: Donor) -> tuple[Owner, Owner]:
     """Who gives the ends where the recipe leaves them to the slices: the sources of the first and of the last one."""
     found = []
@@ -140,73 +127,113 @@ def _outer_owners(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Donor], 
     return found[0], found[1]
 
 
+@dataclass(frozen=True)
+class _Output:
+    """The output's tensors, as far as they are planned.
+
+    Attributes:
+        rows: rows of the token tables; None where they are the donors' own.
+        extra: tensors outside layers and ends.
+        pairs: checkpoint and layer that each output layer's attributes are from.
+    """
+
+    filler: Filler
+    layers: Sequence[PlannedLayer]
+    owners: Owners
+    ends: Mapping[str, PlannedEnd]
+    rows: int | None
+    extra: tuple[PlannedTensor, ...]
+    pairs: Sequence[tuple[Checkpoint, int]]
+
+    def tensors(self) -> list[PlannedTensor]:
+        """All of them, layers first."""
+        return _every_tensor(self.layers, self.ends, self.extra)
+
+
 def _assembled(
-    filler: Filler,
-    planned: Sequence[PlannedSlice],
-    by_letter: Mapping[str, Donor],
-    layers: Sequence[PlannedLayer],
-    findings: list[Finding],
-    shard_size: int,
+    context: Context, filler: Filler, layers: Sequence[PlannedLayer], findings: list[Finding], shard_size: int
 ) -> Plan:
-    """The plan around filled layers: ends, what else comes along, config, estimates, and how all of it fits."""
-    document, template = filler.document, filler.template
-    recipe, slices = document.recipe, [part.slice for part in planned]
-    who = owners(recipe, *_outer_owners(planned, filler.by_ref, template), filler.by_ref)
-    ends, problems = plan_ends(recipe, who, filler.end, template)
+    """The plan around filled layers: ends, other tensors, config, tokenizer, estimates, and how all of it fits."""
+    document, template = context.document, filler.template
+    first, last = _outer_owners(context.slices, context.by_ref, template)
+    who = owners(context.recipe, first, last, context.by_ref)
+    ends, problems = plan_ends(context.recipe, who, filler.end, template)
     if endless := tuple(workload.too_deep(_every_tensor(layers, ends, ()))):
         bare = tuple(replace(layer, tensors=()) for layer in layers)
-        return _finished(document, by_letter, bare, template, [*findings, *endless])
-    built = filler.vocabulary
+        return _finished(context, bare, template, [*findings, *endless])
+    built, rows = filler.vocabulary, None
     if built is None:
         ends, rows, notes = fit_rows(ends, who, template)
         problems += [*notes, *beyond(ends, who, template)]
     else:
         rows = built.rows
-    used = [donor for donor in by_letter.values() if _is_used(donor, layers, who, template)]
-    lines = {donor.letter: recipe_checks.line_of(document, donor.ref) for donor in used}
-    pairs = [(by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors]
+    used = [donor for donor in context.by_letter.values() if _is_used(donor, layers, who, template)]
+    pairs = [
+        (context.by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors
+    ]
     moved = len(pairs) < len(layers) or not in_place(pairs)
-    whole = _outer_owners(planned, filler.by_ref, template)[0] if blends_whole_models(planned, filler.by_ref) else None
+    whole = first if blends_whole_models(context.slices, context.by_ref) else None
     unplaced = Unplaced(filler, who, whole, moved, used)
-    extra = unplaced.tensors()
+    output = _Output(filler, layers, who, ends, rows, unplaced.tensors(), pairs)
     findings = [
         *findings,
-        *filler.findings(),
-        *compare(used, template, layers, lines=lines, dtype=filler.wanted),
-        *quantised.compare(used, template, lines),
-        *quantised.arithmetic(template, _every_tensor(layers, ends, extra)),
-        *(() if built or _refused_vocabulary(findings) else compare_tokenizers(who, used, template)),
-        *compare_ends(who, template),
+        *_donor_findings(context, output, used, findings),
         *problems,
         *recipe_checks.base(document, template, used),
         *recipe_checks.warnings(used),
         *unplaced.findings(),
         *unused_tensors.findings(template, used, moved),
     ]
-    config = None
     code = model_code(template)
-    findings += code.findings
-    if len(pairs) == len(layers):
-        embeddings = who.embeddings.checkpoint.config
-        config, problems = output_config(
-            template.checkpoint,
-            pairs,
-            tied=_tied(ends["lm_head"], template),
-            dtype=_dtype(filler, layers),
-            vocab_size=rows or (embeddings.vocab_size if embeddings else None),
-        )
-        if code.dropped:
-            config.pop(AUTO_MAP, None)
-        findings += [*problems, *whole_model.findings(_every_tensor(layers, ends, extra))]
-        findings += scale_filters.filters(document, planned, layers, ends, extra)
-        findings += lints.lints(document, slices, template, used, layers)
-    new, notes = new_tokenizer(document, built, list(filler.by_ref.values()), template)
-    plan = _finished(document, by_letter, tuple(layers), template, [*findings, *notes], ends, extra, config)
+    config, problems = _config(context, output, code.dropped)
+    findings += [*code.findings, *problems]
+    if config is not None:
+        findings += whole_model.findings(output.tensors())
+        findings += scale_filters.filters(document, context.slices, layers, ends, output.extra)
+        findings += lints.lints(document, [part.slice for part in context.slices], template, used, layers)
+    new, notes = new_tokenizer(document, built, list(context.by_ref.values()), template)
+    plan = _finished(context, tuple(layers), template, [*findings, *notes], ends, output.extra, config)
     plan = replace(plan, files={**code.files, **plan.files})
     if new is not None:
         plan = with_tokenizer(plan, new, built, template)
-    sizes = estimate(plan.tensors, layers, template.checkpoint.config, shard_size)
-    return replace(plan, estimates=sizes)
+    return replace(plan, estimates=estimate(plan.tensors, layers, template.checkpoint.config, shard_size))
+
+
+def _donor_findings(
+    context: Context, output: _Output, used: Sequence[Donor], known: Sequence[Finding]
+) -> Iterator[Finding]:
+    """How the donors fit together: shapes, scalars, dtypes, quantisation, vocabularies.
+
+    Args:
+        used: donors that give something.
+        known: what was found before.
+    """
+    filler, template = output.filler, output.filler.template
+    lines = {donor.letter: recipe_checks.line_of(context.document, donor.ref) for donor in used}
+    yield from filler.findings()
+    yield from compare(used, template, output.layers, lines=lines, dtype=filler.wanted)
+    yield from quantised.compare(used, template, lines)
+    yield from quantised.arithmetic(template, output.tensors())
+    if filler.vocabulary is None and not _refused_vocabulary(known):
+        yield from compare_tokenizers(output.owners, used, template)
+    yield from compare_ends(output.owners, template)
+
+
+def _config(context: Context, output: _Output, without_code: bool) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The output's config.json, where every layer has a source; `without_code` leaves the donor's own classes out."""
+    if len(output.pairs) < len(output.layers):
+        return None, []
+    template, embeddings = output.filler.template, output.owners.embeddings.checkpoint.config
+    config, problems = output_config(
+        template.checkpoint,
+        output.pairs,
+        tied=_tied(output.ends["lm_head"], template),
+        dtype=_dtype(output.filler, output.layers),
+        vocab_size=output.rows or (embeddings.vocab_size if embeddings else None),
+    )
+    if without_code:
+        config.pop(AUTO_MAP, None)
+    return config, list(problems)
 
 
 def _refused_vocabulary(findings: Sequence[Finding]) -> bool:
@@ -248,20 +275,18 @@ def _dtype(filler: Filler, layers: Sequence[PlannedLayer]) -> str | None:
 
 
 def _finished(
-    document: Document,
-    by_letter: Mapping[str, Donor],
+    context: Context,
     layers: tuple[PlannedLayer, ...],
     template: Donor | None,
     findings: Sequence[Finding],
     ends: Mapping[str, PlannedEnd] = _MISSING_END,
     extra: tuple[PlannedTensor, ...] = (),
-    config: dict[str, object] | None = None,
+    config: dict[str, Any] | None = None,
 ) -> Plan:
-    told = workload.shortened(findings)
-    ordered = sorted(told, key=lambda finding: SEVERITIES.index(finding.severity))
+    ordered = sorted(workload.shortened(findings), key=lambda finding: SEVERITIES.index(finding.severity))
     return Plan(
-        recipe=document.recipe,
-        donors=by_letter,
+        recipe=context.recipe,
+        donors=context.by_letter,
         layers=layers,
         ends=ends,
         extra=extra,

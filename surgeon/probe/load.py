@@ -28,19 +28,24 @@ def load(ref: str, device: str = "cpu", roots: tuple[Path, ...] = ()) -> Any:
     return load_checkpoint(open_checkpoint(ref, roots), device)
 
 
-def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Any:
+def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu", *, any_class: bool = False) -> Any:
     """A checkpoint from its folder, in its own dtype, ready for inference.
+
+    Args:
+        any_class: load it as the class that config.json names, also where that generates no text.
 
     A single file under a name of its own is mapped into memory instead, with the config beside it.
 
     Raises:
-        InputError: no config.json, or an architecture that transformers has no causal language model for.
+        InputError: no config.json, or, without `any_class`, a model that generates no text.
         SurgeonError: transformers cannot load it, or the files lack a weight.
     """
     where = str(checkpoint.path)
     if checkpoint.config is None:
         raise InputError("there is no config.json beside the weights, so no model can be built", where=where)
     config = read_config(checkpoint.config.raw, where)
+    if checkpoint.headless and not any_class:
+        raise without_head(checkpoint.config.architecture, where)
     options: dict[str, Any] = {"config": config}
     names = [path.name for path in checkpoint.files]
     source: str | None = str(checkpoint.folder)
@@ -49,8 +54,9 @@ def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu") -> Any:
         options["state_dict"] = {name: weights.entry(entry) for name, entry in checkpoint.tensors.items()}
     else:
         options |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-    model, info = from_pretrained(causal_class(config, where), source, where, **options)
-    if missing := sorted(info["missing_keys"]):
+    kind = model_class(config, where) if any_class else causal_class(config, where)
+    model, info = from_pretrained(kind, source, where, **options)
+    if (missing := sorted(info["missing_keys"])) and not any_class:
         raise SurgeonError(
             f"the files lack {one_line(missing[0])}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
             where=where,
@@ -81,6 +87,34 @@ def causal_class(config: Any, where: str) -> Any:
             where=where,
         )
     return known[type(config)]
+
+
+def without_head(architecture: str, where: str) -> InputError:
+    """The error for a model that has no language-model head."""
+    return InputError(
+        f"a {one_line(architecture or 'model of this class')} has no language-model head, so it generates no text",
+        where=where,
+        remedy="`surgeon verify --smoke` runs a forward pass of a written one",
+    )
+
+
+def model_class(config: Any, where: str) -> Any:
+    """The class that wrote the checkpoint, where transformers has it for this config, else the causal one.
+
+    Raises:
+        InputError: transformers has neither.
+    """
+    module = transformers()
+    for name in getattr(config, "architectures", None) or ():
+        if isinstance(name, str) and name.isidentifier() and not name.startswith("_"):
+            kind = getattr(module, name, None)
+            if isinstance(kind, type) and issubclass(kind, module.PreTrainedModel) and _is_for(kind, config):
+                return kind
+    return causal_class(config, where)
+
+
+def _is_for(kind: Any, config: Any) -> bool:
+    return getattr(kind, "config_class", None) is type(config)
 
 
 def from_pretrained(kind: Any, source: str | None, where: str, *, config: Any, **options: Any) -> tuple[Any, Any]:

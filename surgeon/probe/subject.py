@@ -103,12 +103,12 @@ def from_plan(plan: Plan, device: str = "auto") -> Subject:
     return _subject(model, tokenizer, why, ModelConfig.of(plan.config), device, start)
 
 
-def from_checkpoint(checkpoint: Checkpoint, device: str = "auto") -> Subject:
-    """A checkpoint from disk; see `load.load_checkpoint` for what is raised."""
+def from_checkpoint(checkpoint: Checkpoint, device: str = "auto", *, any_class: bool = False) -> Subject:
+    """A checkpoint from disk; see `load.load_checkpoint` for `any_class` and what is raised."""
     device = pick_device(device)
     transformers()  # the library's own start is not the model's
     start = time.perf_counter()
-    model = load_checkpoint(checkpoint, device)
+    model = load_checkpoint(checkpoint, device, any_class=any_class)
     assert checkpoint.config is not None
     tokenizer, why = _tokenizer(checkpoint.folder) if checkpoint.tokenizer.digest else (None, _NONE)
     return _subject(model, tokenizer, why, checkpoint.config, device, start)

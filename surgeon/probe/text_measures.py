@@ -112,13 +112,14 @@ def _surprise(logits: object, targets: Sequence[int]) -> float:
 
 
 def finite_on_ids(subject: Subject) -> bool:
-    """Whether all logits on a fixed sequence of token ids are finite: the check a model without tokenizer gets."""
+    """Whether logits, or hidden states where there is no head, are finite on a fixed sequence of token ids."""
     import torch
 
     ids = [token % subject.vocabulary for token in FIXED_IDS[: subject.context]]
     try:
         with torch.inference_mode():
-            logits = subject.model(input_ids=torch.tensor([ids], device=subject.device)).logits
-            return bool(torch.isfinite(logits).all())
+            output = subject.model(input_ids=torch.tensor([ids], device=subject.device))
+            values = output.logits if "logits" in output else output[0]
+            return bool(torch.isfinite(values).all())
     except (RuntimeError, ValueError, IndexError) as error:
         raise failure(error) from error

@@ -19,7 +19,7 @@ from ..errors import InputError, SurgeonError
 from ..plan.config.output_config import output_config
 from ..plan.model import Plan, PlannedLayer
 from ..text import one_line
-from .load import causal_class, from_pretrained, read_config, to_device
+from .load import causal_class, from_pretrained, read_config, to_device, without_head
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ def build(plan: Plan, device: str = "cpu") -> Any:
     Its weights are read-only views of the donors' files wherever the plan copies and the dtype is the config's.
 
     Raises:
-        InputError: the plan has errors, or transformers does not know the model type.
+        InputError: the plan has errors, its model generates no text, or transformers does not know the model type.
         SurgeonError: the config asks for other tensors than the plan has; names the first.
     """
     if plan.config is None or not plan.ok:
         first = plan.errors[0].sentence() if plan.errors else "There is nothing to build."
         raise InputError("the recipe cannot be carried out", why=first.rstrip("."), remedy="see `surgeon plan`")
+    if plan.ends["lm_head"].how == "absent":
+        raise without_head(ModelConfig.of(plan.config).architecture, WHERE)
     with one_thread():
         weights = Weights(surveyed(plan, PLAIN))
     state = {tensor.name: weights.planned(tensor) for tensor in plan.tensors}

@@ -18,8 +18,7 @@ from ..checkpoint.dtypes import TORCH_NAMES
 from ..checkpoint.families.model_config import ATTENTION_NAMES
 from ..checkpoint.families.naming import find_naming
 from ..checkpoint.families.type_rules import DEPTHS
-from ..probe.environment import transformers
-from ..probe.load import causal_class, from_pretrained
+from ..probe.load import from_pretrained, model_class
 
 Row = dict[str, Any]
 
@@ -48,25 +47,6 @@ class Resolved:
 
 
 CLASS = "class"
-
-
-def model_class(config: Any, where: str) -> Any:
-    """The class that wrote the checkpoint, where transformers has it for this config, else the causal one.
-
-    Raises:
-        InputError: transformers has neither.
-    """
-    module = transformers()
-    for name in getattr(config, "architectures", None) or ():
-        if isinstance(name, str) and name.isidentifier() and not name.startswith("_"):
-            kind = getattr(module, name, None)
-            if isinstance(kind, type) and issubclass(kind, module.PreTrainedModel) and _is_for(kind, config):
-                return kind
-    return causal_class(config, where)
-
-
-def _is_for(kind: Any, config: Any) -> bool:
-    return getattr(kind, "config_class", None) is type(config)
 
 
 @contextlib.contextmanager

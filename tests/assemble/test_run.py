@@ -79,7 +79,7 @@ class TestWritten:
         assemble(plan, out, recipe="# mine\nslices: []\n")
         config = json.loads((out / "config.json").read_text())
         assert config["num_hidden_layers"] == 6
-        assert list(config) == list(plan.config)
+        assert list(config) == list(plan.config)  # type: ignore[arg-type]
         assert (out / "config.json").read_text().startswith('{\n  "')
         for name in ("tokenizer.json", "generation_config.json"):
             assert (out / name).read_bytes() == (a / name).read_bytes()
@@ -581,15 +581,15 @@ class TestStopped:
     def test_a_result_that_is_not_the_plan(self, plan: Plan, out: Path, before: dict[str, bytes]) -> None:
         for wrong in ({"num_hidden_layers": 5}, {"tie_word_embeddings": True}):
             with pytest.raises(SurgeonError):
-                assemble(replace(plan, config=plan.config | wrong), out, force=True)
+                assemble(replace(plan, config=plan.config | wrong), out, force=True)  # type: ignore[operator]
             assert self.state(out) == before
 
     def test_a_layer_with_anothers_attributes(self, tmp_path: Path, out: Path) -> None:
         kinds = ["full_attention", "sliding_attention", "full_attention"]
         sliding = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 16}
-        plan = plan_of(passthrough((donor(tmp_path / "q", layer_types=kinds, **sliding), 0, 3)))
+        plan = plan_of(passthrough((donor(tmp_path / "q", layer_types=kinds, **sliding), 0, 3)))  # type: ignore[arg-type]
         with pytest.raises(SurgeonError, match=r"layer 1 is \{'attention': 'full'"):
-            assemble(replace(plan, config=plan.config | {"layer_types": ["full_attention"] * 3}), out)
+            assemble(replace(plan, config=plan.config | {"layer_types": ["full_attention"] * 3}), out)  # type: ignore[operator]
         assert leftovers(out) == []
         assemble(plan, out)
 

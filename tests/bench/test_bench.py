@@ -68,7 +68,7 @@ def test_donors_are_checkpoints_of_random_weights(donors: MadeDonors) -> None:
 
 def test_donors_have_several_files_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgeon.bench.made_donors.SHARD", 100_000)
-    donors, told = MadeDonors(tmp_path, Shape.near(SMALL)), []
+    donors, told = MadeDonors(tmp_path, Shape.near(SMALL)), []  # type: ignore[var-annotated]
     assert donors.missing == 3 * donors.shape.nbytes
     donors.make(told.append)
     donors.make(told.append)

@@ -9,7 +9,7 @@ import pytest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli import demo
 from surgeon.cli.app import run
-from surgeon.cli.common import load_plan
+from surgeon.plan.load import load_plan
 
 
 def few_probes(folder: Path, count: int) -> None:

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: str, **options: Any) -> dict[str, Any]:
-    generate(*arguments, as_json=True, device="cpu", **options)
+    generate(*arguments, as_json=True, device="cpu", **options)  # type: ignore[arg-type, misc]
     found = json.loads(capsys.readouterr().out)
     assert isinstance(found, dict)
     return found

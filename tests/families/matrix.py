@@ -250,7 +250,7 @@ def _pin_properties(model: Any, order: Sequence[int]) -> None:
             if isinstance(value, list) and len(value) == DEPTH:
                 lists[name] = [value[index] for index in order]
     if lists:
-        pinned = type(theirs.__name__, (theirs,), {name: property(lambda _, v=v: v) for name, v in lists.items()})
+        pinned = type(theirs.__name__, (theirs,), {name: property(lambda _, v=v: v) for name, v in lists.items()})  # type: ignore[misc]
         for module in model.modules():
             if type(getattr(module, "config", None)) is theirs:
                 module.config.__class__ = pinned

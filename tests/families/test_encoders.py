@@ -10,6 +10,9 @@ import pytest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.checkpoint.families.model_config import ModelConfig
 from surgeon.checkpoint.families.naming import find_naming
+from surgeon.errors import InputError
+from surgeon.probe.subject import from_checkpoint, from_plan
+from surgeon.verify.run import verify_model
 from tests.families import matrix_pairs
 from tests.support.assembling import assemble
 from tests.support.models import one_thread
@@ -125,3 +128,19 @@ def test_a_layout_is_chosen_by_what_occurs() -> None:
 )
 def test_a_class_whose_name_ends_with_model_may_have_a_head(name: str, headless: bool) -> None:
     assert ModelConfig.of({"architectures": [name]}).headless == headless
+
+
+def test_an_encoder_runs_a_forward_pass_and_generates_no_text(tmp_path: Path) -> None:
+    with one_thread():
+        made(tmp_path / "a", "BertModel", 0)
+        plan = plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4)))
+        assemble(plan, tmp_path / "out", fsync=False, workers=1)
+        audit, _ = verify_model(str(tmp_path / "out"), smoke=True)
+        assert not audit.problems
+        assert "a forward pass on cpu: finite numbers" in audit.checked
+        for load in (
+            lambda: from_checkpoint(open_checkpoint(str(tmp_path / "out")), "cpu"),
+            lambda: from_plan(plan, "cpu"),
+        ):
+            with pytest.raises(InputError, match="BertModel has no language-model head"):
+                load()

@@ -41,7 +41,47 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_warning()
 
 
-@pytest.mark.parametrize("name", matrix.CASES)
+CORE = [
+    "bart",
+    "bert",
+    "bloom",
+    "cohere2",
+    "deepseek_v3",
+    "falcon",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "granitemoehybrid",
+    "jamba",
+    "lfm2",
+    "llama",
+    "llama4_text",
+    "longcat_flash",
+    "mamba2",
+    "minimax",
+    "mistral",
+    "mixtral",
+    "mllama",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "rwkv",
+    "smollm3",
+    "zamba2",
+]
+"""Model types that every run of the tests tries; the others are slow together."""
+
+
+def cases() -> Iterator[Any]:
+    for name, case in matrix.CASES.items():
+        yield pytest.param(name, marks=() if case.kind in CORE else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", cases())
 def test_a_family_is_right_or_refused(tmp_path: Path, name: str) -> None:
     case = matrix.CASES[name]
     for splice, outcome in [*matrix.outcomes(case, tmp_path), *matrix_pairs.outcomes(case, tmp_path)]:

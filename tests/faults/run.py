@@ -441,9 +441,9 @@ def main() -> None:
         seconds = time.monotonic() - start
         size = sum(map(len, whole.values()))
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            rounds = options.kills if number == signal.SIGKILL else 5
+            rounds = options.kills if number == signal.SIGKILL else 5  # type: ignore[assignment]
             out = folder / "signal" / "model"
-            stops = [signalled(recipe, out, whole, dice, number, seconds) for _ in range(rounds)]
+            stops = [signalled(recipe, out, whole, dice, number, seconds) for _ in range(rounds)]  # type: ignore[call-overload]
             tell(
                 f"{number.name} at random moments of {rounds} outputs of {size / 1e6:.0f} MB ({seconds:.1f} s)",
                 sum(stops),

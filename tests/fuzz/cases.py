@@ -250,7 +250,7 @@ def tokenizer(rng: random.Random, world: World) -> Commands:
     files = {"tokenizer.json": document, "tokenizer_config.json": _TOKENIZER_SETTINGS, "special_tokens_map.json": {}}
     for name, value in files.items():
         if rng.random() < 0.4:
-            value = inputs.mutated(value, rng, inputs.TOKENIZER_WORDS)
+            value = inputs.mutated(value, rng, inputs.TOKENIZER_WORDS)  # type: ignore[arg-type]
         raw = json.dumps(value, indent=rng.choice((None, 2)), ensure_ascii=False).encode("utf-8", "surrogatepass")
         (model / name).write_bytes(inputs.perhaps_broken(raw, rng, 0.05))
     source = rng.choice(("union", "./m", "base"))

@@ -196,7 +196,7 @@ def _again(job: Any) -> None:
     from surgeon.jobs import job_list
 
     real = job_list.start
-    job_list.start = lambda verb, arguments, *_rest, **_more: [verb, *arguments].index("--resume")
+    job_list.start = lambda verb, arguments, *_rest, **_more: [verb, *arguments].index("--resume")  # type: ignore[assignment]
     try:
         job_list.again(job)
     finally:

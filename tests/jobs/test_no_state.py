@@ -119,7 +119,7 @@ async def test_a_job_that_cannot_be_kept_is_not_started(in_tmp: Path, monkeypatc
     application, real = app(donors(in_tmp)), job_list.write_atomic
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
-    monkeypatch.setattr(job_list.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    monkeypatch.setattr(job_list.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])  # type: ignore[arg-type]
 
     def write(path: Path, text: str, *, own: bool = False) -> None:
         if path.name == "process.json":

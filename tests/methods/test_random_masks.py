@@ -152,7 +152,7 @@ def test_what_is_looked_at_alone_and_all_at_once_are_the_same(kind: str, dtype: 
         values = random.normal(size=shape)
         if kind in ("few values", "zeros", "tiny"):
             step = {"few values": 0.25, "zeros": 0.0, "tiny": 2.0**-149}[kind]
-            values = random.integers(-9, 9, size=shape) * step
+            values = random.integers(-9, 9, size=shape) * step  # type: ignore[assignment]
         elif values.size > 1:
             values[0, ::3] = {"infinite": np.inf, "no numbers": np.nan}.get(kind, 0.0)
         rows = torch.from_numpy(values).to(dtype)

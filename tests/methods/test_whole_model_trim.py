@@ -52,14 +52,14 @@ def test_density_is_of_all_elements_of_all_tensors(workers: int, kind: str, dens
         trim.end_pass()
     assert passes <= 3
     expected = zip(*(trimmed(donor, density) for donor, density in zip(donors, densities, strict=True)), strict=True)
-    for number, parts in enumerate(expected):
+    for number, parts in enumerate(expected):  # type: ignore[assignment]
         tables = [{"weight": 1.0, "density": density} for density in densities]
         kernel = made("ties", {"scope": "model", "normalize": False}, tables)
         assert kernel.whole_model == densities
         kernel.give(trim.thresholds(number))
         got = run(kernel, [base[number], *(donor[number] for donor in donors)], 0, chunk_size=16)
-        majority = torch.where(sum(parts) >= 0, 1.0, -1.0)
-        assert torch.equal(got, sum(part * (part.sign() == majority) for part in parts))
+        majority = torch.where(sum(parts) >= 0, 1.0, -1.0)  # type: ignore[arg-type, call-overload]
+        assert torch.equal(got, sum(part * (part.sign() == majority) for part in parts))  # type: ignore[arg-type]
 
 
 def test_other_kernels_want_no_pass_over_the_model() -> None:

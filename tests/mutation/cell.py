@@ -62,7 +62,10 @@ def settle(scratch: Path) -> None:
         _mount(ROOT / ".venv", copy / ".venv", _MS_BIND | _MS_REC)
     _mount(copy, ROOT, _MS_BIND | _MS_REC)
     os.chdir(ROOT)
-    for words in (["compileall", "-q", "surgeon"], ["pytest", "-qq", "--collect-only", "-p", "no:cacheprovider"]):
+    for words in (
+        ["compileall", "-q", "surgeon"],
+        ["pytest", "-qq", "--collect-only", "-n0", "-p", "no:cacheprovider"],
+    ):
         subprocess.run([sys.executable, "-m", *words], check=False, stdout=subprocess.DEVNULL)
     _mount(ROOT, ROOT, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
 

@@ -80,7 +80,8 @@ class Touched:
         def work() -> int:
             os.environ.update(MUTATION_SETTINGS=str(settings), MUTATION_RESULTS=str(results))
             os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-            words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutation.recorder"]
+            words = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
+            words += ["-p", "tests.mutation.recorder"]
             os.execv(sys.executable, [*words, *names])
 
         os.waitpid(Cell(folder, 3600).start(work), 0)
@@ -162,8 +163,8 @@ def tests_of(folder: Path, results: dict[str, Any]) -> dict[str, dict[str, Any]]
     for test, about in results.items():
         own: dict[str, set[int]] = defaultdict(set)
         for context in (test, *about["fixtures"]):
-            for path, numbers in lines.get(context, {}).items():
-                own[path].update(numbers)
+            for path, numbers in lines.get(context, {}).items():  # type: ignore[assignment]
+                own[path].update(numbers)  # type: ignore[index]
         found[_file(test)][test] = {
             "seconds": about["seconds"],
             "passed": about["passed"],

@@ -155,10 +155,10 @@ def test_a_hidden_folder_of_somebody_elses_stays(home: Path, name: str, options:
     mine.write_text("mine")
     found = plan(passthrough((home / "a", 0, 3)))
     if name in ("lock", ".begun.json.abc"):  # what a run leaves that was killed at once
-        assemble(found, home / "out", fsync=False, **options)
+        assemble(found, home / "out", fsync=False, **options)  # type: ignore[arg-type]
         return
     with pytest.raises(SurgeonError, match="not of surgeon"):
-        assemble(found, home / "out", fsync=False, **options)
+        assemble(found, home / "out", fsync=False, **options)  # type: ignore[arg-type]
     assert mine.read_text() == "mine"
 
 

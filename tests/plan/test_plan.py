@@ -576,7 +576,7 @@ def test_any_recipe_has_a_plan(pair: Path, data: st.DataObject) -> None:
     ],
 )  # fmt: skip
 def test_known_numbers(
-    tmp_path: Path, name: str, shape: dict[str, int], ranges: list[tuple[str, int, int]], layers: int, billions: float
+    tmp_path: Path, name: str, shape: dict[str, Any], ranges: list[tuple[str, int, int]], layers: int, billions: float
 ) -> None:
     for letter in {model for model, _, _ in ranges}:
         sparse_llama(tmp_path / letter, **shape)

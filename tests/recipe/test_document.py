@@ -396,7 +396,7 @@ def test_comments_go_with_their_entries_wherever_these_go() -> None:
     entries = [f"# above {n}\n- sources: [{{model: a, layer_range: [{n}, {n + 1}]}}]  # behind {n}\n" for n in range(5)]
     document = parse("merge_method: passthrough\nslices:\n" + "".join(entries))
     for order in ((4, 3, 2, 1, 0), (2, 0, 4, 1, 3), (1, 4, 0)):
-        recipe = document.recipe.model_copy(update={"slices": tuple(document.recipe.slices[n] for n in order)})
+        recipe = document.recipe.model_copy(update={"slices": tuple(document.recipe.slices[n] for n in order)})  # type: ignore[index]
         found = document.with_recipe(recipe).text
         kept = [entries[n] for n in order]
         assert [line for line in found.splitlines() if "sources" in line] == [line.splitlines()[1] for line in kept]

@@ -47,7 +47,7 @@ def blend(
     if name in ("nuslerp", "multislerp"):
         return ORACLES[name](origin, others, one=one, **arguments)
     drawn = [seed for index, seed in enumerate(seeds) if index != base]
-    return ORACLES[name](origin, [other - origin for other in others], one=one, each=each, seeds=drawn, **arguments)
+    return ORACLES[name](origin, [other - origin for other in others], one=one, each=each, seeds=drawn, **arguments)  # type: ignore[operator]
 
 
 def added(terms: Tensors) -> torch.Tensor:

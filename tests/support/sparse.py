@@ -23,15 +23,15 @@ ARCHITECTURES = {
     "phi3": "Phi3ForCausalLM",
 }
 
-LLAMA2_70B = {
+LLAMA2_70B: dict[str, Any] = {
     "layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 8, "intermediate": 28672, "vocab": 32000,
 }  # fmt: skip
-LLAMA3_70B = {**LLAMA2_70B, "vocab": 128256}
-LLAMA3_8B = {
+LLAMA3_70B: dict[str, Any] = {**LLAMA2_70B, "vocab": 128256}
+LLAMA3_8B: dict[str, Any] = {
     "layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "intermediate": 14336, "vocab": 128256,
 }  # fmt: skip
-MISTRAL_7B = {**LLAMA3_8B, "vocab": 32000}
-TINY = {"layers": 4, "hidden": 16, "heads": 4, "kv_heads": 2, "intermediate": 32, "vocab": 64}
+MISTRAL_7B: dict[str, Any] = {**LLAMA3_8B, "vocab": 32000}
+TINY: dict[str, Any] = {"layers": 4, "hidden": 16, "heads": 4, "kv_heads": 2, "intermediate": 32, "vocab": 64}
 
 
 def header_bytes(spec: Spec, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from surgeon.recipe.edits import EDITS
 from surgeon.tui.action_screen import ActionScreen
-from surgeon.tui.actions import ACTIONS, footer, keymap, of_screen, perform
+from surgeon.tui.actions import ACTIONS, ScreenName, footer, keymap, of_screen, perform
 from surgeon.tui.app import SurgeonApp
 from surgeon.tui.blend.blend_screen import BlendScreen
 from surgeon.tui.commands import COMMANDS
@@ -20,7 +20,7 @@ from surgeon.tui.run.run_screen import RunScreen
 from surgeon.tui.session import Session
 from surgeon.tui.try_model.try_screen import TryScreen
 
-SCREENS = ("surgery", "plan", "run", "try", "blend", "curves")
+SCREENS: tuple[ScreenName, ...] = ("surgery", "plan", "run", "try", "blend", "curves")
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def screens() -> dict[str, ActionScreen]:
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_every_action_has_one_method(name: str, screens: dict[str, ActionScreen]) -> None:
+def test_every_action_has_one_method(name: ScreenName, screens: dict[str, ActionScreen]) -> None:
     parts = screens[name].parts
-    found = {action.name: sum(hasattr(part, f"do_{action.name}") for part in parts) for action in of_screen(name)}
+    found = {action.name: sum(int(hasattr(part, f"do_{action.name}")) for part in parts) for action in of_screen(name)}
     assert {action: count for action, count in found.items() if count != 1} == {}
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_every_method_is_in_the_registry(name: str, screens: dict[str, ActionScreen]) -> None:
+def test_every_method_is_in_the_registry(name: ScreenName, screens: dict[str, ActionScreen]) -> None:
     methods = {method[3:] for part in screens[name].parts for method in dir(part) if method.startswith("do_")}
     assert methods <= {action.name for action in of_screen(name)} | {"back", "help"}
 
@@ -62,7 +62,7 @@ def test_an_action_is_performed_by_the_part_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_no_key_means_two_things(name: str) -> None:
+def test_no_key_means_two_things(name: ScreenName) -> None:
     keys = [key for action in of_screen(name) for key in action.keys]
     assert len(keys) == len(set(keys))
     sequences = [key for key in keys if " " in key]

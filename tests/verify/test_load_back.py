@@ -236,7 +236,7 @@ class TestAgainstTheDonor:
     LAYERS = ({"attributes": {}, "donor": "A", "layer": 1}, {"attributes": {}, "donor": "A", "layer": 0})
 
     def resolved(self, name: str, *values: Any) -> Resolved:
-        rows = tuple({} for _ in values)
+        rows = tuple({} for _ in values)  # type: ignore[var-annotated]
         return Resolved(len(values), rows, {}, tuple({name: value} for value in values))
 
     def differs(self, name: str, theirs: list[Any], ours: list[Any], base: str = "A") -> list[Mismatch]:

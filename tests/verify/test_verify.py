@@ -57,7 +57,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verify")
     for name, seed in (("a", 1), ("b", 2)):
         tiny_tokenizer(tiny_model(folder / "donors" / name, "llama", 3, seed=seed))
-    recipe = passthrough(("donors/a", 0, 3), ("donors/b", 1, 3))
+    recipe = passthrough(("donors/a", 0, 3), ("donors/b", 1, 3))  # type: ignore[arg-type]
     (folder / "recipe.yaml").write_text(recipe)
     build(folder)
     return folder
@@ -378,7 +378,7 @@ class TestInput:
 
 class TestSmoke:
     def test_a_forward_pass(self, out: Path, verify: Said) -> None:
-        assert verify(out, "--smoke")["checked"][-1] == "a forward pass on cpu: finite logits"
+        assert verify(out, "--smoke")["checked"][-1] == "a forward pass on cpu: finite numbers"
 
     def test_infinite_logits(self, tmp_path: Path, verify: Said) -> None:
         folder = tiny_model(tmp_path / "a", "llama", 2)
@@ -388,7 +388,7 @@ class TestSmoke:
             file.write(struct.pack("<f", float("inf")) * 32)
         assert verify(folder)["code"] == 0
         found = verify(folder, "--smoke")
-        assert (found["code"], found["problems"][0]["what"]) == (1, "a forward pass gives logits that are not finite")
+        assert (found["code"], found["problems"][0]["what"]) == (1, "a forward pass gives numbers that are not finite")
 
 
 def test_progress_is_told(out: Path) -> None:

@@ -20,6 +20,19 @@ from .adapters import open_adapted
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A donor on disk.
+
+    Attributes:
+        checkpoint: its files.
+        overlay: tensors that an adapter changes, by name.
+    """
+
+    checkpoint: Checkpoint
+    overlay: Mapping[str, Operand] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Lent:
     """An unwritten merge as a donor.
 
@@ -43,7 +56,10 @@ class Lent:
 
 
 class Donors:
-    """Opens donors by their reference and remembers them; what failed once is told again until `forget`.
+    """Opens donors by their reference, each once; what failed once fails again until `forget`.
+
+    What it keeps are results, not settings: which earlier stages and which base a recipe has is given with each
+    question, so that planning one recipe does not change what another one finds.
 
     Args:
         roots: folders that relative references are looked for in before the working directory.
@@ -53,78 +69,87 @@ class Donors:
     def __init__(self, roots: Iterable[Path] = (), first: Iterable[str] = ()) -> None:
         self.roots = tuple(roots)
         self.first = tuple(dict.fromkeys(first))
-        self._open: dict[str, Checkpoint | InputError] = {}
-        self._lent: dict[str, Lent] = {}
-        self._overlays: dict[str, Mapping[str, Operand]] = {}
-        self._base: str | None = None
+        self._files: dict[str, Opened | InputError] = {}
+        self._adapted: dict[tuple[str, str | None], Opened | InputError] = {}
+        self._stages: dict[str, Lent] = {}
 
-    def adapt(self, base: str | None) -> None:
-        """Say which donor adapters that stand alone belong on: the recipe's base."""
-        if base != self._base:
-            self._base = base
-            for ref in [ref for ref in self._open if self._depends_on_base(ref)]:
-                del self._open[ref]
+    def open(self, ref: str, base: str | None = None) -> Opened:
+        """The donor of that reference; InputError when it cannot be opened.
 
-    def _depends_on_base(self, ref: str) -> bool:
-        # A failure may have been for want of a base.
-        return ref in self._overlays or isinstance(self._open[ref], InputError)
-
-    def lend(self, name: str, lent: Lent) -> None:
-        """Make an unwritten merge a donor under its name."""
-        self._lent[name] = lent
-
-    def lent(self, name: str) -> Lent | None:
-        """The unwritten merge of that name."""
-        return self._lent.get(name)
-
-    def checkpoint(self, ref: str) -> Checkpoint:
-        """The donor of that reference; InputError when it cannot be opened."""
-        if ref in self._lent:
-            return self._lent[ref].checkpoint
-        if ref not in self._open:
-            self._open[ref] = self._try_open(ref)
-        found = self._open[ref]
+        Args:
+            base: the recipe's base, which an adapter that stands alone belongs on.
+        """
+        if ref not in self._files:
+            self._files[ref] = self._from_file(ref)
+        found = self._files[ref]
+        if isinstance(found, InputError):
+            if (ref, base) not in self._adapted:
+                self._adapted[ref, base] = self._with_adapter(ref, base, found)
+            found = self._adapted[ref, base]
         if isinstance(found, InputError):
             raise found
         return found
 
-    def _try_open(self, ref: str) -> Checkpoint | InputError:
+    def _from_file(self, ref: str) -> Opened | InputError:
         try:
-            return open_checkpoint(ref, self.roots)
-        except InputError as first:
-            self._overlays.pop(ref, None)
-            try:
-                adapted = open_adapted(ref, self.roots, self._base, self._below)
-            except InputError as error:
-                return error
-            if adapted is None:
-                return first
-            checkpoint, self._overlays[ref] = adapted
-            return checkpoint
+            return Opened(open_checkpoint(ref, self.roots))
+        except InputError as error:
+            return error
 
-    def _below(self, ref: str) -> Checkpoint:
-        """The checkpoint that an adapter belongs on."""
-        return open_checkpoint(ref, self.roots)
+    def _with_adapter(self, ref: str, base: str | None, first: InputError) -> Opened | InputError:
+        """An adapter on its base; `first` says why the reference is no checkpoint."""
+        try:
+            adapted = open_adapted(ref, self.roots, base, lambda below: open_checkpoint(below, self.roots))
+        except InputError as error:
+            return error
+        return Opened(*adapted) if adapted is not None else first
+
+    def checkpoint(self, ref: str) -> Checkpoint:
+        """The donor of that reference: a file, an adapter on its base, or the earlier stage last planned by that name.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        if ref in self._stages:
+            return self._stages[ref].checkpoint
+        known = [opened for (name, _), opened in self._adapted.items() if name == ref and isinstance(opened, Opened)]
+        return known[-1].checkpoint if known else self.open(ref).checkpoint
 
     def depth(self, ref: str) -> int:
-        """Number of layers of a donor."""
+        """Number of layers of a donor, as `checkpoint` finds it."""
         return self.checkpoint(ref).depth
 
-    def forget(self) -> None:
-        """Open everything afresh the next time (files may have changed)."""
-        self._open.clear()
-        self._lent.clear()
+    def planned_stage(self, name: str, key: object) -> Lent | None:
+        """The earlier stage of that name, where it was last planned from the same `key`."""
+        known = self._stages.get(name)
+        return known if known is not None and known.key == key else None
 
-    def lettered(self, refs: Iterable[str]) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
-        """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them."""
+    def keep_stage(self, name: str, lent: Lent) -> None:
+        """Keep a planned stage, so that it is planned again only where something has changed."""
+        self._stages[name] = lent
+
+    def forget(self) -> None:
+        """Open everything again the next time (files may have changed)."""
+        self._files.clear()
+        self._adapted.clear()
+        self._stages.clear()
+
+    def lettered(
+        self, refs: Iterable[str], base: str | None, stages: Mapping[str, Lent]
+    ) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
+        """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them.
+
+        Args:
+            base: the recipe's base, as for `open`.
+            stages: earlier stages, by their names.
+        """
         names = letters([*self.first, *refs])
         donors: dict[str, Donor] = {}
         failed: dict[str, InputError] = {}
         for ref, letter in names.items():
             try:
-                checkpoint, lent = self.checkpoint(ref), self._lent.get(ref)
-                overlay = lent.overlay if lent else self._overlays.get(ref, {})
-                donors[letter] = Donor(letter, ref, checkpoint, overlay)
+                found = stages.get(ref) or self.open(ref, base)
+                donors[letter] = Donor(letter, ref, found.checkpoint, found.overlay)
             except InputError as error:
                 failed[ref] = error
         return donors, failed, names

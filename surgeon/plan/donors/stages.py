@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,68 +17,74 @@ from ..model import Plan, PlannedTensor
 from ..operands import Blend, Convert, Copy, Operand, Stored
 from .open_donors import Donors, Lent
 
-Resolve = Callable[[Document, Donors, int], Plan]
 
-
-@dataclass
+@dataclass(frozen=True)
 class Stages:
-    """What came of the stages.
+    """The earlier stages of a recipe, planned.
 
     Attributes:
+        by_name: those that can be donors.
         findings: what was found in them, with the stage's name.
         taken: layers of donors that they take.
     """
 
-    findings: list[Finding] = field(default_factory=list)
+    by_name: Mapping[str, Lent] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
     taken: int = 0
 
+    def with_findings(self, *findings: Finding) -> Stages:
+        """These, with more findings."""
+        return replace(self, findings=(*self.findings, *findings))
 
-def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
-    """Plan every earlier stage that the recipe uses, each once, and make it a donor under its name.
+
+Resolve = Callable[[Document, Donors, Stages], Plan]
+
+
+def plan_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
+    """Plan every earlier stage that the recipe uses, each once.
 
     Args:
-        resolve: plans one document without its stages, given how many layers those before it have taken.
+        resolve: plans one document, given the stages planned before it.
     """
     by_name = {stage.recipe.name: stage for stage in document.stages if stage.recipe.name}
-    made = Stages()
     done: set[str] = set()
     failed: set[str] = set()
 
-    def visit(current: Document, above: tuple[str, ...]) -> None:
+    def visit(current: Document, above: tuple[str, ...], made: Stages) -> Stages:
         for ref in current.recipe.model_refs():
             if ref in above:
                 # A stage that is planned by itself is among no stages.
-                made.findings.append(_circle(by_name.get(ref, current), ref))
+                made = made.with_findings(_circle(by_name.get(ref, current), ref))
             elif ref in by_name and ref not in done:
                 stage = by_name[ref]
-                visit(stage, (*above, ref))
+                made = visit(stage, (*above, ref), made)
                 done.add(ref)
                 if failed.isdisjoint(stage.recipe.model_refs()):
-                    made.findings += (lent := _lend(stage, ref, donors, resolve, made.taken)).findings
-                    made.taken += lent.taken
-                if donors.lent(ref) is None:
-                    # What is made of it would say nothing but that it is not there.
+                    made = _with_stage(made, stage, ref, donors, resolve)
+                if ref not in made.by_name:
+                    # What is made of it would only report that it is missing.
                     failed.add(ref)
+        return made
 
     name = document.recipe.name
-    visit(document, (name,) if name else ())
-    for name in by_name.keys() - done:
-        made.findings.append(_unused(by_name[name], str(name)))
-    return made
+    made = visit(document, (name,) if name else (), Stages())
+    return made.with_findings(*(_unused(by_name[name], str(name)) for name in by_name.keys() - done))
 
 
-def _lend(stage: Document, name: str, donors: Donors, resolve: Resolve, spent: int) -> Stages:
+def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolve: Resolve) -> Stages:
+    """The stages and one more; its findings alone where it cannot be a donor."""
     refs = tuple(stage.recipe.model_refs())
-    key = (stage.recipe, tuple(lent.serial for ref in refs if (lent := donors.lent(ref)) is not None))
-    known = donors.lent(name)
-    if known is not None and known.key == key:
-        return Stages(list(known.findings), known.taken)
-    plan = resolve(stage, donors, spent)
-    findings = list(_findings(stage, name, plan))
-    taken = sum(len(layer.sources) for layer in plan.layers)
-    if plan.ok and plan.config is not None and plan.config_donor is not None:
-        donors.lend(name, Lent(as_checkpoint(name, plan), overlay(plan), refs, key, tuple(findings), taken))
-    return Stages(findings, taken)
+    key = (stage.recipe, tuple(made.by_name[ref].serial for ref in refs if ref in made.by_name))
+    lent = donors.planned_stage(name, key)
+    if lent is None:
+        plan = resolve(stage, donors, made)
+        findings = tuple(_findings(stage, name, plan))
+        taken = sum(len(layer.sources) for layer in plan.layers)
+        if not (plan.ok and plan.config is not None and plan.config_donor is not None):
+            return replace(made.with_findings(*findings), taken=made.taken + taken)
+        lent = Lent(as_checkpoint(name, plan), overlay(plan), refs, key, findings, taken)
+        donors.keep_stage(name, lent)
+    return Stages({**made.by_name, name: lent}, (*made.findings, *lent.findings), made.taken + lent.taken)
 
 
 def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InputError
@@ -186,7 +186,17 @@ class Draft:
                     out.append(Setting(line.parameter.name, (line.values[number],), end=end))
                 elif was and not own:
                     out.append(Setting(line.parameter.name, end=end))
-        return tuple(out)
+        return (*out, *self._held_ends(by_parameter, out))
+
+    def _held_ends(self, told: Mapping[str, object], out: Sequence[Setting]) -> Iterator[Setting]:
+        """Ends that follow a slice which begins elsewhere only once layers change: said where ends alone do."""
+        if self.ends_at is None or told or not out:
+            return
+        said = {(setting.name, setting.end) for setting in out}
+        for line in _ends(self.lines):
+            for end, value, follow in zip(line.ends, line.values, line.follows, strict=True):
+                if follow >= 0 and end != "embeddings" and (line.parameter.name, end) not in said:
+                    yield Setting(line.parameter.name, (value,), end=end)
 
     def _settings_of(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
         """The settings of one parameter of one source: the rest first, as it clears the filters, then the filters."""
@@ -195,7 +205,10 @@ class Draft:
         own = ("slice", "source") if rest.source is None else ("source",)
         before = {line.filter for line in self.opened if line.group == rest.group}
         # Without one of its own, a filter taken out here would hold again from the recipe's table.
-        said = rest != old or rest.origin in (NEW, *own) or not before <= {line.filter for line in lines}
+        gone = not before <= {line.filter for line in lines}
+        # The edit of all layers of whole models writes into the recipe's table, which would lose the rest.
+        in_recipe = rest.origin == "recipe" and len(lines) > 1
+        said = rest != old or rest.origin in (NEW, *own) or gone or in_recipe
         yield Setting(rest.parameter.name, _listed(rest.form) if said else ())
         for line in lines[:-1]:
             yield Setting(line.parameter.name, _listed(line.form), line.filter)

@@ -251,7 +251,7 @@ class TestFound:
         assert problems(tmp_path / "out") == []
 
     def test_progress_is_told(self, out: Path) -> None:
-        found, events = manifest.read(out), []
+        found, events = manifest.read(out), []  # type: ignore[var-annotated]
         assert found is not None
         assert not list(rehash.hash_problems(open_checkpoint(str(out)), found, events.append))
         assert events[-1]["bytes"] == events[-1]["total"] == sum(len(data) for *_, data in contents(out).values())
@@ -348,7 +348,7 @@ class TestBroken:
     def test_a_pipe_and_an_endless_file_are_not_waited_for(self, out: Path, capsys) -> None:
         for name, make in (("pipe", os.mkfifo), ("zero", lambda path: path.symlink_to("/dev/zero"))):
             make(out / name)
-            self.change(out, lambda d, name=name: d["files"].update({name: "0" * 32}))
+            self.change(out, lambda d, name=name: d["files"].update({name: "0" * 32}))  # type: ignore[misc]
         assert run(["verify", str(out)]) == 1
         said = capsys.readouterr().out
         assert "pipe: it cannot be read" in said and "zero: it cannot be read" in said

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from surgeon.assemble import run
+from surgeon.assemble import AssembleOptions, run
 from surgeon.assemble.compute import arithmetic
 from surgeon.assemble.compute.arithmetic import Arithmetic, Computer, whole
 from surgeon.assemble.compute.gpu_memory import least_of, shares
@@ -26,7 +26,6 @@ from surgeon.assemble.gpu import staging
 from surgeon.assemble.gpu.cuda import Cuda
 from surgeon.assemble.gpu.staging import Lane
 from surgeon.assemble.io.byte_copy import Sources
-from surgeon.cli.assemble import _flags
 from surgeon.errors import InputError, SurgeonError
 from surgeon.methods import kernel, reductions
 from surgeon.plan import Plan, PlannedTensor
@@ -184,7 +183,7 @@ def test_every_kind_of_operand_goes_over_pinned_memory(wide: Path, small: None) 
     takes = tuple(array("i", rows).tobytes() for rows in ([*range(15, -1, -1)], [3] * 8 + [-1] * 8))
     for tensor, operand in [(up, adapted), (table_of_rows, Rows((part, part), takes))]:
         assert isinstance(tensor.source, Blend)
-        nested = replace(tensor.source, inputs=(operand, *tensor.source.inputs[1:]))
+        nested = replace(tensor.source, inputs=(operand, *tensor.source.inputs[1:]))  # type: ignore[arg-type]
         deeper = replace(tensor.source, inputs=(nested, *tensor.source.inputs[1:]))
         for source in (nested, deeper):
             changed = replace(tensor, source=source)
@@ -333,8 +332,8 @@ class TestVram:
         assert shares(10**10, least, 3, least_of(plan)) >= (1, least_of(plan))
 
     def test_it_reaches_a_detached_run(self) -> None:
-        assert _flags({"shard_size": None, "vram": 5, "device": "cuda"}) == ["--vram", "5", "--device", "cuda"]
-        assert _flags({"shard_size": None, "vram": None, "device": "cpu"}) == []
+        assert AssembleOptions(check=True, vram=5, device="cuda").arguments() == ["--device", "cuda", "--vram", "5"]
+        assert AssembleOptions(check=True).arguments() == []
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class TestLayout:
         assert [shard.name for shard in layout.shards] == [
             f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)
         ]
-        index = json.loads(layout.index)
+        index = json.loads(layout.index)  # type: ignore[arg-type]
         assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in plan.tensors)
         written(tmp_path / "out", layout)
         for name, file in index["weight_map"].items():

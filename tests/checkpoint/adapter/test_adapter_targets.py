@@ -257,7 +257,7 @@ def test_a_tied_base(
 
 def test_stored_tables_that_differ_are_not_tied(tied: Path) -> None:
     shapes = {f"{TABLE}.weight": (VOCAB + 2, HIDDEN), f"{HEAD}.weight": (VOCAB + 2, HIDDEN)}
-    folder = adapter(tied.parent / "adapter", shapes)
+    folder = adapter(tied.parent / "adapter", shapes)  # type: ignore[arg-type]
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
     found = kinds(fitted(open_adapter(folder), open_checkpoint(str(tied))))
@@ -266,7 +266,7 @@ def test_stored_tables_that_differ_are_not_tied(tied: Path) -> None:
 
 def test_tables_that_have_grown_together(base: Path) -> None:
     shapes = {f"{TABLE}.weight": (VOCAB + 2, HIDDEN), f"{HEAD}.weight": (VOCAB + 2, HIDDEN)}
-    found = fit(base, shapes, modules_to_save=["embed_tokens", "lm_head"])
+    found = fit(base, shapes, modules_to_save=["embed_tokens", "lm_head"])  # type: ignore[arg-type]
     assert [change.shape for change in found.values() if isinstance(change, TensorEntry)] == [(VOCAB + 2, HIDDEN)] * 2
 
 

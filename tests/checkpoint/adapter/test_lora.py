@@ -69,7 +69,7 @@ def test_both_names_of_what_was_trained_whole(tmp_path: Path) -> None:
     """peft writes them where a vocabulary has grown, and loads the plain one."""
     head = "base_model.model.lm_head"
     names = {f"{head}.{part}weight": (66, 16) for part in ("", "modules_to_save.", "original_module.")}
-    adapter = open_adapter(put(tmp_path, names))
+    adapter = open_adapter(put(tmp_path, names))  # type: ignore[arg-type]
     assert adapter.stored["lm_head.weight"].name == f"{head}.weight"
     assert adapter.originals["lm_head.weight"].name == f"{head}.original_module.weight"
 

@@ -162,7 +162,7 @@ def test_what_a_family_leaves_unsaid_is_what_transformers_fills_in(kind: str) ->
         assert ours.experts == experts
     width = {"d_head": 24} if kind == "xlnet" else {}
     small = auto_config({"model_type": kind, "hidden_size": 96, "num_attention_heads": 4, **width}).get_text_config()
-    if (width := getattr(small, "head_dim", None)) and "head_dim" not in family.defaults:
+    if (width := getattr(small, "head_dim", None)) and "head_dim" not in family.defaults:  # type: ignore[assignment]
         raw = {"model_type": kind, "hidden_size": 96, "num_attention_heads": 4}
         assert ModelConfig.of(raw).head_dim == width
 

@@ -12,7 +12,7 @@ from surgeon.plan import Plan
 from tests.support.planning import codes, found, plan_of, stack_of
 from tests.support.sparse import llama_tensors, sparse_checkpoint, sparse_llama
 
-SIZES: dict[str, int] = {"hidden": 16, "heads": 4, "kv_heads": 2, "intermediate": 32, "vocab": 64}
+SIZES: dict[str, Any] = {"hidden": 16, "heads": 4, "kv_heads": 2, "intermediate": 32, "vocab": 64}
 
 
 def checkpoint(folder: Path, kind: str, norms: Sequence[str], layers: int = 4, **config: Any) -> Path:

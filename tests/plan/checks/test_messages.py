@@ -83,11 +83,11 @@ def test_slerp_of_three_says_which_is_the_base(tmp_path: Path) -> None:
 
 def test_what_cannot_be_spliced_comes_without_ranges_that_nobody_wrote(tmp_path: Path) -> None:
     spec = {
-        "encoder.layer.0.output.dense.weight": ("F32", (4, 4)),
-        "embeddings.word_embeddings.weight": ("F32", (8, 4)),
+        "blocks_of.0.output.dense.weight": ("F32", (4, 4)),
+        "table.weight": ("F32", (8, 4)),
     }
     for name in "ab":
-        sparse_checkpoint(tmp_path / name, spec, {"model_type": "bert", "num_hidden_layers": 1})
+        sparse_checkpoint(tmp_path / name, spec, {"model_type": "other", "num_hidden_layers": 1})
     plan = plan_of(tmp_path, "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n")
     assert codes(plan) == ["error:not-spliceable", "error:not-spliceable"]
     text = "merge_method: linear\nmodels: [{model: a}, {model: gone}]\nparameters: {weight: 1}\n"

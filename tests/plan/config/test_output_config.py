@@ -383,8 +383,8 @@ def test_every_known_family_that_transformers_has_is_spliced_or_refused_rightly(
         depth = config.depth
         key = DEPTHS[model_type].key if model_type in DEPTHS else "num_hidden_layers"
         assert depth == getattr(text, key), model_type
-        order = [index for index in (0, 1, 2, 3, 2, 3, 4, 5, 5, 1) if index < depth]
-        layers = tuple(Layer(index, {}, row) for index, row in enumerate(layer_attributes(config, depth)))
+        order = [index for index in (0, 1, 2, 3, 2, 3, 4, 5, 5, 1) if index < depth]  # type: ignore[operator]
+        layers = tuple(Layer(index, {}, row) for index, row in enumerate(layer_attributes(config, depth)))  # type: ignore[arg-type]
         checkpoint = Checkpoint("x", tmp_path, tmp_path, (), {}, config, None, layers, {}, {})
         pairs = [(checkpoint, index) for index in order]
         out, findings = output_config(checkpoint, pairs, tied=checkpoint.tied, dtype=None, vocab_size=None)

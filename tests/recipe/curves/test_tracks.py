@@ -55,7 +55,7 @@ def test_no_form_is_longer_than_the_gradient_that_was_drawn(gradient: list[float
 def test_no_form_leaves_a_parameters_bounds_between_layers(values: list[float]) -> None:
     form = shortest(values)
     assert isinstance(form.value, list)
-    assert min(0, *values) <= min(form.value) and max(form.value) <= max(1, *values)
+    assert min(0, *values) <= min(form.value) and max(form.value) <= max(1, *values)  # type: ignore[operator]
     assert same(worth(form.value, 4), values)
 
 
@@ -76,7 +76,7 @@ def test_forms_have_names() -> None:
     assert shortest(drawn((0, 0.5, 1), 33)).text == "[0, 1]"
     # Long decimals are worth it where they are half as many as the layers.
     knots = (0.123456789, 0.987654321, 0.314159265, 0.707106781, 0.141421356)
-    assert [len(shortest(drawn(knots, count)).value) for count in (7, 8, 9)] == [7, 8, 5]
+    assert [len(shortest(drawn(knots, count)).value) for count in (7, 8, 9)] == [7, 8, 5]  # type: ignore[arg-type]
     assert shortest([1.0]).value == 1
     assert isinstance(shortest([1.0, 2.0]).value[0], int)  # type: ignore[index]
 

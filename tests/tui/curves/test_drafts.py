@@ -165,6 +165,24 @@ def test_the_edit_makes_what_was_drawn(data: st.DataObject) -> None:
     agrees(made, again.apply(start, depth_of))
 
 
+def test_a_new_filter_keeps_the_rest_that_the_recipe_gives() -> None:
+    made = open_draft(TIES, depth_of, 0, 12)
+    index = next(number for number, line in enumerate(made.lines) if line.parameter.name == "lambda")
+    made = made.with_filter(index, "self_attn")
+    edit = made.result()
+    assert edit is not None
+    agrees(made, edit.apply(TIES, depth_of))
+
+
+def test_one_end_set_within_a_slice_leaves_the_other_as_it_is_shown() -> None:
+    made = open_draft(SLERP, depth_of, 3, 8)
+    index = next(number for number, line in enumerate(made.lines) if line.ends)
+    made = made.with_line(index, [0.0, *made.lines[index].values[1:]])
+    edit = made.result()
+    assert edit is not None
+    agrees(made, edit.apply(SLERP, depth_of))
+
+
 def labels(made: Draft) -> list[str]:
     return [f"{line.parameter.name}{'' if line.source is None else line.source} {line.label}" for line in made.lines]
 
