@@ -134,7 +134,7 @@ class TestLater:
         job = jobs._number(jobs.state_folder("jobs"))
         pid = os.getppid()
         about = {"verb": "assemble", "out": str(folder / "out"), "recipe": None, "cwd": str(folder)}
-        about |= {"arguments": [str(folder / "out")], "layers": 4, "letters": ["A"] * 4}
+        about |= {"arguments": [str(folder / "out")], "layers": 4, "letters": ["A"] * 4}  # type: ignore[dict-item]
         (job / "recipe.yaml").write_text(text)
         (job / "about.json").write_text(json.dumps(about))
         (job / "process.json").write_text(json.dumps({"pid": pid, "birth": birth(pid) if alive else f"{boot()}:0"}))

@@ -123,7 +123,7 @@ def test_what_is_no_terminal_is_refused(in_tmp: Path, name: str) -> None:
     donors(in_tmp, "a")
     master, slave = pty.openpty()
     streams = {"stdin": slave, "stdout": slave, "stderr": slave, name: subprocess.DEVNULL}
-    found = subprocess.run([sys.executable, "-m", "surgeon", "./a"], cwd=in_tmp, timeout=60, **streams)
+    found = subprocess.run([sys.executable, "-m", "surgeon", "./a"], cwd=in_tmp, timeout=60, **streams)  # type: ignore[call-overload]
     assert found.returncode == 2
     os.close(slave)
     os.close(master)

@@ -133,7 +133,7 @@ class TestWhoseItIs:
     @pytest.mark.parametrize("more", [{"host": "elsewhere"}, {"space": "1"}])
     async def test_one_that_cannot_be_seen_is_copied_and_not_taken(self, in_tmp: Path, more: dict[str, str]) -> None:
         donors(in_tmp)
-        file = leave_behind(in_tmp, TEXT, pid=os.getppid(), **more)
+        file = leave_behind(in_tmp, TEXT, pid=os.getppid(), **more)  # type: ignore[arg-type]
         before = file.read_bytes()
         application = app([])
         async with application.run_test(size=(80, 24)) as pilot:
@@ -167,7 +167,7 @@ class TestWhoseItIs:
 def test_what_is_no_swap_file_does_not_hide_one(in_tmp: Path, changed: dict[str, object]) -> None:
     changed = dict(changed)
     pid: Any = changed.pop("pid", DEAD)
-    leave_behind(in_tmp, "slices: []\n", pid=pid, **{"written": 9.0, **changed})
+    leave_behind(in_tmp, "slices: []\n", pid=pid, **{"written": 9.0, **changed})  # type: ignore[arg-type]
     os.mkfifo(state_folder("swap") / "pipe.json")
     (state_folder("swap") / "deep.json").write_text("[" * 100_000)
     (state_folder("swap") / "latin.json").write_bytes(b"\xff{}")

@@ -187,7 +187,7 @@ def test_a_tensor_without_elements_is_nothing(tmp_path: Path) -> None:
     plan = plan_of(folder, recipe("linear").replace("- model: c\n", ""))
     tensor = plan.tensors[0]
     assert isinstance(tensor.source, Blend)
-    inputs = tuple(replace(o, entry=o.entry._replace(shape=(0, 8), nbytes=0)) for o in tensor.source.inputs)  # type: ignore[union-attr,type-var]
+    inputs = tuple(replace(o, entry=o.entry._replace(shape=(0, 8), nbytes=0)) for o in tensor.source.inputs)  # type: ignore[arg-type]
     empty = replace(tensor, shape=(0, 8), source=replace(tensor.source, inputs=inputs))
     assert whole(empty).shape == (0, 8)
     assert computing.CHUNK % kernel.BLOCK == 0

@@ -109,7 +109,7 @@ def changed(made: Draft, data: st.DataObject) -> Draft:
         return made
     if not line.drawn:
         words = [True, False] if line.parameter.kind == "bool" else list(line.parameter.words)
-        return made.with_line(index, [data.draw(st.sampled_from(words))] * len(line.values))
+        return made.with_line(index, [data.draw(st.sampled_from(words))] * len(line.values))  # type: ignore[list-item]
     number = st.integers(0, 20).map(lambda value: value / 20)
     values = list(line.values)
     if what == "set":
@@ -142,7 +142,7 @@ def case(data: st.DataObject) -> tuple[Recipe, Draft]:
         edit = grammar.parse(f"blend {span[0]}-{span[1] - 1} {texts[which].format(last=last)}", MODELS)
         assert isinstance(edit, BlendLayers)
     try:
-        return start, open_draft(start, depth_of, *span, edit)
+        return start, open_draft(start, depth_of, *span, edit)  # type: ignore[arg-type]
     except InputError:  # slices with other filters or bases: drawn one by one
         return SLERP, open_draft(SLERP, depth_of, 2, 8)
 
