@@ -76,7 +76,8 @@ def test_making_kernels_imports_neither_torch_nor_numpy() -> None:
 import sys
 sys.path.insert(0, "tests")
 from surgeon.methods import find
-from surgeon.methods.registry import every, REQUIRED
+from surgeon.methods.catalogue import every
+from surgeon.methods.registry import REQUIRED
 for method in every().values():
     values = {p.name: 0.5 if p.required else p.default for p in method.parameters.values()}
     method.kernel(values, [values] * max(2, method.donors[0]))
