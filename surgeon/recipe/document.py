@@ -331,7 +331,7 @@ def _invalid(
         if place[-1] == "sources" and any(problem.key == "model" for problem in here):
             remedy = "put model and layer_range there: `sources: [{model: ..., layer_range: [..., ...]}]`"
         elif meant is not None:
-            line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
+            line, remedy = meant.line, f"write `{place[-1]}` instead of `{one_line(meant.key)}`"
     if (more := error.error_count() - 1) > 0:
         what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
     return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)

@@ -52,7 +52,7 @@ def _whole(value: Any) -> Any:
     if type(value) is not int:
         raise ValueError("a layer is a whole number, counted from 0")
     if abs(value) >= 10**18:
-        raise ValueError("no model has a layer of that number")
+        raise ValueError("the layer number is too large")
     return value
 
 

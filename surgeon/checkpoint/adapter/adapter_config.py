@@ -94,11 +94,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     raw = read_json_object(path)
     kind = raw.get("peft_type")
     if kind != "LORA":
-        says = (
+        kind_text = (
             f"a {quoted(kind)} adapter" if isinstance(kind, str) else "an adapter whose config does not state its type"
         )
         raise _bad(
-            path, f"this is {says}", why="only LoRA adapters can be merged", remedy="merge it with its own tools"
+            path, f"this is {kind_text}", why="only LoRA adapters can be merged", remedy="merge it with its own tools"
         )
     for key, (why, remedy) in _REFUSED.items():
         if raw.get(key) not in (None, False, [], {}):

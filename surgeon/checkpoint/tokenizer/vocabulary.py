@@ -138,7 +138,7 @@ def _named(config: Mapping[str, Any]) -> list[tuple[str, dict[str, bool]]]:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, beside: tuple[tuple[str, tuple[bool, ...]], ...], stamp: tuple[int, int]) -> Vocabulary:
+def _read(path: Path, declared_tokens: tuple[tuple[str, tuple[bool, ...]], ...], stamp: tuple[int, int]) -> Vocabulary:
     document = _document(path)
     model = document.get("model")
     if not isinstance(model, dict):
@@ -150,7 +150,7 @@ def _read(path: Path, beside: tuple[tuple[str, tuple[bool, ...]], ...], stamp: t
     added = dict(_added(document, path))
     _number(ids, added, size)
     last = max((ids[token] for token in added), default=-1)
-    for text, values in beside:
+    for text, values in declared_tokens:
         added.setdefault(text, dict(zip(FLAGS, values, strict=True)))
     _number(ids, added, max(size, last + 1))
     for token, index in ids.items():
