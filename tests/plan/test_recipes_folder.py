@@ -13,7 +13,7 @@ import pytest
 
 from surgeon.checkpoint import open_checkpoint
 from surgeon.cli.common import load_document
-from surgeon.methods import registry
+from surgeon.methods import every
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.probe.score import read_probes
 from surgeon.probe.subject import Subject, from_plan
@@ -102,7 +102,7 @@ def test_the_demo_has_a_recipe_for_every_family_of_methods() -> None:
     relatives = {
         "breadcrumbs_ties": "breadcrumbs", "dare_linear": "dare_ties", "della_linear": "della", "ramplus_tl": "ram",
     }  # fmt: skip
-    assert {relatives.get(name, name) for name in registry.every()} <= used
+    assert {relatives.get(name, name) for name in every()} <= used
 
 
 @pytest.mark.parametrize("path", DEMO_RECIPES, ids=lambda path: path.stem)

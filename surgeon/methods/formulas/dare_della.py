@@ -31,7 +31,7 @@ def dare_linear(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus a weighted sum of task vectors from which random elements are dropped.
+    """A weighted sum of task vectors with randomly dropped elements, added to the base.
 
     Weights that sum to zero are not normalised. A task vector without remaining elements is not rescaled.
     """
@@ -48,7 +48,7 @@ def dare_ties(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus a sum of task vectors from which random elements are dropped, with a sign election as in TIES.
+    """Task vectors with randomly dropped elements, summed with the sign election of TIES, added to the base.
 
     Weights of agreeing donors that sum to zero do not divide. A task vector without remaining elements is not rescaled.
     """

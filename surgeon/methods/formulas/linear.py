@@ -66,7 +66,7 @@ def task_arithmetic(
     rescale: bool = one(False, help=WITHOUT_EFFECT),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus a weighted sum of the donors' differences from it.
+    """A weighted sum of task vectors, added to the base.
 
     Weights that sum to zero are not normalised.
     """

@@ -31,7 +31,7 @@ def ties(
     ),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus, for every element, the mean of the donors whose trimmed task vectors have the elected sign.
+    """The mean of trimmed task vectors with the elected sign for every element, added to the base.
 
     A task vector is trimmed to its largest elements; the elected sign is the sign with more weight. Density 0 keeps
     nothing, any other at least one element. Weights of agreeing donors that sum to zero do not divide.
@@ -51,7 +51,7 @@ def breadcrumbs(
     rescale: str = one("none", words=MATCHES, help=MATCH),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus a weighted sum of task vectors without their largest and smallest elements.
+    """A weighted sum of task vectors without their largest and smallest elements, added to the base.
 
     Density 1 keeps all elements, whatever gamma is. Weights that sum to zero are not normalised.
     """
