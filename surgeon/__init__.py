@@ -1,3 +1,3 @@
-"""Layer surgery on language models: see the layers of checkpoints, splice them, try the result, write it."""
+"""Layer surgery on language models: inspect the layers of checkpoints, splice and blend them, try and write models."""
 
 __version__ = "0.1.0"

@@ -9,10 +9,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted."""
-    # Importing makes many objects that all stay: looking for garbage among them costs a tenth of the start.
+    """Run the command line and exit: 0 done, 1 failed while working, 2 wrong input, 130 interrupted."""
+    # Imports create many objects that all stay alive: garbage collection would take a tenth of the start time.
     gc.set_threshold(200_000, 20, 20)
-    # NumPy is asked for no linear algebra: the threads it would start for that would only be in the way of a fork.
+    # surgeon uses no linear algebra of NumPy; its threads would only disturb a fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .cli import streams
 
@@ -20,7 +20,7 @@ def main() -> None:
     from .cli.app import run
 
     code = run()
-    # All is written and closed; taking everything apart again would take a fifth of a second with torch.
+    # All files are written and closed; a regular interpreter shutdown takes a fifth of a second with torch.
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

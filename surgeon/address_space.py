@@ -1,6 +1,6 @@
-"""A limit on address space (`ulimit -v`) under which torch cannot be loaded: said before it is tried.
+"""Reports an address space limit (`ulimit -v`) that is too low for torch before torch is loaded.
 
-torch's libraries end the process where they get no memory while they are loaded, so nothing could be said after it.
+torch's libraries end the process if they get no memory while they are loaded, so an error must be raised before.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .errors import SurgeonError
 from .text import size
 
 NEEDED = 600_000_000
-"""Bytes of address space that loading torch's CPU build takes, measured; a CUDA build takes more."""
+"""Bytes of address space that loading torch's CPU build needs (measured); a CUDA build needs more."""
 
 REMEDY = "raise the limit on address space (ulimit -v) or on memory; torch alone maps several GB"
 
 
 def watch() -> None:
-    """From now on, importing torch under such a limit raises a SurgeonError."""
+    """Make an import of torch raise a SurgeonError if the limit is too low."""
     if _limit() is not None and not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
 
 
 class _Watch(MetaPathFinder):
-    """Finds no module, and looks at the limit when torch is looked for."""
+    """An import finder that finds no module; it checks the limit when torch is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -45,7 +45,7 @@ class _Watch(MetaPathFinder):
 
 
 def _limit() -> int | None:
-    """Bytes of address space that this process may have; None without a limit, or where none can be asked for."""
+    """Bytes of address space that this process may use; None without a limit, or if the system has no limits."""
     try:
         import resource
     except ImportError:
@@ -55,7 +55,7 @@ def _limit() -> int | None:
 
 
 def _held() -> int:
-    """Bytes of address space that it has; 0 where the system does not say."""
+    """Bytes of address space that this process uses; 0 if unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""The two ways surgeon fails, each a sentence that says what, where, why and what to do."""
+"""The two kinds of errors. Each is a sentence that says what, where, why, and the remedy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from .text import safe
 
 
 class SurgeonError(Exception):
-    """Something went wrong while working (exit code 1).
+    """surgeon failed while working (exit code 1).
 
     Attributes:
-        what: the failure itself, as a clause without a full stop.
-        where: file, recipe line, layer or tensor it happened at; may be empty.
+        what: the failure, as a clause without a full stop.
+        where: the file, recipe line, layer or tensor of the failure; may be empty.
         why: the reason; may be empty.
         remedy: what the user can do; may be empty.
     """
@@ -22,11 +22,11 @@ class SurgeonError(Exception):
         super().__init__(self.sentence())
 
     def __reduce__(self) -> tuple[object, ...]:
-        """An error goes from one process to another with its parts, whatever arguments its class takes."""
-        return _again, (type(self), self.what, self.where, self.why, self.remedy)
+        """Pickle an error by its parts, because subclasses have other constructor arguments."""
+        return _rebuilt, (type(self), self.what, self.where, self.why, self.remedy)
 
     def sentence(self) -> str:
-        """The whole error as one readable sentence or two, safe to print on a terminal."""
+        """The error as one or two sentences, safe to print on a terminal."""
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.why:
             text += f", because {self.why}"
@@ -36,7 +36,7 @@ class SurgeonError(Exception):
         return text
 
 
-def _again(kind: type[SurgeonError], what: str, where: str, why: str, remedy: str) -> SurgeonError:
+def _rebuilt(kind: type[SurgeonError], what: str, where: str, why: str, remedy: str) -> SurgeonError:
     error = kind.__new__(kind)
     SurgeonError.__init__(error, what, where=where, why=why, remedy=remedy)
     return error

@@ -1,4 +1,4 @@
-"""Writing small files whole or not at all, and asking what is there without failing."""
+"""Atomic writes of small files, and checks of paths that do not raise."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from .errors import SurgeonError
 
 
 def exists(path: str | Path) -> bool:
-    """Whether something is there; nothing is where the system cannot look, as for a name that is too long."""
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of that
+    """Whether a path exists; False if the system cannot check it, for example if the name is too long."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some names
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is there; see `exists`."""
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for some of that
+    """Whether a path is a file; see `exists`."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for some names
 
 
 def is_dir(path: str | Path) -> bool:
-    """Whether a folder is there; see `exists`."""
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for some of that
+    """Whether a path is a folder; see `exists`."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for some names
 
 
 def is_link(path: str | Path) -> bool:
-    """Whether a symbolic link is there; see `exists`."""
-    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises for some of that
+    """Whether a path is a symbolic link; see `exists`."""
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises for some names
 
 
 def expanded(text: str | Path) -> Path:
-    """A path with its `~` filled in; as it stands where there is no such user."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises then
+    """A path with `~` expanded; unchanged if there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def home() -> Path | None:
-    """The user's home; None where the system knows of none."""
+    """The user's home folder; None if it is unknown."""
     found = expanded("~")
     return found if found.is_absolute() else None
 
 
 def user_folder(kind: Literal["state", "data"]) -> Path | None:
-    """Where surgeon's files of a kind go for this user; None where the system knows of no home."""
+    """The folder of surgeon's state or data files for this user; None if the home folder is unknown."""
     import platformdirs
 
     places = {"state": platformdirs.user_state_path, "data": platformdirs.user_data_path}
@@ -55,13 +55,16 @@ def user_folder(kind: Literal["state", "data"]) -> Path | None:
 
 
 def write_atomic(path: Path, text: str, *, own: bool = False) -> None:
-    """Put `text` at `path` so that a reader sees the old file or the new one; SurgeonError when that fails.
+    """Write `text` to `path` atomically: a reader sees the old file or the new one.
 
-    A symbolic link is followed, and an existing file keeps its permissions. What is no file, such as a device or a
-    pipe, is written into and stays what it is.
+    A symbolic link is followed, and an existing file keeps its permissions. A device or a pipe is written to and not
+    replaced.
 
     Args:
-        own: it is a file of surgeon's state: nobody else may read it, and whatever has its name is replaced.
+        own: the file is part of surgeon's state: only the user can read it, and anything at `path` is replaced.
+
+    Raises:
+        SurgeonError: the file cannot be written.
     """
     temporary: str | None = None
     try:
@@ -78,7 +81,7 @@ def write_atomic(path: Path, text: str, *, own: bool = False) -> None:
         if not own:
             Path(temporary).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         Path(temporary).replace(target)
-    except (OSError, RuntimeError) as error:  # the latter for a loop of links
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()

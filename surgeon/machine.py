@@ -1,4 +1,4 @@
-"""The machine surgeon runs on: memory, cores, load, and the names of its parts. Standard library only."""
+"""Facts about the machine: memory, cores, load, and the names of its parts. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int | None]:
-    """Bytes of memory in total and available, within the container's limit if there is one."""
+    """(total, available) bytes of memory, within the container's limit if there is one; None if unknown."""
     total, available = _meminfo(proc, "MemTotal"), _meminfo(proc, "MemAvailable")
     if total is None or available is None:
         available = None
@@ -25,7 +25,7 @@ def memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgrou
 
 
 def unused_memory() -> int:
-    """Bytes of memory that hold nothing, not even a file's copy; 0 where the system does not say."""
+    """Bytes of free memory, the page cache not included; 0 if unknown."""
     free, (_, available) = _meminfo(Path("/proc/meminfo"), "MemFree"), memory()
     return min(free or 0, available or 0)
 
@@ -46,17 +46,17 @@ def _number(path: Path) -> int | None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float | None:
-    """Mean number of running processes of the last minute."""
+    """Mean number of running processes in the last minute; None if unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def busy_seconds() -> float | None:
-    """Seconds that all cores together have worked since the start of the machine; None where nothing says so."""
+    """Seconds of work of all cores together since the machine started; None if unknown."""
     try:
         words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])
@@ -67,15 +67,15 @@ def busy_seconds() -> float | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a measurement was made on.
+    """The machine of a measurement.
 
     Attributes:
-        cpu: the processor's name.
-        cores: cores that may be used.
-        memory: bytes, None where unknown.
+        cpu: the name of the processor.
+        cores: number of cores that may be used.
+        memory: bytes; None if unknown.
         system: the kernel and its release.
-        python: version.
-        load: mean number of running processes of the minute before, None where unknown.
+        python: the version of Python.
+        load: mean number of running processes in the minute before; None if unknown.
     """
 
     cpu: str
@@ -87,7 +87,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """This machine, now."""
+        """This machine in its current state."""
         return cls(
             _cpu(), cores(), memory()[0], f"{platform.system()} {platform.release()}", platform.python_version(), load()
         )
@@ -102,12 +102,12 @@ def _cpu(proc: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The kind of file system a folder lies on, such as ext4; empty where nothing says so."""
+    """The type of the file system of a folder, such as ext4; empty if unknown."""
     try:
         rows = [line.split() for line in mounts.read_text().splitlines()]
     except OSError:
         return ""
     here = folder.resolve()
     found = [(row[1], row[2]) for row in rows if len(row) > 2 and here.is_relative_to(row[1])]
-    # Of two mounts on one folder the later one is seen.
+    # Of two mounts on the same folder, the later one is visible.
     return max(enumerate(found), key=lambda item: (len(item[1][0]), item[0]))[1][1] if found else ""

@@ -1,4 +1,4 @@
-"""Processes: which of them live, which is which, who wrote a record, and how much memory this one holds."""
+"""Processes: whether they are alive, their identity in records, and their memory use."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .statefile import StateRecord
 _PROC = Path("/proc")
 _LINUX = sys.platform.startswith("linux")
 _HIGHEST = 2**31 - 1
-"""The largest id that the system's calls take; 0 and negative ones mean groups of processes, or all."""
+"""The largest process id of system calls; 0 and negative ids mean groups of processes, or all."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A process as a file tells of it.
+    """A process that a file records.
 
     Attributes:
-        pid: its id.
-        birth: see `birth`; empty where it is not known.
-        host: the machine's name; empty where it is not known.
-        space: the set of processes that see each other (a container has its own); empty where it is not known.
+        pid: the process id.
+        birth: identifies its start (see `birth`); empty if unknown.
+        host: the name of the machine; empty if unknown.
+        space: identifies its process id namespace (a container has its own); empty if unknown.
     """
 
     pid: int
@@ -37,18 +37,18 @@ class Recorded:
 
     @classmethod
     def read(cls, record: StateRecord) -> Recorded | None:
-        """The process that a record names; None where it names none."""
+        """The process in a record; None if the record has no valid process id."""
         pid = record.count("pid")
         if pid is None or not 0 < pid <= _HIGHEST:
             return None
         return cls(pid, *(record.text(name) or "" for name in ("birth", "host", "space")))
 
     def record(self) -> dict[str, object]:
-        """What `read` takes."""
+        """The record that `read` reads."""
         return asdict(self)
 
     def lives(self) -> bool | None:
-        """Whether it still runs; None where that cannot be seen from here, as on another host."""
+        """Whether it still runs; None if that cannot be checked, for example on another host."""
         if self.host and self.host != socket.gethostname():
             return None
         if self.ended_with_boot():
@@ -58,12 +58,12 @@ class Recorded:
         return is_same(self.pid, self.birth)
 
     def ended_with_boot(self) -> bool:
-        """Whether the machine was started anew since."""
+        """Whether the machine was restarted since."""
         then = self.birth.partition(":")[0]
         return _LINUX and bool(then and boot()) and then != boot()
 
     def signal(self, number: int) -> bool:
-        """Send it a signal, and gives whether it was sent: only where it surely is this process and no later one."""
+        """Send a signal, only if the id certainly belongs to this process; return whether it was sent."""
         if not self.birth or not self.lives():
             return False
         with contextlib.suppress(OSError):
@@ -73,20 +73,20 @@ class Recorded:
 
 
 def recorded(pid: int) -> Recorded:
-    """A process of this machine, to be noted in a file."""
+    """A process of this machine, for a record in a file."""
     return Recorded(pid, birth(pid), socket.gethostname(), space())
 
 
 @cache
 def space() -> str:
-    """What tells this process's set of visible processes from others; empty where the system does not say."""
+    """Identifies the process id namespace of this process; empty if unknown."""
     with contextlib.suppress(OSError):
         return str((_PROC / "self/ns/pid").stat().st_ino)
     return ""
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of that id exists (whoever it belongs to) and has not ended."""
+    """Whether a process with this id exists, of any user, and has not ended."""
     if not 0 < pid <= _HIGHEST:
         return False
     try:
@@ -95,15 +95,15 @@ def alive(pid: int) -> bool:
         return False
     except OSError:
         return True
-    # What has ended and was waited for by nobody keeps its number, in a container for ever.
+    # A zombie process keeps its id; in a container possibly forever.
     fields = _stat(pid)
     return not fields or fields[0] not in {"Z", "X"}
 
 
 def birth(pid: int) -> str:
-    """What tells a process from a later one of the same id; empty where the system does not say.
+    """Distinguishes a process from a later one with the same id; empty if unknown.
 
-    On Linux it is the boot and the tick since then at which it was started: setting the clock changes neither.
+    On Linux it is the boot id and the tick of its start, which do not change if the clock is set.
     """
     if fields := _stat(pid):
         return f"{boot()}:{fields[19]}"
@@ -117,20 +117,20 @@ def birth(pid: int) -> str:
 
 
 def is_same(pid: int, born: str) -> bool:
-    """Whether the process that had this id and birth still lives."""
+    """Whether the process with this id and birth is still alive."""
     return alive(pid) and birth(pid) == born
 
 
 @cache
 def boot() -> str:
-    """What tells this run of the machine from others; empty where the system does not say."""
+    """Identifies the current boot of the machine; empty if unknown."""
     with contextlib.suppress(OSError):
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
 def resident() -> int | None:
-    """Bytes of memory this process holds, None where the system does not say."""
+    """Bytes of resident memory of this process; None if unknown."""
     try:
         pages = int((_PROC / "self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
@@ -139,9 +139,9 @@ def resident() -> int | None:
 
 
 def shares(pid: int) -> tuple[int, int]:
-    """Bytes of memory a process holds, and of those the bytes of no file; what several hold together counts in parts.
+    """(all, anonymous) bytes of memory of a process; shared pages count proportionally.
 
-    Zeros for a process that has ended, and where the system does not say. It costs a millisecond.
+    Zeros for a process that has ended, or if unknown. A call takes a millisecond.
     """
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
@@ -153,11 +153,11 @@ def shares(pid: int) -> tuple[int, int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on; none where there is no such file."""
+    """The fields of /proc/PID/stat from the state on; empty if there is no such file."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return []
-    # The name before them is in parentheses, and may hold some itself.
+    # The name before them is in parentheses and may contain parentheses.
     fields = text.rpartition(")")[2].split()
     return fields if len(fields) > 19 else []

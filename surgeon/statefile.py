@@ -1,7 +1,7 @@
-"""Reading back what surgeon has noted in files of its own, which anybody may have changed since.
+"""Reads surgeon's own state files, which are untrusted because anybody may have changed them.
 
-A file is read only if it is a regular file of bearable size; its JSON is nested like surgeon's; and a value is taken
-only if it has the type that surgeon gives it.
+A file is read only if it is a regular file of limited size and its JSON has limited nesting. A value is used only if it
+has the type that surgeon writes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, BinaryIO
 from .text import size
 
 DEEPEST = 100
-"""Lists and tables in one another; those that surgeon reads are seven deep."""
+"""Most levels of nested lists and tables; the files that surgeon reads have seven."""
 SMALL = 4_000_000
-"""Bytes of a file that describes one thing."""
+"""Most bytes of a file that describes one object."""
 _LONGEST = 4_096
-"""Characters of a path."""
+"""Most characters of a path."""
 _LARGEST = 2**63
-"""Above any count or time: larger numbers are no longer exact, or overflow."""
+"""Above any count or time; larger numbers are not exact, or overflow."""
 
 
 class TooDeep(ValueError):
-    """JSON that is nested deeper than whatever follows it down can go."""
+    """JSON that is nested too deeply for recursive functions."""
 
 
 def parse(raw: str | bytes) -> Any:
-    """A JSON text's value; ValueError for anything else, NaN, infinity and deep nesting included."""
+    """The value of a JSON text; ValueError for anything else, and for NaN, infinity and too deep nesting."""
     try:
         value = json.loads(raw, parse_constant=_refused)
     except RecursionError as error:
@@ -41,7 +41,7 @@ def parse(raw: str | bytes) -> Any:
 
 
 def check_depth(value: Any, raw: str | bytes) -> None:
-    """TooDeep where lists and tables of a JSON text's value lie in one another more than `DEEPEST` deep."""
+    """Raise TooDeep if the value of the JSON text `raw` has more than `DEEPEST` levels of lists and tables."""
     brackets = raw.count("[") + raw.count("{") if isinstance(raw, str) else raw.count(b"[") + raw.count(b"{")
     if brackets <= DEEPEST:
         return
@@ -58,10 +58,10 @@ def _refused(word: str) -> None:
 
 
 def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
-    """A regular file, open for reading; OSError for anything else, such as a pipe, which could be waited for for ever.
+    """Open a regular file for reading; OSError for anything else, such as a pipe, which could block forever.
 
     Args:
-        follow: whether a symbolic link may lead to it.
+        follow: whether a symbolic link is followed.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -70,12 +70,12 @@ def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
         raise OSError(str(error)) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     return os.fdopen(fd, "rb")
 
 
 def read_bytes(path: Path, most: int = SMALL, *, follow: bool = False) -> bytes:
-    """A regular file's bytes; OSError where it cannot be read, ValueError where it has more than `most`."""
+    """The bytes of a regular file; OSError if it cannot be read, ValueError if it has more than `most` bytes."""
     with open_regular(path, follow=follow) as file:
         data = rest(file, most + 1)
     if len(data) > most:
@@ -84,31 +84,31 @@ def read_bytes(path: Path, most: int = SMALL, *, follow: bool = False) -> bytes:
 
 
 def rest(file: BinaryIO, most: int) -> bytes:
-    """What follows in a file, `most` bytes of it; memory is taken for what there is and not for `most`."""
+    """The rest of a file, at most `most` bytes; only memory for existing bytes is allocated."""
     left = os.fstat(file.fileno()).st_size - file.tell()
     return file.read(max(0, min(most, left)))
 
 
 class StateRecord:
-    """The values of a JSON table by the types that they should have; what has another type counts as missing."""
+    """Typed access to the values of a JSON table; a value of another type counts as missing (None)."""
 
     def __init__(self, values: object = None) -> None:
         self.values: Mapping[str, Any] = values if isinstance(values, dict) else {}
 
     def text(self, name: str) -> str | None:
-        """Text that has an encoding."""
+        """A text that can be encoded."""
         value = self.values.get(name)
         return value if isinstance(value, str) and _encodes(value) else None
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """A list of such texts."""
+        """A list of texts that can be encoded."""
         value = self.values.get(name)
         if not isinstance(value, list) or not all(isinstance(item, str) and _encodes(item) for item in value):
             return None
         return tuple(value)
 
     def path(self, name: str) -> Path | None:
-        """An absolute path with a name at its end."""
+        """An absolute path of limited length."""
         value = self.values.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or "\0" in value:
             return None
@@ -120,23 +120,23 @@ class StateRecord:
         return path if path.is_absolute() else None
 
     def count(self, name: str) -> int | None:
-        """A whole number from 0 on."""
+        """A whole number >= 0."""
         value = self.values.get(name)
         return value if is_count(value) else None
 
     def number(self, name: str) -> float | None:
-        """A finite number, fractions included."""
+        """A finite number."""
         value = self.values.get(name)
         return value if is_number(value) else None
 
 
 def is_count(value: object) -> bool:
-    """Whether something is a whole number from 0 on, and not a truth value."""
+    """Whether a value is a whole number >= 0 and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
 
 
 def is_number(value: object) -> bool:
-    """Whether something is a number that can be computed with, and not a truth value."""
+    """Whether a value is a finite number of limited size and not a boolean."""
     if isinstance(value, float):
         return math.isfinite(value) and abs(value) < _LARGEST
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
@@ -151,7 +151,7 @@ def _encodes(text: str) -> bool:
 
 
 def read(path: Path, most: int = SMALL) -> StateRecord:
-    """The table in a file of surgeon's, empty where the file is missing, of another kind or broken."""
+    """The table in one of surgeon's state files; empty if the file is missing, of another kind, or invalid."""
     try:
         return StateRecord(parse(read_bytes(path, most)))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Text for people: control characters made visible, and numbers with units. Standard library only."""
+"""Text for the user: escaped control characters, and numbers with units. Standard library only."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def safe(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """`safe` text in which a line break is escaped too: for names in tables and on status lines."""
+    """`safe` text with escaped line breaks too, for names in tables and on status lines."""
     return safe(text).replace("\n", "\\n")
 
 
 def size(count: float) -> str:
-    """Bytes as people write them: 812 B, 16.4 kB, 23.0 GB (decimal units)."""
+    """A number of bytes in decimal units: 812 B, 16.4 kB, 23.0 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(count) < 999.5 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -50,7 +50,7 @@ def size(count: float) -> str:
 
 
 def number(count: float) -> str:
-    """A count of parameters in three or so digits: 532, 226.1k, 10.73B."""
+    """A count of parameters in short form: 532, 226.1k, 10.73B."""
     for unit, digits in (("", 0), ("k", 1), ("M", 1), ("B", 2), ("T", 2)):
         if abs(count) < 999.5 or unit == "T":
             return f"{count:.{digits}f}{unit}"
@@ -71,12 +71,12 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`3 layers`, `1 layer`."""
+    """A count with a noun in singular or plural: `1 layer`, `3 layers`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def parse_size(text: str) -> int:
-    """Bytes from `5GB`, `500MB`, `1.5GiB`, `800000`; ValueError for anything else or for less than one byte."""
+    """The number of bytes in `5GB`, `500MB`, `1.5GiB`, `800000`; ValueError for anything else or less than 1 byte."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
     if not match or match[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a size; write it like 5GB, 500MB or 1.5GiB")
@@ -87,7 +87,7 @@ def parse_size(text: str) -> int:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word a person probably meant, or None."""
+    """The known word that is most similar to `word`, or None."""
     import difflib
 
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
@@ -95,12 +95,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 MAX_ALIGNED = 1_000_000
-"""Pairs of items that are compared to find the longest runs that two lists share."""
+"""Most pairs of items that are compared to find the longest common runs of two lists."""
 
 
 def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """Positions in `new`, and those in `old` of the same items, that kept their order: what is the same at both ends,
-    and between them the longest runs, or in long lists the next item that is the same."""
+    """Position in `new` -> position in `old` of equal items in the same order.
+
+    Equal items at both ends are matched first. Between them, the longest common runs are matched, or in long lists the
+    next equal item.
+    """
     head = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     rest = min(len(old), len(new)) - head
     tail = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
@@ -125,7 +128,7 @@ def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
 
 
 def ranges(indices: Iterable[int]) -> str:
-    """Inclusive ranges of sorted integers as people read them: `0-3, 7, 9-10`."""
+    """Integers as sorted inclusive ranges: `0-3, 7, 9-10`."""
     parts: list[tuple[int, int]] = []
     for index in sorted(set(indices)):
         if parts and parts[-1][1] == index - 1:

@@ -1,6 +1,6 @@
-"""What is on disk, read from safetensors headers and JSON alone: tensors, config, layer table, tokenizer identity.
+"""Checkpoints on disk: tensors, config, layer table and tokenizer, read from safetensors headers and JSON only.
 
-Standard library only; knows nobody above it.
+Uses the standard library only, and imports no package above it.
 """
 
 from .checkpoint import Checkpoint, open_checkpoint

@@ -1,4 +1,4 @@
-"""A checkpoint as surgeon sees it: tensors, config and layer table, opened in milliseconds from headers alone."""
+"""A checkpoint: tensors, config and layer table, opened in milliseconds from headers only."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _QUANTISED = (
     (("absmax",), "bitsandbytes"),
     (("_blocks", "_scales"), "mxfp4"),
 )
-"""Endings of names that only one quantised format has, all of which must occur."""
+"""Endings of tensor names that identify a quantised format; all of a row must occur."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a donor: tensors by their name within the layer, and its own attributes."""
+    """One layer of a donor: its tensors by name within the layer, and its attributes."""
 
     index: int
     tensors: Mapping[str, TensorEntry]
@@ -50,22 +50,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is on disk.
+    """An open checkpoint.
 
     Attributes:
-        ref: the name the user gave.
+        ref: the reference that the user gave.
         path: the folder, or the single file.
-        folder: the folder that config and tokenizer lie in.
+        folder: the folder of config and tokenizer.
         files: weight files, in order.
         tensors: every tensor by name.
-        config: config.json, or None when there is none.
-        naming: how its tensors are named, or None when no known layer prefix occurs.
+        config: config.json; None if there is none.
+        naming: the naming of its tensors; None if no known layer prefix occurs.
         layers: the layer table, in order.
         ends: tensors of embeddings, final norm and head, by role and name within the role.
         other: tensors that belong to no layer and to no end.
-        head_differs: the config ties the head to the embedding, but a head is stored that is not the embedding.
-        problems: why it cannot be spliced, as clauses; empty when it can.
-        warnings: what a user should know about it.
+        head_differs: the config ties the head to the embedding, but a head with other values is stored.
+        problems: reasons why it cannot be spliced, as clauses; empty if it can.
+        warnings: messages for the user.
     """
 
     ref: str
@@ -100,24 +100,24 @@ class Checkpoint:
 
     @cached_property
     def token_embedding(self) -> TensorEntry | None:
-        """The table with one row per token, or None where no such tensor was found."""
+        """The table with one row per token; None if no such tensor was found."""
         return _token_embedding(self.ends)
 
     @cached_property
     def quantisation(self) -> str | None:
-        """The quantised format, by the config or else by the names its tensors have; None where nothing says so."""
+        """The quantised format, from the config or else from tensor names; None if neither indicates one."""
         return _quantisation(self.config, self.tensors)
 
     @property
     def headless(self) -> bool:
-        """Whether it has no language-model head and needs none: its class has none, and none is stored."""
+        """Whether its class has no language-model head and none is stored."""
         return self.config is not None and self.config.headless and not self.ends.get("lm_head")
 
     @cached_property
     def tied(self) -> bool:
-        """Whether the head is the embedding: by config, or, where it and the family are silent, by the files.
+        """Whether the head is the embedding: by the config or the family, or else by the stored tensors.
 
-        A stored head with other values is used even if the config ties it, as transformers 5 does.
+        A stored head with other values is used even if the config ties the head, as in transformers 5.
         """
         if self.headless:
             return False
@@ -127,7 +127,7 @@ class Checkpoint:
 
     @cached_property
     def dtypes(self) -> dict[str, int]:
-        """safetensors dtype -> bytes held in it, the largest first."""
+        """safetensors dtype -> bytes of its tensors, the largest first."""
         held: dict[str, int] = {}
         for entry in self.tensors.values():
             held[entry.dtype] = held.get(entry.dtype, 0) + entry.nbytes
@@ -135,19 +135,19 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer's identity (parses tokenizer.json at first use)."""
+        """The tokenizer's identity; the first use parses tokenizer.json."""
         return read_tokenizer(self.folder, self.config.text if self.config else {})
 
 
 def open_checkpoint(ref: str, roots: tuple[Path, ...] = ()) -> Checkpoint:
-    """Open a folder, a .safetensors file, or a cached Hub id, without reading a weight.
+    """Open a folder, a .safetensors file, or a cached Hub id without reading weights.
 
     Args:
-        ref: what the user typed.
-        roots: folders that a relative `ref` is looked for in before the working directory.
+        ref: the reference that the user typed.
+        roots: folders in which a relative `ref` is searched before the working directory.
 
     Raises:
-        InputError: nothing there, or something that must not be trusted; says which file and why.
+        InputError: nothing is there, or a file is invalid; names the file and the reason.
     """
     try:
         return _open(ref, find(ref, roots))
@@ -163,7 +163,7 @@ def _open(ref: str, path: Path) -> Checkpoint:
     made = assembled(ref, files.folder, tensors, config)
     head_differs = bool(config and config.tied and config.says_tied) and _head_differs(made.ends)
     if head_differs:
-        warnings.append("config.json ties the head to the embedding, but the stored head is another; it is used")
+        warnings.append("config.json ties the head to the embedding, but another head is stored; that one is used")
     return replace(
         made,
         path=path,
@@ -175,7 +175,7 @@ def _open(ref: str, path: Path) -> Checkpoint:
 
 
 def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: ModelConfig | None) -> Checkpoint:
-    """A checkpoint of these tensors, wherever they lie; its tokenizer is the one in `folder`."""
+    """A checkpoint of these tensors, from any files; its tokenizer is the one in `folder`."""
     naming = families.find_naming(tensors, config.model_type if config else "")
     layers, ends, other = _sort_tensors(tensors, naming)
     stated = config.depth if config else None
@@ -187,7 +187,7 @@ def assembled(ref: str, folder: Path, tensors: dict[str, TensorEntry], config: M
     beyond = [index for index in layers if index >= depth]
     for index in beyond:
         other.update((entry.name, entry) for entry in layers[index].values())
-    lost = f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} that config.json counts"
+    lost = f"layer {ranges(beyond)} lies beyond the {plural(depth, 'layer')} of config.json"
     return Checkpoint(
         ref=ref,
         path=folder,
@@ -213,7 +213,7 @@ def _read_tensors(files: Files) -> tuple[dict[str, TensorEntry], dict[str, str],
         for entry in entries:
             if entry.name in tensors:
                 raise InputError(
-                    f"tensor {quoted(entry.name)} is in {tensors[entry.name].file.name} as well",
+                    f"tensor {quoted(entry.name)} is also in {tensors[entry.name].file.name}",
                     where=str(path),
                     remedy="download the checkpoint again: each tensor may be in one shard only",
                 )
@@ -229,10 +229,10 @@ def _read_tensors(files: Files) -> tuple[dict[str, TensorEntry], dict[str, str],
                 raise InputError(
                     f"the index puts tensor {quoted(name)} into {quoted(shard)}, which does not hold it",
                     where=str(files.folder),
-                    remedy="download the checkpoint again: index and shards do not belong together",
+                    remedy="download the checkpoint again: index and shards do not match",
                 )
         if extra := len(tensors) - len(files.weight_map):
-            warnings.append(f"{plural(extra, 'tensor')} of the shards not in the index")
+            warnings.append(f"the index lacks {plural(extra, 'tensor')} of the shards")
     return tensors, metadata, warnings
 
 
@@ -254,7 +254,7 @@ def _sort_tensors(
 
 
 def _head_differs(ends: Mapping[str, Mapping[str, TensorEntry]]) -> bool:
-    """Whether a head is stored whose values are not the embedding's, told by some pages of both."""
+    """Whether a head is stored with other values than the embedding; compares a sample of pages."""
     head = next((entry for name, entry in ends["lm_head"].items() if name.endswith("weight")), None)
     table = _token_embedding(ends)
     return head is not None and table is not None and not alike(head, table)
@@ -275,22 +275,22 @@ def _problems(
 ) -> list[str]:
     found = []
     if config is None:
-        found.append("there is no config.json beside the weights")
+        found.append("there is no config.json next to the weights")
     if naming is None:
         wrapped = _wrapper(list(names))
         found.append(wrapped or "no tensor name begins with a known layer prefix")
         return found
     if config is not None:
         if config.depth is None:
-            found.append("config.json does not say how many layers there are")
+            found.append("config.json does not state the number of layers")
         elif config.depth == 0:
-            found.append("config.json says that it has no layers")
+            found.append("config.json states 0 layers")
         elif missing := [index for index in range(min(config.depth, _MAX_DEPTH)) if index not in layers]:
-            found.append(f"config.json says {config.depth} layers, but the files lack layer {ranges(missing)}")
+            found.append(f"config.json states {config.depth} layers, but the files lack layer {ranges(missing)}")
         if config.raw.get("is_encoder_decoder") and not naming.layout.layers.startswith("decoder."):
-            found.append("it is an encoder-decoder, and its tensors are not named as those of a known one")
+            found.append("it is an encoder-decoder with unknown tensor names")
     if quantised and not (config and config.quantisation):
-        found.append(f"its tensors are quantised ({quantised}), and config.json does not say how")
+        found.append(f"its tensors are quantised ({quantised}), but config.json does not describe the quantisation")
     if not ends["embeddings"]:
         found.append("no embedding tensor was found")
     return found
@@ -302,11 +302,11 @@ _WRAPPERS = {
     "base_model.model.": "peft",
     "_fsdp_wrapped_module.": "FSDP",
 }
-"""What wrappers of modules put before every name, and what puts it there."""
+"""Prefix of every tensor name -> the module wrapper that adds it."""
 
 
 def _wrapper(names: Sequence[str]) -> str:
-    """A clause about a prefix that all names have and that hides a known layout; empty where there is none."""
+    """A clause about a wrapper prefix that hides a known layout; empty if there is none."""
     prefix, makers = "", []
     while found := next((one for one in _WRAPPERS if all(name.startswith(prefix + one) for name in names)), ""):
         prefix += found
@@ -314,7 +314,7 @@ def _wrapper(names: Sequence[str]) -> str:
     if not prefix or families.find_naming(name.removeprefix(prefix) for name in names) is None:
         return ""
     return (
-        f"every tensor name begins with `{prefix}`, as {' and '.join(makers)} leaves it: save the model again without "
+        f"every tensor name begins with `{prefix}`, which {' and '.join(makers)} adds: save the model again without "
         "that prefix (unwrap it before save_pretrained, or rename the tensors)"
     )
 

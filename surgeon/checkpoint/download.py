@@ -1,4 +1,4 @@
-"""Fetching a checkpoint from the Hub into its cache. The only place that knows huggingface_hub."""
+"""Downloads a checkpoint from the Hub into its cache. The only module that uses huggingface_hub."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .tokenizer.tokenizer_identity import FILES as TOKENIZER_FILES
 
 
 def wanted(names: Iterable[str]) -> list[str]:
-    """The files of a Hub repository that a checkpoint is made of: safetensors, JSON and tokenizer, from its top level.
+    """The files of a Hub repository to download: safetensors, JSON and tokenizer files of its top level.
 
-    Never pickles or code. A second copy of the weights in another layout (`consolidated.safetensors`) is left out.
+    Pickles and code are never included. A second copy of the weights in another layout (`consolidated.safetensors`) is
+    left out.
     """
     top = [name for name in names if "/" not in name and "\\" not in name and not name.startswith(".")]
     weights = [name for name in top if name.endswith(".safetensors")]
@@ -26,11 +27,11 @@ def wanted(names: Iterable[str]) -> list[str]:
 
 
 def fetch(ref: str) -> Path:
-    """Download `org/name[@revision]` with progress bars on stderr; gives the folder in the Hub cache.
+    """Download `org/name[@revision]` with progress bars on stderr and return its folder in the Hub cache.
 
     Raises:
         InputError: the repository holds no safetensors.
-        SurgeonError: the network or the Hub said no; the sentence says which.
+        SurgeonError: the network or the Hub failed; the message says which.
     """
     import huggingface_hub
 
@@ -54,7 +55,7 @@ def _no_weights(ref: str, files: Iterable[str]) -> InputError:
     return InputError(
         f"{ref} holds no safetensors on the Hub",
         why=f"its weights are pickles ({pickles[0]}), which run code when they are loaded" if pickles else "",
-        remedy="look for a revision that was converted, or convert it in an environment you trust",
+        remedy="look for a converted revision, or convert it in an environment that you trust",
     )
 
 
@@ -78,5 +79,5 @@ def _failed(ref: str, error: Exception) -> SurgeonError:
     return SurgeonError(
         f"cannot download {ref}",
         why=first.rstrip(".")[:300],
-        remedy="check the network and try again; what has arrived is kept",
+        remedy="check the network and try again; downloaded files are kept",
     )

@@ -1,4 +1,4 @@
-"""The element types of safetensors: their sizes, and the names torch and configs use for them."""
+"""The dtypes of safetensors: their sizes, and their names in torch and in configs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TORCH_NAMES = {
 FROM_TORCH = {name: code for code, name in TORCH_NAMES.items()}
 
 ARITHMETIC = frozenset({"F64", "F32", "F16", "BF16"})
-"""Types that may be scaled, cast and blended. Everything else is only ever copied."""
+"""Dtypes that can be scaled, cast and blended. All others are only copied."""
 
 NARROW_FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4"})
-"""Types of weights that only quantised layers compute with."""
+"""Dtypes of weights that only quantised layers use."""
 
 
 def nbytes(dtype: str, count: int) -> int | None:
-    """Bytes that `count` elements of `dtype` take, or None when they do not fill whole bytes."""
+    """Bytes of `count` elements of `dtype`; None if they do not fill whole bytes."""
     bits = BITS[dtype] * count
     return None if bits % 8 else bits // 8

@@ -1,7 +1,7 @@
-"""Reading one safetensors header, trusting nothing in it.
+"""Reads the header of one safetensors file, which is untrusted input.
 
-Format (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length n, n bytes of JSON, then
-the data. A hostile file must be answered with a sentence, never with a crash, a huge allocation or a guess.
+Format (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length n, n bytes of JSON, then the
+data. A hostile file must lead to an error message, never to a crash, a huge allocation or a guess.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..text import one_line, size
 from . import dtypes
 
 MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library itself."""
+"""Most bytes of a header; the limit of the safetensors library."""
 
 MAX_RANK = 16
 _LFS_POINTER = b"version "
@@ -27,7 +27,7 @@ _AGAIN = "download or write the file again"
 
 
 class TensorEntry(NamedTuple):
-    """One tensor on disk: dtype is the safetensors code (`BF16`), offset counts bytes from the file's start."""
+    """One tensor on disk; `dtype` is the safetensors code (`BF16`), `offset` counts bytes from the file's start."""
 
     name: str
     dtype: str
@@ -43,10 +43,10 @@ class TensorEntry(NamedTuple):
 
 
 def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
-    """Tensors of one file in the order of their bytes, and the file's metadata.
+    """The tensors of one file in the order of their offsets, and the file's metadata.
 
     Raises:
-        InputError: the file cannot be read, is truncated, or its header breaks the format in any way.
+        InputError: the file cannot be read, is truncated, or its header violates the format.
     """
     raw, file_size = _raw_header(path)
     document = _parse(path, raw)
@@ -63,7 +63,7 @@ def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
 
 
 def quoted(name: object) -> str:
-    """A name from a file as a message may show it: no control characters, not too long."""
+    """A name from a file in quotes for a message, without control characters and with limited length."""
     text = one_line(str(name)[: _SHOWN + 1])
     return f"'{text}'" if len(text) <= _SHOWN else f"'{text[:_SHOWN]}...'"
 
@@ -147,7 +147,7 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> TensorEntry:
 
 
 def _is_text(name: str) -> bool:
-    """False for lone surrogates, which JSON escapes can smuggle in and nothing can write out again."""
+    """False for lone surrogates: JSON escapes can contain them, but they cannot be encoded."""
     return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
@@ -163,7 +163,9 @@ def _check_coverage(path: Path, entries: list[TensorEntry], data_start: int, fil
         if entry.offset < position:
             raise _broken(path, f"tensors {quoted(before)} and {quoted(entry.name)} overlap")
         if entry.offset > position:
-            raise _broken(path, f"{entry.offset - position} bytes before tensor {quoted(entry.name)} belong to none")
+            raise _broken(
+                path, f"{entry.offset - position} bytes before tensor {quoted(entry.name)} belong to no tensor"
+            )
         position, before = entry.offset + entry.nbytes, entry.name
     if position > file_size:
         raise _broken(

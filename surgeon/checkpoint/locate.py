@@ -1,4 +1,4 @@
-"""From what a person types to files: a folder, one file, or a Hub id in the local cache."""
+"""Resolves a reference that the user typed to files: a folder, one file, or a Hub id in the local cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclass(frozen=True)
 class Files:
-    """Where a checkpoint lies: its folder, weight files in order, and the index's weight map if it has one."""
+    """The files of a checkpoint: its folder, weight files in order, and the index's weight map if it has one."""
 
     folder: Path
     weights: tuple[Path, ...]
@@ -32,10 +32,10 @@ class Files:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's value; InputError when it cannot be read, is not JSON, or is nested like no such file."""
+    """The value of a JSON file; InputError if it cannot be read, is not JSON, or is nested too deeply."""
     try:
         if path.stat().st_size > _JSON_LIMIT:
-            raise InputError("the file is too large to be JSON of a checkpoint", where=str(path))
+            raise InputError("the file is too large for the JSON of a checkpoint", where=str(path))
         raw = path.read_bytes()
         value = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that must hold an object."""
+    """The object in a JSON file; InputError as `read_json`, and if it is not an object."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError("the file should hold a JSON object", where=str(path))
@@ -59,7 +59,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def hub_cache() -> Path:
-    """The Hub's cache folder, by the same variables huggingface_hub reads."""
+    """The Hub's cache folder, from the same environment variables as in huggingface_hub."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return expanded(os.path.expandvars(cache))
     home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
@@ -67,12 +67,12 @@ def hub_cache() -> Path:
 
 
 def looks_like_hub_id(ref: str) -> bool:
-    """True for `org/name` and `org/name@revision`."""
+    """Whether a reference has the form `org/name` or `org/name@revision`."""
     return bool(_HUB_ID.fullmatch(ref))
 
 
 def cached_snapshot(ref: str) -> Path | None:
-    """The folder of a Hub id's snapshot in the local cache, or None when it is not there."""
+    """The folder of a Hub id's snapshot in the local cache; None if it is not there."""
     name, _, revision = ref.partition("@")
     repo = hub_cache() / f"models--{name.replace('/', '--')}"
     revision = revision or "main"
@@ -87,10 +87,10 @@ def cached_snapshot(ref: str) -> Path | None:
 
 
 def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
-    """The folder or file that `ref` names: relative to each of `roots`, then the working directory, then the cache.
+    """The folder or file of `ref`, searched in each of `roots`, then the working directory, then the cache.
 
     Raises:
-        InputError: nothing is there; the message says where it was looked for.
+        InputError: nothing is there; the message names the searched places.
     """
     if not ref:
         raise InputError("the name of a checkpoint is empty", remedy="give a folder, a file or a Hub id")
@@ -114,8 +114,8 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
 
 
 def _plain(path: Path) -> Path:
-    """A path without `..`, its links kept: whoever removes one of them takes the way to the donor."""
-    plain = Path(os.path.abspath(path))  # noqa: PTH100 - a link before `..` is seen to
+    """A path without `..`. Links are kept, so that a removed link is noticed as a missing donor."""
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 - the next line handles a link before `..`
     return plain if plain.exists() and plain.samefile(path) else path.resolve()
 
 
@@ -123,14 +123,14 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise InputError(f"cannot look there: {error.strerror or error}", where=quoted(path)) from error
+        raise InputError(f"the path cannot be read: {error.strerror or error}", where=quoted(path)) from error
 
 
 def weight_files(path: Path) -> Files:
     """The weight files of a checkpoint folder or of a single file.
 
     Raises:
-        InputError: no safetensors, a missing or escaping shard, or only pickles.
+        InputError: there are no safetensors or only pickles, or a shard is missing or outside the folder.
     """
     if path.is_file():
         return _single_file(path)
@@ -138,7 +138,7 @@ def weight_files(path: Path) -> Files:
         raise InputError("this is neither a folder nor a file", where=str(path))
     single, index = path / SINGLE, path / INDEX
     if single.is_file():
-        stale = (f"{INDEX} lies beside {SINGLE}; transformers loads {SINGLE} and ignores the shards",)
+        stale = (f"there are both {INDEX} and {SINGLE}; transformers loads {SINGLE} and ignores the shards",)
         return Files(path, (single,), None, stale if index.exists() else ())
     if index.is_file():
         return _sharded(path, index)
@@ -157,22 +157,24 @@ def _single_file(path: Path) -> Files:
     if path.suffix == ".json":
         raise InputError("this file holds no weights", where=str(path), remedy=f"give its folder, {path.parent}")
     if path.suffix != ".safetensors":
-        # An adapter may name any file as its base: none is opened that is not called one of weights.
+        # An adapter may name any file as its base, so only files with a weight suffix are opened.
         raise InputError(
-            "this is no .safetensors file", where=str(path), remedy="give a folder, or a .safetensors file"
+            "this is not a .safetensors file", where=str(path), remedy="give a folder, or a .safetensors file"
         )
     return Files(path.parent, (path,), None)
 
 
 def _gguf(path: Path) -> InputError:
-    return InputError("GGUF files are not read", where=str(path), remedy="use the safetensors they were made from")
+    return InputError(
+        "surgeon does not read GGUF files", where=str(path), remedy="use the safetensors that it was made from"
+    )
 
 
 def _pickle(path: Path) -> InputError:
     return InputError(
         "these weights are a pickle, which runs code when it is loaded, so surgeon does not open it",
         where=str(path),
-        remedy='convert it once, in an environment you trust: python -c "from transformers import '
+        remedy='convert it once in an environment that you trust: python -c "from transformers import '
         "AutoModelForCausalLM as M; M.from_pretrained('IN', dtype='auto').save_pretrained('OUT')\"",
     )
 
@@ -187,7 +189,7 @@ def _no_weights(path: Path, found: list[Path]) -> InputError:
         )
     if found:
         return InputError(
-            f"{len(found)} safetensors files but no {INDEX} that says which belong together",
+            f"the folder holds {len(found)} safetensors files but no {INDEX}",
             where=str(path),
             remedy="name one file, or download the index",
         )
@@ -211,7 +213,7 @@ def _sharded(folder: Path, index: Path) -> Files:
             raise InputError(
                 f"the index puts tensor {quoted(tensor)} into {quoted(name)}, not a file of this folder",
                 where=str(index),
-                remedy="do not use this checkpoint: its index points outside itself",
+                remedy="do not use this checkpoint: its index points outside its folder",
             )
         names[name] = folder / name
     missing = sorted(name for name, path in names.items() if not is_file(path))

@@ -1,4 +1,4 @@
-"""What a person wants to know of a checkpoint, as plain data: one summary, one layer, every tensor."""
+"""Facts about a checkpoint as plain data for `inspect`: a summary, the details of a layer, every tensor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_PERIOD = 16
 
 @dataclass(frozen=True)
 class LayerRun:
-    """Adjacent layers, both ends included, that share the value of an attribute."""
+    """Adjacent layers with the same value of an attribute; `first` and `last` are included."""
 
     value: Any
     first: int
@@ -58,7 +58,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One tensor: dtype is the safetensors code, `file` the name of its file within the checkpoint."""
+    """One tensor; `dtype` is the safetensors code, `file` is relative to the checkpoint's folder."""
 
     name: str
     dtype: str
@@ -75,7 +75,7 @@ class TensorRow:
 
 @dataclass(frozen=True)
 class LayerDetail:
-    """One layer: its tensors by their name within the layer, and its attributes."""
+    """One layer: its tensors by name within the layer, and its attributes."""
 
     index: int
     attributes: Mapping[str, Any]
@@ -96,7 +96,7 @@ class LayerDetail:
 
 @dataclass(frozen=True)
 class TokenizerSummary:
-    """Who the tokenizer is; `digest` is empty when there is none, and None when its files cannot be read."""
+    """The tokenizer's identity; `digest` is empty without a tokenizer, and None if its files cannot be read."""
 
     digest: str | None
     tokens: int | None
@@ -108,12 +108,12 @@ class Summary:
     """A whole checkpoint.
 
     Attributes:
-        vocabulary: tokens as the config has it; `embedding_rows` as the tensor has it.
-        dtypes: safetensors dtype -> bytes held in it, the largest first.
+        vocabulary: number of tokens in the config; `embedding_rows` is the number of rows of the tensor.
+        dtypes: safetensors dtype -> bytes of its tensors, the largest first.
         parameters: elements of all tensors; packed elements of quantised formats count as stored.
-        layer_parameters: the fewest and the most that a layer has; None without layers.
+        layer_parameters: the smallest and the largest number of elements of a layer; None without layers.
         other: tensors that belong to no layer and to no end.
-        problems: why it cannot be spliced.
+        problems: reasons why it cannot be spliced.
     """
 
     ref: str
@@ -148,7 +148,7 @@ class Summary:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; every key is always there."""
+        """For JSON; every key is always present."""
         least, most = self.layer_parameters or (None, None)
         return {
             "ref": self.ref,
@@ -194,7 +194,7 @@ class Summary:
 
 
 def summarise(checkpoint: Checkpoint) -> Summary:
-    """The summary of an open checkpoint; reads the tokenizer, and a broken one becomes a warning."""
+    """The summary of an open checkpoint. It reads the tokenizer; an invalid one becomes a warning."""
     config = checkpoint.config
     counts = [layer.numel for layer in checkpoint.layers]
     tokenizer, complaint = _tokenizer(checkpoint)
@@ -234,21 +234,21 @@ def summarise(checkpoint: Checkpoint) -> Summary:
 
 
 def layer_detail(checkpoint: Checkpoint, index: int) -> LayerDetail:
-    """One layer; InputError when there is no such layer."""
+    """The details of one layer; InputError if there is no such layer."""
     layer = next((layer for layer in checkpoint.layers if layer.index == index), None)
     if layer is None:
         have = ranges(layer.index for layer in checkpoint.layers)
         raise InputError(
             f"there is no layer {index}",
             where=checkpoint.ref,
-            remedy=f"its layers are {have}" if have else "it has no layers that surgeon knows",
+            remedy=f"its layers are {have}" if have else "surgeon recognises no layers in it",
         )
     rows = tuple(_row(checkpoint, name, entry) for name, entry in sorted(layer.tensors.items()))
     return LayerDetail(index, layer.attributes, rows, layer.numel, layer.nbytes)
 
 
 def tensor_rows(checkpoint: Checkpoint) -> list[TensorRow]:
-    """Every tensor, in the order of files and bytes."""
+    """Every tensor, in the order of files and offsets."""
     return [_row(checkpoint, name, entry) for name, entry in checkpoint.tensors.items()]
 
 
@@ -278,7 +278,7 @@ def _attributes(checkpoint: Checkpoint) -> tuple[Attribute, ...]:
 
 
 def _runs(pairs: Sequence[tuple[int, Any]]) -> list[LayerRun]:
-    """Runs over (layer, value) pairs in the order of layers; a missing layer ends a run."""
+    """The runs of (layer, value) pairs, which are in the order of layers; a missing layer ends a run."""
     runs: list[LayerRun] = []
     for index, value in pairs:
         if runs and runs[-1].value == value and runs[-1].last == index - 1:

@@ -1,4 +1,4 @@
-"""Whether two tensors on disk hold the same bytes: told by some pages of both, or by all of them."""
+"""Byte equality of two tensors on disk, by a sample of pages or by all bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = 4 << 20
 
 
 class _Version(NamedTuple):
-    """A tensor of one state of a file."""
+    """A tensor and the state of its file, as a cache key."""
 
     path: str
     inode: int
@@ -25,7 +25,7 @@ class _Version(NamedTuple):
 
 
 def alike(first: TensorEntry, second: TensorEntry, *, samples: int = _SAMPLES) -> bool:
-    """Whether two tensors have one dtype and shape, and the same bytes in `samples` pages spread over them.
+    """Whether two tensors have the same dtype, shape, and bytes in `samples` pages that are spread over them.
 
     Raises:
         OSError: a file cannot be read.
@@ -36,7 +36,7 @@ def alike(first: TensorEntry, second: TensorEntry, *, samples: int = _SAMPLES) -
 
 
 def equal(first: TensorEntry, second: TensorEntry) -> bool:
-    """Whether two tensors have one dtype and shape, and the same bytes. It reads both, once for each state of a file.
+    """Whether two tensors have the same dtype, shape and bytes. Results are cached until a file changes.
 
     Raises:
         OSError: a file cannot be read.

@@ -1,6 +1,6 @@
-"""Recipes for mergekit 0.1.5: surgeon's own keys compiled away, or the reason why they cannot be.
+"""Export of recipes to mergekit 0.1.5: surgeon's own keys are compiled away, or a reason is given why they cannot be.
 
-What comes out is planned again and held against the original's plan, tensor by tensor.
+The exported recipe is planned again, and its plan is compared with the original's plan, tensor by tensor.
 """
 
 from .donor_paths import localised

@@ -1,4 +1,4 @@
-"""One document without surgeon's own keys, held against its plan."""
+"""Compiles one document to a recipe without surgeon's own keys, and compares it with the document's plan."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .differences import check_written
 from .donor_paths import respelled
 from .facts import BASELESS, METHODS
 from .plan_difference import difference
-from .precision import said
+from .precision import with_keys
 from .refusal import Refusal
 from .slices import DepthOf, Stack, candidates
 from .stack_pieces import pieces
-from .written_parameters import steps, translated
+from .written_parameters import has_steps, translated
 
 _OWN = (*ENDS, "first_layers", "last_layers", "seed")
 Resolve = Callable[[Recipe], Plan]
 
 
 def is_plain(document: Document, depth_of: DepthOf) -> bool:
-    """Whether mergekit takes the document for what surgeon takes it for, as it stands (but for `seed`)."""
+    """Whether the document, except for `seed`, has the same meaning for mergekit as for surgeon."""
     recipe = document.recipe
     if any(getattr(recipe, key) for key in _OWN[:-1]) or "merge_method" not in recipe.model_fields_set:
         return False
@@ -49,7 +49,7 @@ def _is_plain_slice(recipe: Recipe, part: PlannedSlice, given: Slice) -> bool:
     base = given.base_model or recipe.base_model
     whole = recipe.models is not None
     if part.name in BASELESS:
-        # mergekit adds the base to `models:`, whatever the method.
+        # mergekit adds the base to `models:` for every method.
         if whole and base is not None and base not in refs and part.name != "karcher":
             return False
     elif (base is None and part.method.base != "optional") or (base is not None and base not in refs and not whole):
@@ -59,7 +59,7 @@ def _is_plain_slice(recipe: Recipe, part: PlannedSlice, given: Slice) -> bool:
 
 
 def _is_plain_value(method: str, name: str, value: Any) -> bool:
-    return name in METHODS[method] and not steps(value) and (name != "rescale" or not _has_words(value))
+    return name in METHODS[method] and not has_steps(value) and (name != "rescale" or not _has_words(value))
 
 
 def _has_words(value: Any) -> bool:
@@ -69,7 +69,7 @@ def _has_words(value: Any) -> bool:
 
 
 def raw_dtypes(document: Document) -> set[str | None]:
-    """The words that the text has for dtypes."""
+    """The dtype names in the text of the document."""
     tree = document.tree
     found: set[str | None] = set()
     for key, item in tree.entries() if tree is not None and tree.kind == "map" else ():
@@ -79,16 +79,16 @@ def raw_dtypes(document: Document) -> set[str | None]:
 
 
 def compiled(document: Document, plan: Plan, depth_of: DepthOf, resolve: Resolve) -> Recipe:
-    """The document's recipe without own keys.
+    """The document's recipe without surgeon's own keys.
 
     Args:
-        document: its plan has no errors.
-        plan: of the document as it is.
-        depth_of: number of layers of a donor.
-        resolve: plans another recipe in the document's place.
+        document: a document whose plan has no errors.
+        plan: the plan of the document.
+        depth_of: gives the number of layers of a donor.
+        resolve: plans another recipe in place of the document's.
 
     Raises:
-        Refusal: mergekit cannot express it.
+        Refusal: mergekit cannot express the recipe.
     """
     made = _stack(document, plan, depth_of)
     refusals: list[Refusal] = []
@@ -119,7 +119,7 @@ def _stack(document: Document, plan: Plan, depth_of: DepthOf) -> Stack:
 
 
 def _spelled(recipe: Recipe, methods: frozenset[str]) -> Recipe:
-    """The recipe with mergekit's values for surgeon's words, and without what no method of it reads in mergekit."""
+    """The recipe with mergekit's values for surgeon's words, and without parameters that mergekit does not have."""
     methods |= {"passthrough"}
 
     def table(parameters: Parameters) -> Parameters:
@@ -146,40 +146,40 @@ def _spelled(recipe: Recipe, methods: frozenset[str]) -> Recipe:
         edge = getattr(recipe, key)
         if edge is not None:
             values[key] = edge.model_copy(update={"parameters": table(edge.parameters)})
-    return said(recipe, values)
+    return with_keys(recipe, values)
 
 
 def _recipes(made: Stack, method: str, refusals: list[Refusal]) -> Iterator[Recipe]:
-    """Recipes of one method without own keys, the plainest first."""
+    """Recipes of one method without surgeon's own keys, the simplest first; refusals are added to `refusals`."""
     recipe = made.recipe
     parameters = {name: value for name, value in recipe.parameters.items() if name in METHODS.get(method, {})} or None
     base = recipe.base_model or made.pieces[0].base
     if recipe.models is not None and len(made.pieces) == 1 and made.pieces[0].whole and _lists(recipe, base, made):
-        yield said(recipe, {"merge_method": method, "parameters": parameters, "base_model": base}, _OWN)
+        yield with_keys(recipe, {"merge_method": method, "parameters": parameters, "base_model": base}, _OWN)
     for slices in candidates(made, method):
         if isinstance(slices, Refusal):
             refusals.append(slices)
             continue
         base, slices = _based(made, method, slices)
         values = {"merge_method": method, "parameters": parameters, "base_model": base, "slices": slices}
-        yield said(recipe, values, (*_OWN, "models", "base_model"))
+        yield with_keys(recipe, values, (*_OWN, "models", "base_model"))
 
 
 def _lists(recipe: Recipe, base: str | None, made: Stack) -> bool:
-    """Whether `models:` gives what the slice takes; mergekit adds the base to it, whatever the method."""
+    """Whether `models:`, to which mergekit adds the base, has the same donors as the slice."""
     refs = [entry.model for entry in recipe.models or ()]
     taken = [source.model for source in made.pieces[0].slice.sources]
     return [*refs, *([base] if base and base not in refs else [])] == taken
 
 
 def _based(made: Stack, method: str, slices: tuple[Slice, ...]) -> tuple[str | None, tuple[Slice, ...]]:
-    """The base of the whole recipe, and the slices without bases that this one says for them."""
+    """The base of the whole recipe, and the slices without bases that equal it."""
     config = made.plan.donors[made.plan.config_donor or ""].ref
     base: str | None = made.recipe.base_model or config
     if method in BASELESS:
         return base, tuple(_without_base(part) for part in slices)
     if any(part.base_model is None for part in slices):
-        # There is no way to take a base that all slices have from one of them.
+        # A slice cannot override a base of the recipe with none.
         return None, slices
     return base, tuple(_without_base(part) if part.base_model == base else part for part in slices)
 
@@ -191,10 +191,10 @@ def _without_base(part: Slice) -> Slice:
 
 def _check(document: Document, wanted: Plan, recipe: Recipe, found: Plan, depth_of: DepthOf) -> None:
     if not found.ok:
-        raise Refusal(f"what comes out has an error: {one_line(found.errors[0].what)}")
+        raise Refusal(f"the exported recipe has an error: {one_line(found.errors[0].what)}")
     tie = document.recipe.lm_head is not None and document.recipe.lm_head.tie
     if tie and found.ends["lm_head"].how in ("copied", "blended"):
-        raise Refusal("mergekit writes a head of its own wherever a donor of the last slice has one", "lm_head", "tie")
+        raise Refusal("mergekit writes a separate head if a donor of the last slice has one", "lm_head", "tie")
     if differs := difference(wanted, found):
         raise Refusal(differs)
     check_written(document, wanted, found, recipe.explicit(depth_of))

@@ -1,4 +1,4 @@
-"""Copied layers in a recipe of another method: which of its parameters give a donor's numbers back to the bit."""
+"""Copied layers in a recipe of a blend method: parameters with which the method returns a donor's exact bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .refusal import Refusal
 from .written_parameters import with_default
 
 Partner = Callable[[str, int], Source]
-"""Another donor with that many layers, to stand beside a copied one without effect."""
+"""(donor, number of layers) -> a source of another donor with that many layers, which is listed without effect."""
 
 
 def copied(source: Source, scale: Any, method: str, partner: Partner) -> Slice:
@@ -19,11 +19,11 @@ def copied(source: Source, scale: Any, method: str, partner: Partner) -> Slice:
 
     Args:
         source: the donor and its range, without parameters.
-        scale: what it is multiplied by; None for nothing.
+        scale: the factor on the copy, as a setting; None without one.
         partner: finds a second donor for methods that need one.
 
     Raises:
-        Refusal: no parameters of the method copy.
+        Refusal: no parameters of the method give a copy.
     """
     if method == "passthrough":
         return Slice(sources=(_with(source, {} if scale is None else {"scale": scale}),))
@@ -40,7 +40,7 @@ def copied(source: Source, scale: Any, method: str, partner: Partner) -> Slice:
     if method in WEIGHTED_DELTAS:
         other = _with(partner(source.model, length), {"weight": 0, "density": 1})
         return Slice(sources=(source, other), base_model=source.model)
-    raise Refusal(f"no parameters of {method} copy a layer to the bit")
+    raise Refusal(f"no parameters of {method} copy a layer exactly")
 
 
 def _with(source: Source, parameters: Mapping[str, Any]) -> Source:

@@ -1,4 +1,4 @@
-"""Donors as mergekit finds them: it looks from the working directory alone, and tells them apart by their spelling."""
+"""References of donors for mergekit, which searches only in the working directory and compares donors by spelling."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..files import exists, expanded, is_dir, is_file
 from ..recipe.document import Document
 from ..recipe.schema import Recipe, Slice, Source
 from ..text import one_line
-from .precision import said
+from .precision import with_keys
 from .refusal import Refusal
 
 
 def localised(document: Document, folder: Path) -> Document:
-    """The document with donors as they are found from `folder`, as whole paths where they are not found there.
+    """The document with references that mergekit finds from `folder`: absolute paths where relative ones do not work.
 
     Raises:
-        InputError: mergekit cannot read the name of one.
+        InputError: mergekit cannot read the reference of a donor.
     """
     rename: dict[str, str] = {}
     for recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
@@ -33,28 +33,28 @@ def localised(document: Document, folder: Path) -> Document:
             name = _on_base(ref, recipe.base_model, document.roots, folder)
             if rename.setdefault(ref, name) != name:
                 raise InputError(
-                    f"the adapter {one_line(ref)} belongs on {one_line(rename[ref].partition('+')[0])} in one document "
-                    f"and on {one_line(name.partition('+')[0])} in another",
-                    remedy="write BASE+ADAPTER in each of them",
+                    f"the adapter {one_line(ref)} has base {one_line(rename[ref].partition('+')[0])} in one document "
+                    f"and base {one_line(name.partition('+')[0])} in another",
+                    remedy="write BASE+ADAPTER in each document",
                 )
     rename = {ref: name for ref, name in rename.items() if name != ref}
     return replace(document.with_models(rename), key_problems=document.key_problems) if rename else document
 
 
 def _on_base(ref: str, base_model: str | None, roots: Sequence[Path], folder: Path) -> str:
-    """A reference as mergekit takes it: an adapter that stands alone, which it would open as a model, on its base."""
+    """A reference for mergekit; a lone adapter becomes BASE+ADAPTER, because mergekit would open it as a model."""
     found = _folder(ref, roots, folder)
     if found is None or not is_dir(found) or not is_adapter(found):
         return _localised(ref, roots, folder)
     base = base_model if base_model and base_model != ref else open_adapter(found).base
     if not base:
-        return _localised(ref, roots, folder)  # The plan says that it has no base.
+        return _localised(ref, roots, folder)  # The plan reports that it has no base.
     name = _localised(base, roots, folder)
     if "+" in name:
         raise InputError(
-            f"{one_line(ref)} is an adapter on {one_line(base)}, which has one already",
-            why="mergekit takes one adapter for a model",
-            remedy="assemble the base first, and name the result",
+            f"{one_line(ref)} is an adapter on {one_line(base)}, which already has an adapter",
+            why="mergekit supports one adapter per model",
+            remedy="assemble the base first, and use the result as the base",
         )
     return f"{name}+{_localised(ref, roots, folder)}"
 
@@ -66,8 +66,8 @@ def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
         return f"{_localised(base, roots, folder)}+{_localised(adapter, roots, folder)}" if plus and adapter else ref
     if set(ref) & set("+@"):
         raise InputError(
-            f"the name of {one_line(ref)} cannot be written for mergekit",
-            why="it takes what follows + for an adapter and what follows @ for a revision",
+            f"mergekit cannot read the name {one_line(ref)}",
+            why="for mergekit, + precedes an adapter and @ precedes a revision",
             remedy="rename the folder, or make a link to it",
         )
     if is_file(found):
@@ -79,27 +79,27 @@ def _localised(ref: str, roots: Sequence[Path], folder: Path) -> str:
 
 
 def _folder_of(ref: str, file: Path) -> Path:
-    """The folder that stands for a lone file of weights; mergekit reads folders alone."""
+    """The folder whose only weights are this file: mergekit reads folders only."""
     with contextlib.suppress(InputError):
         if weight_files(file.parent).weights == (file.parent / file.name,):
             return file.parent.absolute()
     raise InputError(
         f"mergekit reads folders, and {one_line(ref)} is one file of several in its folder",
-        remedy="put it into a folder of its own, with its config.json",
+        remedy="move it into a separate folder with its config.json",
     )
 
 
 def _folder(ref: str, roots: Sequence[Path], folder: Path) -> Path | None:
-    """The folder that a reference names; None where it is a Hub id."""
+    """The folder or file of a reference; None for a Hub id."""
     plain = expanded(ref)
     places = [plain] if plain.is_absolute() else [*(root / plain for root in roots), folder / plain]
     return next((place for place in places if exists(place)), None)
 
 
 def respelled(recipe: Recipe) -> Recipe:
-    """The recipe in which a donor that a slice takes several times has a spelling for each time.
+    """The recipe with a different spelling for each repeated use of a donor in a slice.
 
-    mergekit refuses a model that a slice names twice, and tells models apart by how their paths are written.
+    mergekit refuses a model that a slice names twice, and compares models by the spelling of their paths.
     """
     if recipe.models is not None:
         refs = _spellings([entry.model for entry in recipe.models], ("models",))
@@ -107,9 +107,9 @@ def respelled(recipe: Recipe) -> Recipe:
             entry.model_copy(update={"model": ref}) if entry.model != ref else entry
             for entry, ref in zip(recipe.models, refs, strict=True)
         )
-        return said(recipe, {"models": models})
+        return with_keys(recipe, {"models": models})
     slices = tuple(_distinct(part, number) for number, part in enumerate(recipe.slices or ()))
-    return said(recipe, {"slices": slices}) if slices != recipe.slices else recipe
+    return with_keys(recipe, {"slices": slices}) if slices != recipe.slices else recipe
 
 
 def _distinct(part: Slice, number: int) -> Slice:
@@ -135,9 +135,9 @@ def _other_spelling(ref: str, place: tuple[str | int, ...]) -> str:
     path = Path(ref)
     if "+" in ref or not (path.is_absolute() or exists(path)):
         raise Refusal(
-            f"a slice takes {one_line(ref)} twice, which mergekit refuses, and only a folder's path can be spelled in "
-            "two ways",
+            f"a slice uses {one_line(ref)} twice, which mergekit refuses, and only the path of a folder has two "
+            "spellings",
             *place,
-            remedy="give the donor by its folder, or a copy of it",
+            remedy="name the donor by its folder, or use a copy of it",
         )
     return f"/.{ref}" if path.is_absolute() else f"./{ref}"

@@ -1,4 +1,4 @@
-"""Embeddings, norm and head in mergekit's way: slices without layers, before all others and behind them."""
+"""Embeddings, norm and head for mergekit: slices without layers before the first and after the last slice."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .stack_pieces import base_of
 from .written_parameters import written
 
 ByTensor = dict[str, Word]
-"""A parameter's values by the tensor's name."""
+"""Tensor name -> value of a parameter."""
 
 
 @dataclass(frozen=True)
 class Blended:
-    """What gives some tensors of the ends, in terms of one method.
+    """Some tensors of the ends as a blend by one method.
 
     Attributes:
-        refs: the donors, the base among them.
-        base: the one that the method takes for the base.
+        refs: the donors, the base included.
+        base: the donor that is the base of the method.
         each: values by donor and parameter.
         shared: values by parameter.
-        copied: the only donor that has any effect; None where several have.
+        copied: the only donor that has an effect; None if several have.
         names: the tensors.
     """
 
@@ -40,7 +40,7 @@ class Blended:
     names: tuple[str, ...] = field(default=())
 
     def slice(self) -> Slice:
-        """It as a slice without layers."""
+        """The blend as a slice without layers."""
         sources = []
         for ref in self.refs:
             own = {name: written(values) for (of, name), values in self.each.items() if of == ref}
@@ -54,52 +54,55 @@ class Blended:
 
 
 def first_end(recipe: Recipe, plan: Plan, planned: Sequence[PlannedSlice], method: str, partner: Partner) -> Blended:
-    """What gives the embeddings.
+    """The embeddings as a blend.
 
     Raises:
-        Refusal: the method cannot.
+        Refusal: the method cannot express them.
     """
     return _end(recipe, plan, planned[0], "embeddings", method, partner)
 
 
 def last_end(recipe: Recipe, plan: Plan, planned: Sequence[PlannedSlice], method: str, partner: Partner) -> Blended:
-    """What gives the final norm and the head, which mergekit takes from one slice.
+    """The final norm and the head as one blend, because mergekit takes both from one slice.
 
     Raises:
-        Refusal: the method cannot give both.
+        Refusal: the method cannot express both.
     """
     norm = _end(recipe, plan, planned[-1], "final_norm", method, partner)
     head = _end(recipe, plan, planned[-1], "lm_head", method, partner)
-    return _united(norm, head, method) if head.names else norm
+    return _combined(norm, head, method) if head.names else norm
 
 
 def widened(end: Blended, refs: Sequence[str], method: str) -> Blended:
-    """The end with as many donors as there are `refs`, those without effect added.
+    """The end with as many donors as `refs`; added donors have no effect.
 
     mergekit gives norm and head as many donors as the first slice has.
+
+    Raises:
+        Refusal: the method cannot have donors without effect.
     """
     more = [ref for ref in refs if ref not in end.refs][: max(0, len(refs) - len(end.refs))]
     if not more:
         return end
     if method != "linear" and method not in WEIGHTED_DELTAS:
-        raise Refusal(f"mergekit takes norm and head from {len(end.refs)} of the {len(refs)} donors")
+        raise Refusal(f"mergekit takes norm and head from only {len(end.refs)} of the {len(refs)} donors")
     each = {**end.each, **{(ref, "weight"): _all(end.names, 0) for ref in more}}
     return replace(end, refs=(*end.refs, *more), each=each)
 
 
 def _end(recipe: Recipe, plan: Plan, part: PlannedSlice, end: End, method: str, partner: Partner) -> Blended:
-    """One end in terms of a method: from the part, or from a donor of its own."""
+    """One end as a blend by a method: from the slice, or from the donor that the recipe sets for the end."""
     own, tensors = recipe.end(end), plan.ends[end].tensors
     if own is not None and own.model is not None:
         part = single(own.model)
     if part.name == method:
-        return _as_it_is(recipe, part, tensors)
+        return _unchanged(recipe, part, tensors)
     if part.name == "passthrough":
         return _copied(part.sources[0].model, tensors, method, partner)
     raise Refusal(f"{end} is blended by {part.name}, and the layers by {method}")
 
 
-def _as_it_is(recipe: Recipe, part: PlannedSlice, tensors: Sequence[PlannedTensor]) -> Blended:
+def _unchanged(recipe: Recipe, part: PlannedSlice, tensors: Sequence[PlannedTensor]) -> Blended:
     each: dict[tuple[str, str], ByTensor] = {}
     shared: dict[str, ByTensor] = {}
     for tensor in tensors:
@@ -113,15 +116,15 @@ def _as_it_is(recipe: Recipe, part: PlannedSlice, tensors: Sequence[PlannedTenso
     return Blended(
         refs,
         base_of(part),
-        {key: values for key, values in each.items() if _said(recipe, part, key[1], values)},
-        {name: values for name, values in shared.items() if _said(recipe, part, name, values)},
+        {key: values for key, values in each.items() if _must_be_written(recipe, part, key[1], values)},
+        {name: values for name, values in shared.items() if _must_be_written(recipe, part, name, values)},
         refs[0] if len(refs) == 1 else None,
         names,
     )
 
 
-def _said(recipe: Recipe, part: PlannedSlice, name: str, values: ByTensor) -> bool:
-    """Whether values must be written: they are not what the method takes anyway."""
+def _must_be_written(recipe: Recipe, part: PlannedSlice, name: str, values: ByTensor) -> bool:
+    """Whether values must be written because they differ from the method's default or the recipe's value."""
     if name not in METHODS[part.name]:
         return False
     default = METHODS[part.name][name]
@@ -129,7 +132,7 @@ def _said(recipe: Recipe, part: PlannedSlice, name: str, values: ByTensor) -> bo
 
 
 def _copied(ref: str, tensors: Sequence[PlannedTensor], method: str, partner: Partner) -> Blended:
-    """A donor's ends, in terms of a method that blends."""
+    """The ends of one donor, expressed by a blend method."""
     names = tuple(tensor.name for tensor in tensors)
     scales = {tensor.name: next((v.value for v in tensor.values if v.name == "scale"), 1) for tensor in tensors}
     scaled = any(scale != 1 for scale in scales.values())
@@ -145,15 +148,15 @@ def _copied(ref: str, tensors: Sequence[PlannedTensor], method: str, partner: Pa
         other = partner(ref, 0).model
         each = {(other, "weight"): _all(names, 0), (other, "density"): _all(names, 1)}
         return Blended((ref, other), ref, each, {}, ref, names)
-    raise Refusal(f"no parameters of {method} copy an end to the bit")
+    raise Refusal(f"no parameters of {method} copy an end exactly")
 
 
 def _all(names: Sequence[str], value: Word) -> ByTensor:
     return dict.fromkeys(names, value)
 
 
-def _united(norm: Blended, head: Blended, method: str) -> Blended:
-    """Both from one slice, told apart by filters."""
+def _combined(norm: Blended, head: Blended, method: str) -> Blended:
+    """Norm and head as one blend; filters separate their parameters."""
     if method == "passthrough" and norm.refs != head.refs:
         raise Refusal("passthrough takes norm and head from one donor")
     if method in ("slerp", "nearswap"):
@@ -181,7 +184,7 @@ def _united(norm: Blended, head: Blended, method: str) -> Blended:
 
 
 def _complete(name: str, values: ByTensor, method: str, tensors: Sequence[str]) -> None:
-    """Give the tensors that have no value for a parameter the one that the method takes without."""
+    """Give tensors without a value for a parameter the method's default."""
     default = METHODS[method][name]
     if default != REQUIRED:
         for tensor in tensors:
@@ -189,10 +192,10 @@ def _complete(name: str, values: ByTensor, method: str, tensors: Sequence[str]) 
 
 
 def _on_one_arc(norm: Blended, head: Blended, method: str) -> tuple[Blended, Blended]:
-    """Both between the same two donors: a copied one is an end of the other's arc."""
+    """Norm and head between the same two donors; a copied one is an endpoint of the other's arc."""
     if norm.copied is None and head.copied is None:
         if (norm.base, set(norm.refs)) != (head.base, set(head.refs)):
-            raise Refusal(f"norm and head lie between different donors, and mergekit's {method} has one pair for both")
+            raise Refusal(f"norm and head blend different donors, but mergekit's {method} has one pair for both")
         return norm, head
     if norm.copied is not None and head.copied is not None and norm.copied != head.copied:
         arc: tuple[str, ...] = (norm.copied, head.copied)
@@ -206,14 +209,14 @@ def _on_arc(end: Blended, arc: tuple[str, ...], base: str | None, method: str) -
     if end.copied is None:
         return end
     if end.copied not in arc or (end.copied != base and method != "slerp"):
-        raise Refusal(f"norm and head come from different donors, and mergekit's {method} has one pair for both")
+        raise Refusal(f"norm and head come from different donors, but mergekit's {method} has one pair for both")
     at = 0 if end.copied == base else 1
     return replace(end, refs=arc, base=base, shared={"t": _all(end.names, at)})
 
 
 def _on_base_of(other: Blended, end: Blended) -> Blended:
-    """A copied end in terms of another's donors; only their base can be copied among them."""
+    """A copied end expressed with the donors of another end; this is possible only for their base."""
     if end.copied is None or end.copied != other.base:
-        raise Refusal("norm and head come from different donors, and mergekit takes both relative to one base")
+        raise Refusal("norm and head come from different donors, but mergekit uses one base for both")
     each = {(ref, "weight"): _all(end.names, 0) for ref in other.refs if ref != other.base}
     return Blended(other.refs, other.base, each, {}, end.copied, end.names)

@@ -1,4 +1,4 @@
-"""A recipe for mergekit: its documents without own keys, or the reason why there can be none."""
+"""Exports a recipe to mergekit: its documents without surgeon's own keys, or the reason why that is impossible."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..text import one_line
 from . import differences
 from .compile import compiled, is_plain, raw_dtypes
 from .plan_difference import difference
-from .precision import computed, exactly, loses, output, said
+from .precision import in_float32, output, rounds_repeatedly, rounds_to_16_bits, with_keys
 from .refusal import Refusal
 
 _REFERENCES = frozenset({"model", "base_model", "source", "tokenizer_source", "name"})
-"""Keys whose words name donors and stages."""
+"""Keys whose values name donors and stages."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A recipe that mergekit runs to the same tensors.
+    """A recipe from which mergekit makes the same tensors.
 
     Attributes:
-        document: it.
-        notes: what to know before running it, each a clause.
-        changed: it had own keys, or something that mergekit takes otherwise.
+        document: the recipe.
+        notes: notes for the user before running it, each a clause.
+        changed: whether the recipe had own keys, or had another meaning in mergekit.
     """
 
     document: Document
@@ -40,27 +40,26 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _One:
-    """A document, the others that it may use, and its plan."""
+class _PlannedDocument:
+    """A document with the stages that it may use, and its plan."""
 
     document: Document
     plan: Plan
 
 
 def export(document: Document, donors: Donors) -> Exported:
-    """The recipe for mergekit 0.1.5. A recipe without own keys stays as it is, comments and all, but for its seed.
+    """The recipe for mergekit 0.1.5. A recipe without own keys stays unchanged with its comments, except for its seed.
 
     Args:
-        document: its donors named as mergekit finds them (`localised`).
-        donors: opens them.
+        document: a recipe whose donors have references for mergekit (`localised`).
+        donors: opens the donors.
 
     Raises:
-        InputError: the recipe has errors, or mergekit cannot express it; with the reason, and the line where there is
-            one.
+        InputError: the recipe has errors, or mergekit cannot express it; with the reason and, if known, the line.
     """
     rest = document.stages
     several = [replace(stage, stages=tuple(other for other in rest if other is not stage)) for stage in rest]
-    every = [_One(one, _planned(one, donors)) for one in (*several, document)]
+    every = [_PlannedDocument(one, _planned(one, donors)) for one in (*several, document)]
     _check_names(document)
     for one in every:
         with _located(one.document):
@@ -75,7 +74,7 @@ def export(document: Document, donors: Donors) -> Exported:
     else:
         found = [_compiled(one, donors) for one in every]
         recipes, notes = _rounded_once(every, found)
-    result = _rewritten(document, [said(recipe, {}, ("seed",)) for recipe in recipes])
+    result = _rewritten(document, [with_keys(recipe, {}, ("seed",)) for recipe in recipes])
     plan = every[-1].plan if plain else _verified(document, every[-1].plan, result, donors)
     notes += differences.notes(plan, several=bool(rest))
     return Exported(result, tuple(dict.fromkeys(notes)), not plain)
@@ -98,7 +97,7 @@ def _where(document: Document, line: int | None) -> str:
 
 @contextmanager
 def _located(document: Document) -> Iterator[None]:
-    """Makes a refusal an error that says where."""
+    """Turn a refusal into an error with the place in the document."""
     try:
         yield
     except Refusal as refusal:
@@ -111,18 +110,18 @@ def _located(document: Document) -> Iterator[None]:
 
 
 def _check_names(document: Document) -> None:
-    """Refuse names of stages that mergekit-multi would take for one wherever they occur."""
+    """Refuse names of stages that also occur as other words: mergekit-multi would read those as the stage."""
     names = {stage.recipe.name for stage in (document, *document.stages) if stage.recipe.name}
     for stage in (document, *document.stages) if document.stages else ():
         for word in _words(as_data(stage.recipe), ""):
             if word in names:
-                why = f"mergekit-multi takes every word {one_line(word)} for the stage of that name"
+                why = f"mergekit-multi reads every word {one_line(word)} as the stage of that name"
                 with _located(stage):
                     raise Refusal(why, "name", remedy="give the stage another name")
 
 
 def _words(value: Any, key: str) -> Iterator[str]:
-    """Every word in a recipe that is meant as no donor."""
+    """Every word in a recipe that is not the name of a donor or stage."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _words(item, name)
@@ -133,7 +132,7 @@ def _words(value: Any, key: str) -> Iterator[str]:
         yield value
 
 
-def _compiled(one: _One, donors: Donors) -> Recipe:
+def _compiled(one: _PlannedDocument, donors: Donors) -> Recipe:
     def planned(recipe: Recipe) -> Plan:
         return resolve(replace(one.document, recipe=recipe, key_problems=()), donors)
 
@@ -141,53 +140,55 @@ def _compiled(one: _One, donors: Donors) -> Recipe:
         return compiled(one.document, one.plan, donors.depth, planned)
 
 
-def _rounding(every: Sequence[_One]) -> Iterator[str]:
-    """Whether mergekit rounds more often than surgeon does."""
+def _rounding(every: Sequence[_PlannedDocument]) -> Iterator[str]:
+    """A note if mergekit rounds more often than surgeon."""
     stages, last = every[:-1], every[-1]
     out = output(last.document.recipe, last.plan.tensors)
-    if any(loses(one.document.recipe, one.plan) for one in every) or any(computed(one.plan) for one in stages):
-        keys = f" (`dtype: float32` with `out_dtype: {out}` makes it one)" if out else ""
-        yield f"mergekit rounds more than once on the way, so that last digits differ{keys}"
+    if any(rounds_repeatedly(one.document.recipe, one.plan) for one in every) or any(
+        rounds_to_16_bits(one.plan) for one in stages
+    ):
+        keys = f" (with `dtype: float32` and `out_dtype: {out}` it rounds once)" if out else ""
+        yield f"mergekit rounds more than once, so the last digits differ{keys}"
 
 
-def _rounded_once(every: Sequence[_One], recipes: list[Recipe]) -> tuple[list[Recipe], list[str]]:
-    """The recipes computed in float32 where mergekit would else round in between."""
+def _rounded_once(every: Sequence[_PlannedDocument], recipes: list[Recipe]) -> tuple[list[Recipe], list[str]]:
+    """The recipes with computation in float32 if mergekit would otherwise round more than once, and notes on it."""
     stages, last = every[:-1], every[-1]
-    between = any(computed(one.plan) for one in stages)
-    if not between and not any(loses(recipe, one.plan) for recipe, one in zip(recipes, every, strict=True)):
+    between = any(rounds_to_16_bits(one.plan) for one in stages)
+    if not between and not any(rounds_repeatedly(recipe, one.plan) for recipe, one in zip(recipes, every, strict=True)):
         return recipes, []
     out = output(last.document.recipe, last.plan.tensors)
     if out is None:
-        return recipes, ["mergekit rounds more than once on the way, so that last digits differ"]
-    note = "mergekit is told to compute in float32 and to round once, as surgeon does"
-    return [*(exactly(recipe, None) for recipe in recipes[:-1]), exactly(recipes[-1], out)], [note]
+        return recipes, ["mergekit rounds more than once, so the last digits differ"]
+    note = "the exported recipe makes mergekit compute in float32 and round once, as surgeon does"
+    return [*(in_float32(recipe, None) for recipe in recipes[:-1]), in_float32(recipes[-1], out)], [note]
 
 
 def _rewritten(document: Document, recipes: Sequence[Recipe]) -> Document:
-    """The document with other recipes, the last stage's last; comments stay."""
+    """The document with other recipes, that of the result last; comments stay."""
     *stages, last = recipes
     result = _with_recipe(document, last)
     for number, recipe in enumerate(stages):
         written = _with_recipe(result.stages[number], recipe)
-        # A stage that stays as it is comes back as itself, without the documents around it.
+        # An unchanged stage is returned as it is, without the other documents.
         result = written if written.stages else result
     return result
 
 
 def _with_recipe(document: Document, recipe: Recipe) -> Document:
     if raw_dtypes(document) - {None, recipe.dtype, recipe.out_dtype}:
-        # Spelled in a way that mergekit does not know, and the same to surgeon.
-        document = _same(document, document.with_recipe(said(document.recipe, {}, ("dtype", "out_dtype"))))
+        # mergekit does not know this spelling of the dtype, and the recipe compares equal, so it is removed first.
+        document = _same(document, document.with_recipe(with_keys(document.recipe, {}, ("dtype", "out_dtype"))))
     return document.with_recipe(recipe)
 
 
 def _same(old: Document, new: Document) -> Document:
-    """The document of the same name in a text that was parsed anew."""
+    """The document of the same name in a text that was parsed again."""
     return next(one for one in (new, *new.stages) if one.recipe.name == old.recipe.name)
 
 
 def _verified(document: Document, wanted: Plan, result: Document, donors: Donors) -> Plan:
-    """The plan of what is written, the same as the original's."""
+    """The plan of the exported recipe; InputError if it differs from the original's."""
     found = _planned(result, donors)
     if differs := difference(wanted, found):
         with _located(document):

@@ -1,4 +1,4 @@
-"""What mergekit 0.1.5 has: methods with their parameters' defaults, and architectures it has a template for."""
+"""Facts about mergekit 0.1.5: methods with the defaults of their parameters, and architectures with a template."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ METHODS: Mapping[str, Mapping[str, Word]] = {
     "ram": {"epsilon": 1e-5},
     "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5},
 }
-"""Parameters of every method with their defaults."""
+"""Method -> parameter -> default."""
 
 WEIGHTED_DELTAS = frozenset(name for name, table in METHODS.items() if "lambda" in table)
-"""Methods whose result is the base, to the bit, where every weight is 0."""
+"""Methods whose result has exactly the bits of the base if every weight is 0."""
 
 BASELESS = frozenset({"passthrough", "linear", "karcher"})
-"""Methods to which base_model is nothing but the donor of the config."""
+"""Methods for which base_model is only the donor of the config."""
 
 RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
-"""Methods that drop elements by chance."""
+"""Methods that drop random elements."""
 
 RANKED = frozenset({"ties", "breadcrumbs", "breadcrumbs_ties", "sce"})
-"""Methods that keep a number of elements by their size: which ones of equal size, mergekit leaves open."""
+"""Methods that keep the elements with the largest magnitudes; among equal ones, the choice of mergekit is undefined."""
 
 WIDE = frozenset({"passthrough", "linear", "slerp"})
-"""Methods that mergekit computes in float32 whatever the donors' dtype, and rounds once."""
+"""Methods that mergekit computes in float32 for any dtype of the donors and rounds once."""
 
 RESCALE: Mapping[str, bool] = {"l1": True, "none": False}
-"""The values of `rescale` that mergekit has, by surgeon's words for them."""
+"""surgeon's word for `rescale` -> mergekit's value."""
 
 ARCHITECTURES = frozenset({
     "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM", "BaichuanForCausalLM", "ChatGLMModel",
@@ -63,4 +63,4 @@ ARCHITECTURES = frozenset({
     "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SolarForCausalLM", "StableLMEpochForCausalLM",
     "StableLmForCausalLM", "Starcoder2ForCausalLM",
 })  # fmt: skip
-"""Causal language models that it has a template for. Of others it guesses the layout."""
+"""Causal language models with a template in mergekit. It guesses the layout of others."""

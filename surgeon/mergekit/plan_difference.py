@@ -1,4 +1,4 @@
-"""Whether two plans write the same tensors: what each is made of, in a form that does not depend on how it was said."""
+"""Comparison of two plans: each tensor's sources in a normal form that does not depend on how a recipe states them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ABSOLUTE, _RELATIVE = 1e-12, 1e-9
 
 
 def difference(wanted: Plan, found: Plan) -> str:
-    """The first tensor that two plans do not write alike, and how they differ, as a clause; empty where none is."""
+    """A clause about the first tensor that differs between two plans; empty if all are equal."""
     theirs = {tensor.name: tensor for tensor in found.tensors}
     if found.ends["lm_head"].how == "materialised":
-        # Of donors that all tie their heads mergekit writes none.
+        # mergekit writes no head if all donors tie theirs.
         for tensor in found.ends["lm_head"].tensors:
             del theirs[tensor.name]
     for tensor in wanted.tensors:
@@ -37,16 +37,16 @@ def difference(wanted: Plan, found: Plan) -> str:
                 f"{one_line(tensor.name)} would be {other.dtype} {list(other.shape)} "
                 f"instead of {tensor.dtype} {list(tensor.shape)}"
             )
-        if not _alike(form(tensor.source), form(other.source)):
-            return f"{one_line(tensor.name)} would be {_told(found, other)} instead of {_told(wanted, tensor)}"
+        if not _close(form(tensor.source), form(other.source)):
+            return f"{one_line(tensor.name)} would be {_words(found, other)} instead of {_words(wanted, tensor)}"
     return f"{one_line(next(iter(theirs)))} would be written too" if theirs else ""
 
 
 def form(source: TensorSource | Operand) -> Form:
-    """What a tensor is made of.
+    """The normal form of a tensor's source.
 
-    A scaled copy and a mean of donors are sums. A method at an end of its scale is the donor there: slerp at 0 and 1,
-    weighted differences from a base that all weigh 0.
+    A scaled copy and a mean of donors are sums. A method whose parameters select one donor becomes that donor: slerp
+    with t of 0 or 1, and a weighted sum of task vectors with weights of 0.
     """
     if isinstance(source, (Copy, Stored)):
         return _leaf(source.entry)
@@ -75,7 +75,7 @@ def _blended(blend: Blend) -> Form:
         return parts[blend.base or 0]
     donors = [part for index, part in enumerate(parts) if index != blend.base or len(blend.each) == len(parts)]
     terms = [(part, _settings(table)) for part, table in zip(donors, blend.each, strict=True)]
-    # A base that is not subtracted is the first of the donors, whether it is named or not.
+    # A base that is not subtracted is simply one of the donors.
     base = parts[blend.base] if blend.base is not None and len(blend.each) < len(parts) else ()
     if blend.method in WEIGHTED_DELTAS:
         terms = [term for term, table in zip(terms, blend.each, strict=True) if _number(table, "weight") != 0]
@@ -86,7 +86,7 @@ def _blended(blend: Blend) -> Form:
 
 
 def _sum(terms: Sequence[tuple[Form, float]]) -> Form:
-    """A sum of scaled parts, in any order; the factor of a part that is one scaled tensor is multiplied in."""
+    """A sum of scaled parts, independent of order; a part that is a single scaled tensor is merged into it."""
     found = []
     for part, factor in terms:
         inner, scale = part[1] if part[0] == "sum" and len(part) == 2 else (part, 1.0)
@@ -96,7 +96,7 @@ def _sum(terms: Sequence[tuple[Form, float]]) -> Form:
 
 
 def _settings(table: Settings) -> Form:
-    # int8_mask changes how a mask is stored, and no number.
+    # int8_mask changes only how a mask is stored.
     return tuple(sorted((name, value) for name, value in table if name != "int8_mask"))
 
 
@@ -115,16 +115,16 @@ def _leaf(entry: TensorEntry) -> Form:
     return ("stored", _real(str(entry.file)), entry.offset, entry.nbytes, entry.dtype, tuple(entry.shape))
 
 
-def _alike(one: Any, other: Any) -> bool:
+def _close(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
+        return len(one) == len(other) and all(map(_close, one, other))
     if isinstance(one, float) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
     return bool(one == other)
 
 
-def _told(plan: Plan, tensor: PlannedTensor) -> str:
-    """What a tensor is made of, in words."""
+def _words(plan: Plan, tensor: PlannedTensor) -> str:
+    """A description of a tensor's source for a message."""
     refs = {str(_real(str(donor.checkpoint.folder))): donor.letter for donor in plan.donors.values()}
     files = [_real(str(entry.file)) for entry in tensor.source.entries()]
     letters = "~".join(dict.fromkeys(refs.get(os.path.dirname(file), "?") for file in files))  # noqa: PTH120

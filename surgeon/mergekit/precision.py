@@ -1,4 +1,4 @@
-"""The dtype that mergekit computes in: it casts on loading and rounds after every method, surgeon rounds once."""
+"""The dtype in which mergekit computes: it casts on loading and rounds after every method; surgeon rounds once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .facts import WIDE
 _WIDE = ("F32", "F64")
 
 
-def loses(recipe: Recipe, plan: Plan) -> bool:
-    """Whether mergekit, in the dtype that the recipe says, rounds more than once on the way to some tensor."""
+def rounds_repeatedly(recipe: Recipe, plan: Plan) -> bool:
+    """Whether mergekit, with the dtype of the recipe, rounds more than once for any tensor."""
     return any(not _exact(recipe, tensor) for tensor in plan.tensors)
 
 
@@ -39,27 +39,27 @@ def _exact(recipe: Recipe, tensor: PlannedTensor) -> bool:
     return wide and set(codes) == {computing} == {out}
 
 
-def computed(plan: Plan) -> bool:
+def rounds_to_16_bits(plan: Plan) -> bool:
     """Whether a plan rounds numbers to 16 bits."""
     return any(not isinstance(tensor.source, Copy) and tensor.dtype not in _WIDE for tensor in plan.tensors)
 
 
 def output(recipe: Recipe, tensors: Iterable[PlannedTensor]) -> str | None:
-    """torch's name of the one dtype that all tensors have in the end; None where they have several."""
-    said = recipe.out_dtype or recipe.dtype
+    """The torch name of the output dtype of all tensors; None if they have several."""
+    stated = recipe.out_dtype or recipe.dtype
     held = {tensor.dtype for tensor in tensors if tensor.dtype in dtypes.ARITHMETIC}
-    if said is not None or len(held) != 1:
-        return said
+    if stated is not None or len(held) != 1:
+        return stated
     return dtypes.TORCH_NAMES.get(held.pop())
 
 
-def exactly(recipe: Recipe, out: str | None) -> Recipe:
-    """The recipe computed in float32, and its tensors written in `out` (None: as they are computed)."""
-    return said(recipe, {"dtype": "float32", "out_dtype": None if out == "float32" else out})
+def in_float32(recipe: Recipe, out: str | None) -> Recipe:
+    """The recipe with computation in float32 and output in `out` (None: float32)."""
+    return with_keys(recipe, {"dtype": "float32", "out_dtype": None if out == "float32" else out})
 
 
-def said(recipe: Recipe, values: Mapping[str, object], leave: Sequence[str] = ()) -> Recipe:
-    """The recipe with these keys; those that are None, and those to leave, unsaid."""
+def with_keys(recipe: Recipe, values: Mapping[str, object], leave: Sequence[str] = ()) -> Recipe:
+    """The recipe with these values; keys whose value is None and keys in `leave` are unset."""
     data: dict[str, Any] = {name: getattr(recipe, name) for name in recipe.model_fields_set - set(leave)} | dict(values)
     data = {name: value for name, value in data.items() if value is not None}
     return Recipe.model_construct(_fields_set=set(data), **data)

@@ -1,4 +1,4 @@
-"""That mergekit cannot express something, and where the recipe says it."""
+"""The reason why mergekit cannot express a part of a recipe."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ Place = tuple[str | int, ...]
 
 
 class Refusal(Exception):
-    """Why something cannot be written for mergekit.
+    """Raised if mergekit cannot express a part of a recipe.
 
     Attributes:
         why: the reason, as a clause.
-        place: where the recipe says it, such as `("slices", 2)`.
-        remedy: what to do; may be empty.
+        place: the place in the recipe, such as `("slices", 2)`.
+        remedy: what the user can do; may be empty.
     """
 
     def __init__(self, why: str, *place: str | int, remedy: str = "") -> None:

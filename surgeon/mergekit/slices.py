@@ -1,4 +1,4 @@
-"""A document's slices for mergekit: pieces as slices of one method, and the ends of the network around them."""
+"""A document's slices for mergekit: all pieces as slices of one method, with slices for the ends around them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ DepthOf = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Stack:
-    """What slices are made from.
+    """The input from which slices for mergekit are made.
 
     Attributes:
-        recipe: it, as mergekit spells it.
-        plan: the original's.
+        recipe: the recipe with mergekit's words and references.
+        plan: the plan of the original recipe.
         planned: the recipe's slices with their methods.
         pieces: the layers.
-        depth_of: number of layers of a donor.
-        refs: every donor, those that are blended first.
+        depth_of: gives the number of layers of a donor.
+        refs: every donor; blended donors come first.
     """
 
     recipe: Recipe
@@ -49,27 +49,27 @@ class Stack:
         for other in self.refs:
             if other != ref and self.depth_of(other) >= count:
                 return Source(model=other, layer_range=(0, count))
-        raise Refusal(f"no other donor has {count} layers to stand beside a copied one")
+        raise Refusal(f"no other donor has the {count} layers that the method needs for a copied layer")
 
     def methods(self) -> tuple[str, ...]:
-        """The methods that its layers could all be written in.
+        """The methods that could express all its layers.
 
         Raises:
-            Refusal: several methods blend in one document.
+            Refusal: the document blends by several methods.
         """
         blending = {piece.method: piece.place for piece in self.pieces if piece.method != "passthrough"}
         if len(blending) > 1:
             one, other = list(blending)[:2]
             raise Refusal(
-                f"slices are blended by {one} and by {other}, and mergekit has one method for all of them",
+                f"slices are blended by {one} and by {other}, but mergekit has one method for all of them",
                 *blending[other],
-                remedy="make stages of them: a document with a `name:` for each method, and one that copies from them",
+                remedy="use stages: a document with a `name:` for each method, and one that copies from them",
             )
         ends = [part.name for end, part in self._outer() if self.plan.ends[end].tensors and part.name != "passthrough"]
         return tuple(blending) or tuple(ends[:1]) or ("passthrough", "linear")
 
     def _outer(self) -> Iterator[tuple[End, PlannedSlice]]:
-        """The slices that the ends come from, where they have no donor of their own."""
+        """(end, slice) of the ends that are blended or copied with a slice instead of a separate donor."""
         for end, part in zip(ENDS, (self.planned[0], self.planned[-1], self.planned[-1]), strict=True):
             own = self.recipe.end(end)
             if own is None or own.model is None:
@@ -77,15 +77,15 @@ class Stack:
 
 
 def candidates(made: Stack, method: str) -> Iterator[tuple[Slice, ...] | Refusal]:
-    """The slices in that method, and with slices for the ends before, behind, and on both sides.
+    """Candidates for the slices in one method: alone, and with slices for the ends before, after, and on both sides.
 
-    The first that writes the right ends is the one to take. Errors say why one of them cannot be written.
+    The caller uses the first candidate that gives the right ends. A candidate that cannot be written is a `Refusal`.
     """
     body = [part for piece in made.pieces for part in _body(made, piece, method)]
-    for before, behind in ((False, False), (True, False), (False, True), (True, True)):
+    for before, after in ((False, False), (True, False), (False, True), (True, True)):
         try:
             slices = list(body)
-            if behind:
+            if after:
                 slices.append(last_end(made.recipe, made.plan, made.planned, method, made.partner).slice())
             if before:
                 end = first_end(made.recipe, made.plan, made.planned, method, made.partner)
@@ -104,7 +104,7 @@ def _body(made: Stack, piece: Piece, method: str) -> Iterator[Slice]:
             _fields_set=set(data) | ({"base_model"} if piece.base else set()), **{**data, "base_model": piece.base}
         )
         return
-    assert piece.method == "passthrough", "methods() lets no other through"
+    assert piece.method == "passthrough", "methods() refuses any other"
     source, scale = _scaled(made.recipe, piece)
     start, stop = source.layer_range or (0, 0)
     longest = stop - start if method in BASELESS else _longest(made, source.model)
@@ -124,12 +124,12 @@ def _longest(made: Stack, ref: str) -> int:
 
 
 def _scaled(recipe: Recipe, piece: Piece) -> tuple[Source, object]:
-    """The source of a copied piece, and what it is multiplied by, over all tables that say so."""
+    """The source of a copied piece, and its scale combined from all tables (None without one)."""
     source = piece.slice.sources[0]
     tables: list[Mapping[str, object]] = [source.parameters, piece.slice.parameters]
     shared = recipe.parameters.get("scale")
     if not piece.alone and (piece.whole or not has_gradient(shared)):
-        tables.append(recipe.parameters)  # A piece that was cut holds gradients itself.
+        tables.append(recipe.parameters)  # A piece that was cut has its own part of the gradients.
     scale: object = None
     for table in reversed(tables):
         if "scale" in table:

@@ -1,4 +1,4 @@
-"""The stack cut where edge policies begin and end, each piece with the parameters that hold in it."""
+"""The stack cut at the boundaries of edge policies; each piece has the parameters that apply to it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..recipe import stack
 from ..recipe.parameters import cut, has_gradient, over
 from ..recipe.schema import EdgePolicy, Parameters, Recipe, Slice, Source
 from .refusal import Place
-from .written_parameters import steps, written
+from .written_parameters import has_steps, written
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of output layers that become one slice.
+    """A run of output layers that becomes one slice.
 
     Attributes:
-        slice: its sources, base included, and its own parameters.
-        method: its method's name.
-        base: the donor that the method takes for the base; None without one.
+        slice: its sources, base included, and its parameters.
+        method: the name of its method.
+        base: the donor that is the base of the method; None without one.
         first: its first output layer.
-        whole: nothing was cut or added: the recipe's parameters for all slices hold as they stand.
-        alone: those do not hold: it is an edge policy's donor.
-        place: where the recipe says it.
+        whole: it is an unchanged slice, so the recipe's parameters for all slices apply unchanged.
+        alone: it comes from the donor of an edge policy, so the recipe's parameters do not apply.
+        place: its place in the recipe.
     """
 
     slice: Slice
@@ -41,7 +41,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Run:
-    """Rows that can be one piece: of one slice, in one edge policy or in none."""
+    """Rows that can form one piece: they belong to one slice, and to one edge policy or to none."""
 
     rows: Sequence[SliceRow]
     offset: int
@@ -54,10 +54,10 @@ def pieces(
     """The stack as pieces.
 
     Args:
-        recipe: it, as mergekit spells it.
+        recipe: the recipe with mergekit's words and references.
         planned: its slices with their methods.
         rows: its layers.
-        layers: their tensors, with the value of every parameter.
+        layers: the planned layers, with the value of every parameter of every tensor.
     """
     held = {name: value for name, value in recipe.parameters.items() if has_gradient(value)}
     made = []
@@ -78,7 +78,7 @@ def pieces(
 
 
 def base_of(part: PlannedSlice) -> str | None:
-    """The donor that a slice's method takes for the base: the first of those that it begins at, where none is named."""
+    """The donor that is the base of a slice's method; without base_model, a method that starts at it uses the first."""
     if part.base is not None:
         return part.sources[part.base].model
     return part.sources[0].model if part.method is not None and part.method.base == "start" else None
@@ -89,7 +89,7 @@ def _runs(recipe: Recipe, planned: Sequence[PlannedSlice], rows: Sequence[SliceR
     for part in planned:
         starts.append(place)
         place += stack.length(part.slice)
-    single = [any(map(steps, _values(recipe, part))) for part in planned]
+    single = [any(map(has_steps, _values(recipe, part))) for part in planned]
     current: list[SliceRow] = []
     for row in rows:
         if current and not _continues(recipe, current[-1], row, len(rows), single[row.slice_index]):
@@ -122,7 +122,7 @@ def _values(recipe: Recipe, part: PlannedSlice) -> Iterator[Any]:
 
 
 def _holding(part: Slice, shared: Parameters) -> Slice:
-    """A slice that says itself what the recipe says for all of them."""
+    """A slice that holds the parameters that the recipe sets for all slices."""
     if not shared:
         return part
     own = {name: over(part.parameters.get(name), value) for name, value in shared.items()}
@@ -130,7 +130,7 @@ def _holding(part: Slice, shared: Parameters) -> Slice:
 
 
 def _edge_donor(run: _Run) -> Piece:
-    """Layers of an edge policy's donor, scaled as the policy says."""
+    """Layers of an edge policy's donor, with the parameters of the policy."""
     assert run.edge is not None
     key, policy, place = run.edge
     model, layer = run.rows[0].sources[0]
@@ -142,7 +142,7 @@ def _edge_donor(run: _Run) -> Piece:
 
 
 def _edged(piece: Slice, part: PlannedSlice, run: _Run, layer: PlannedLayer) -> Slice:
-    """A piece with an edge policy's parameters over its own."""
+    """A piece whose parameters are overridden by those of an edge policy."""
     assert run.edge is not None and part.method is not None
     _, policy, place = run.edge
     known = {name: part.method.parameters[name] for name in policy.parameters if name in part.method.parameters}
@@ -162,12 +162,12 @@ def _edged(piece: Slice, part: PlannedSlice, run: _Run, layer: PlannedLayer) -> 
 
 
 def _portion(value: Any, policy: EdgePolicy, place: int, count: int) -> Any:
-    """A policy's setting for `count` of its layers."""
+    """A policy's setting for `count` of its layers from `place` on."""
     return value if count == policy.count else cut(value, policy.count, place, place + count)
 
 
 def _tapered(piece: Slice, known: Any, layer: PlannedLayer) -> Slice:
-    """One layer with the values that its tensors have in the plan."""
+    """A piece of one layer with the parameter values that its tensors have in the plan."""
     values: dict[tuple[str, int | None], dict[str, Word]] = {}
     for tensor in layer.tensors:
         for value in tensor.values:

@@ -1,4 +1,4 @@
-"""Parameters as mergekit takes them: surgeon's words translated, and values per tensor written as few rules."""
+"""Parameters for mergekit: surgeon's words are translated, and values per tensor become few rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .facts import METHODS, RESCALE
 
 
 def translated(parameters: Mapping[str, Any], methods: frozenset[str]) -> Parameters:
-    """The parameters that mergekit's methods of these names have, with its values for surgeon's words."""
+    """The parameters that these methods have in mergekit, with mergekit's values for surgeon's words."""
     known = {name for method in methods for name in METHODS.get(method, ())}
     return {
         name: _spelled(value) if name == "rescale" else value for name, value in parameters.items() if name in known
@@ -21,7 +21,7 @@ def translated(parameters: Mapping[str, Any], methods: frozenset[str]) -> Parame
 
 
 def _spelled(value: Any) -> Any:
-    """`rescale` at any depth of a setting."""
+    """A setting of `rescale` with mergekit's values, at any depth."""
     if isinstance(value, Mapping):
         return {**value, "value": _spelled(value["value"])}
     if isinstance(value, (list, tuple)):
@@ -30,9 +30,9 @@ def _spelled(value: Any) -> Any:
 
 
 def written(values: Mapping[str, Word]) -> Any:
-    """A setting that has these values for tensors of these names: a scalar, else rules, the most common value last.
+    """A setting with these values (tensor name -> value): a scalar, or rules with the most common value last.
 
-    A filter is a part of a name, and the first that matches wins, so that longer names stand before shorter ones.
+    A filter matches a part of a name and the first match applies, so longer names come before shorter ones.
     """
     plain = {name: RESCALE.get(value, value) if isinstance(value, str) else value for name, value in values.items()}
     counts = Counter(plain.values())
@@ -50,18 +50,18 @@ def written(values: Mapping[str, Word]) -> Any:
 
 
 def with_default(setting: Any, value: Word) -> Any:
-    """The setting, and `value` where none of its filters matches."""
+    """The setting with `value` where none of its filters matches."""
     if any(filter_of(rule) == "*" for rule in rules(setting)):
         return setting
     return [*rules(setting), {"value": value}]
 
 
-def steps(value: Any) -> bool:
-    """Whether a setting goes from word to word (or true to false) along a slice: rounding can shift that by a layer."""
+def has_steps(value: Any) -> bool:
+    """Whether a setting has a list of words or booleans: rounding can shift their change by a layer."""
     if isinstance(value, Mapping):
-        return steps(value.get("value"))
+        return has_steps(value.get("value"))
     if not isinstance(value, (list, tuple)):
         return False
     if any(isinstance(item, Mapping) for item in value):
-        return any(map(steps, value))
+        return any(map(has_steps, value))
     return has_gradient(list(value)) and any(isinstance(item, (bool, str)) for item in value)

@@ -1,6 +1,6 @@
-"""The merge methods, on chunks of numbers: what each is called, what it takes, and how it computes.
+"""The merge methods: their names, parameters and arithmetic on chunks of numbers.
 
-Knows no file and no recipe. Importing it imports no torch: the functions that compute do.
+This package does not know files or recipes. Importing it does not import torch; the functions that compute do.
 """
 
 from .catalogue import every, find, suggestion

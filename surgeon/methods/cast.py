@@ -1,7 +1,8 @@
-"""Cast and scale: the one formula of a passthrough that is more than a copy.
+"""Cast and scale: the formula of a passthrough that is not a plain copy.
 
-out = round(x * factor), computed in float32 and rounded to nearest even at the end. In float64 where either side is
-F64, and where an F32 result is scaled: float32 would round the factor, the product, and so the result by over one ulp.
+out = round(x * factor), computed in float32 and rounded to nearest even at the end. It is computed in float64 if source
+or target is F64, and if an F32 result is scaled: float32 would round the factor and the product, an error of over one
+ulp.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 128 * 1024
-"""Elements per chunk: source, scratch and result then stay in a core's second-level cache."""
+"""Elements per chunk. Source, scratch and result of this size stay in a core's second-level cache."""
 
 
 class Converter:
-    """Converts chunks of one tensor; its three buffers are all the memory it ever takes.
+    """Converts chunks of one tensor. It allocates three buffers once and no other memory.
 
-    Fill `source` with the bytes of up to CHUNK elements, call `run`, take the bytes it returns before the next call.
+    Fill `source` with the bytes of up to CHUNK elements, call `run`, and use the returned bytes before the next call.
 
     Attributes:
         source: writable bytes for CHUNK elements of the source dtype.
         source_width: bytes per source element.
         target_width: bytes per target element.
-        overflowed: finite elements so far that F16 could not hold and that became infinite.
+        overflowed: number of finite elements so far that became infinite because F16 cannot hold them.
     """
 
     def __init__(self, source: str, target: str, factor: float = 1.0) -> None:
-        """Source and target are safetensors codes out of F64, F32, F16, BF16; SurgeonError for any other."""
+        """`source` and `target` are the safetensors codes F64, F32, F16 or BF16; SurgeonError for any other."""
         import torch
 
         for code in (source, target):
@@ -49,7 +50,7 @@ class Converter:
         self.overflowed = 0
 
     def run(self, count: int) -> memoryview:
-        """The target bytes of the first `count` elements in `source`; valid until the next call."""
+        """The target bytes of the first `count` elements of `source`, valid until the next call."""
         scratch, out = self._scratch[:count], self._out[:count]
         scratch.copy_(self._in[:count])
         if self.factor != 1.0:
@@ -61,12 +62,12 @@ class Converter:
 
 
 def convert(tensor: torch.Tensor, target: str, factor: float = 1.0) -> torch.Tensor:
-    """The same conversion, to the bit, of a tensor in memory.
+    """Convert a tensor in memory; the result has the same bits as that of `Converter`.
 
     Args:
         tensor: any shape; float64, float32, float16 or bfloat16.
         target: safetensors code of the result's dtype.
-        factor: what every element is multiplied with.
+        factor: every element is multiplied by it.
     """
     import torch
 

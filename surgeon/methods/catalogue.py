@@ -1,4 +1,4 @@
-"""All merge methods, looked up by name: importing the modules of `formulas/` registers them."""
+"""Look-up of merge methods by name. Importing the modules of `formulas/` registers them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .registry import METHODS, Method
 
 @cache
 def every() -> Mapping[str, Method]:
-    """All methods by their names."""
+    """All methods by name."""
     for module in pkgutil.iter_modules(formulas.__path__):
         importlib.import_module(f"{formulas.__name__}.{module.name}")
     return dict(sorted(METHODS.items()))
 
 
 def find(name: str) -> Method | None:
-    """The method of that name; None when there is none."""
+    """The method of that name, or None."""
     return every().get(name)
 
 
 def suggestion(name: str) -> str | None:
-    """The method that was probably meant."""
+    """The name of the method that is most similar to `name`, or None."""
     return nearest(name, every())

@@ -1,4 +1,4 @@
-"""The search for the k-th largest of keys that stream past, one histogram of an interval a pass."""
+"""The search for the k-th largest of streamed keys. Each pass makes a histogram of a smaller interval."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     import torch
 
 TOP = 1 << 31
-"""Above every key."""
+"""A value above every key."""
 
 COARSE = 16
-"""Bits that the first histogram over all keys leaves out."""
+"""Number of low bits that the first histogram, over all keys, ignores."""
 
 BINS = 1 << 17
-"""Most bins of a histogram of a part of the keys (1 MB)."""
+"""Most bins of a histogram of an interval (1 MB)."""
 
 KEPT = 1 << 20
-"""Most keys that a search keeps as they are (4 MB)."""
+"""Most keys that a search stores (4 MB)."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A k that is a share of how many keys are not 0, rounded down."""
+    """A k given as a fraction of the number of nonzero keys, rounded down."""
 
     of_nonzero: float
 
@@ -35,24 +35,25 @@ class Share:
 class Search:
     """Finds the k-th largest key.
 
-    In a pass, `add` every key in any order, then call `narrow`; again until that returns True. Counts of several
-    processes can be added up (`absorb`). Keys inside the interval are kept while they are few, which saves passes.
+    A pass calls `add` for every key, in any order, and then `narrow`. Passes are repeated until `narrow` returns True.
+    `absorb` adds the counts of other processes. While only few keys lie in the interval, they are stored, which saves
+    passes.
 
     Attributes:
-        k: which key; at most the number of keys. For less than 1 the result is `TOP`, which is above every key.
-        low, high: the interval of keys that is being searched.
-        room: how many keys may be kept.
-        key: the result, -1 until it is known.
-        need: how many of the keys equal to it belong to the largest k.
-        equal: how many keys are equal to it.
-        place: (first index, length, n) of the chunk whose n-th key equal to `key` is the last of the largest k, where
-            that is known.
+        k: the rank of the key, at most the number of keys. If it is less than 1, the result is `TOP`.
+        low, high: the interval `[low, high)` of keys that is searched.
+        capacity: number of keys that may be stored.
+        key: the result; -1 until it is known.
+        need: number of keys equal to `key` that belong to the largest k.
+        equal: number of keys equal to `key`.
+        place: (first index, length, n) of the chunk whose n-th key equal to `key` is the last of the largest k; None
+            if that is not known.
     """
 
     k: int | Share
     low: int = 0
     high: int = TOP
-    room: int = KEPT
+    capacity: int = KEPT
     key: int = -1
     need: int = 0
     equal: int = 0
@@ -63,7 +64,7 @@ class Search:
     _kept: list[tuple[int, int, Any]] = field(default_factory=list)
     _waiting: int = 0
     _few: bool = True
-    _room: Any = None
+    _buffers: Any = None
     _places: Any = None
 
     @property
@@ -79,10 +80,10 @@ class Search:
         return ((self.high - self.low - 1) >> self._shift) + 1
 
     def add(self, found: torch.Tensor, start: int = 0) -> bool:
-        """Counts (n,) int32 keys, the first of which has index `start`.
+        """Count (n,) int32 keys; the first has index `start`.
 
         Returns:
-            Whether those inside the interval are kept; `inside` says which they are.
+            Whether the keys inside the interval are stored; `inside` gives their positions.
         """
         import torch
 
@@ -95,12 +96,12 @@ class Search:
         self._above += above
         self._kept.append((start, found.numel(), inside))
         self._waiting += len(inside)
-        if self._waiting > self.room:
+        if self._waiting > self.capacity:
             self._flush()
         return self._few
 
     def absorb(self, other: Search) -> None:
-        """Adds the counts of a search of the same interval that saw other keys."""
+        """Add the counts of another search of the same interval over other keys."""
         other._flush()
         self._flush()
         self._above += other._above
@@ -109,7 +110,7 @@ class Search:
             self._count(other._bins)
 
     def narrow(self) -> bool:
-        """Ends a pass. Whether `key`, `need` and `equal` are known now; else another pass is wanted."""
+        """End a pass. True if `key`, `need` and `equal` are known; else another pass is needed."""
         if isinstance(self.k, Share):
             self.k = int(self.k.of_nonzero * self._nonzero)
         if self.k < 1:
@@ -121,7 +122,7 @@ class Search:
         return self._from_bins(self.k - self._above)
 
     def _from_kept(self, rank: int) -> bool:
-        """Ends the search if the rank-th largest of the keys that were kept exists."""
+        """End the search if the stored keys contain the rank-th largest."""
         import numpy as np
 
         inside = np.concatenate([kept for _, _, kept in self._kept]) if self._kept else np.zeros(0, np.uint32)
@@ -141,7 +142,7 @@ class Search:
         return True
 
     def _from_bins(self, rank: int) -> bool:
-        """Goes on inside the bin that holds the rank-th largest of the keys that were counted, or ends there."""
+        """Narrow the interval to the bin that holds the rank-th largest counted key, or end the search there."""
         import numpy as np
 
         bins = self._bins
@@ -157,13 +158,13 @@ class Search:
         return self._restart(low, min(self.high, low + width))
 
     def _restart(self, low: int, high: int) -> bool:
-        assert self._whole is False or high - low < TOP, "a search of all keys has found none"
+        assert self._whole is False or high - low < TOP, "a search of all keys must find one"
         self.low, self.high, self._above, self._bins = low, high, 0, None
         self._kept, self._waiting, self._few = [], 0, True
         return False
 
     def _flush(self) -> None:
-        """Counts what was kept, and what comes, instead of keeping it."""
+        """Count the stored keys, and from now on count keys instead of storing them."""
         import numpy as np
 
         self._few = False
@@ -179,7 +180,7 @@ class Search:
             self._bins += bins
 
     def inside(self, found: torch.Tensor, values: Sequence[torch.Tensor]) -> tuple[Any, list[Any]]:
-        """(m,) int64 places of those of the keys just added that are inside the interval, and the values there."""
+        """(m,) int64 positions of the last added keys that lie in the interval, and the elements of `values` there."""
         if not piecewise(found.device):
             at = ((found >= self.low) & (found <= self.high - 1)).nonzero().view(-1)
             return at.cpu().numpy(), [value[at].cpu().numpy() for value in values]
@@ -195,7 +196,7 @@ class Search:
         return np.flatnonzero(np.less(offsets, np.uint32(self.high - self.low), out=flags))
 
     def _between(self, found: torch.Tensor) -> tuple[int, Any]:
-        """How many keys are at or above `high`, and by how much those in [low, high) exceed `low` (uint32)."""
+        """The number of keys at or above `high`, and `key - low` (uint32) of the keys in `[low, high)`."""
         import numpy as np
         import torch
 
@@ -204,28 +205,28 @@ class Search:
             above = int(torch.count_nonzero(found >= high)) if high < TOP else 0
             if high - low == 1:
                 return above, np.zeros(int(torch.count_nonzero(found == low)), np.uint32)
-            # Not `< high`: torch takes TOP for the lowest int32.
+            # Not `< high`: TOP overflows to the lowest int32 in torch.
             return above, (found[(found >= low) & (found <= high - 1)] - low).cpu().numpy().view(np.uint32)
         patterns = found.numpy().view(np.uint32)
         offsets, flags = self._scratch(len(patterns))
         above = int(np.count_nonzero(np.greater_equal(patterns, np.uint32(high), out=flags))) if high < TOP else 0
-        if high - low == 1:  # as often as donors are of 16 bits: few differences are many
+        if high - low == 1:  # common with donors of 16 bits: many of their differences are equal
             return above, np.zeros(np.count_nonzero(np.equal(patterns, np.uint32(low), out=flags)), np.uint32)
         self._places = self._search(found)
         return above, offsets[self._places]
 
     def _scratch(self, count: int) -> tuple[Any, Any]:
-        """(count,) uint32 and bool in memory that is used again: fresh pages would cost more than the arithmetic."""
+        """(count,) uint32 and bool buffers, reused because new pages would cost more than the arithmetic."""
         import numpy as np
 
-        if self._room is None or len(self._room[0]) < count:
-            self._room = np.empty(count, np.uint32), np.empty(count, np.bool_)
-        offsets, flags = self._room
+        if self._buffers is None or len(self._buffers[0]) < count:
+            self._buffers = np.empty(count, np.uint32), np.empty(count, np.bool_)
+        offsets, flags = self._buffers
         return offsets[:count], flags[:count]
 
 
 def _nonzero(found: torch.Tensor) -> int:
-    """How many keys are not 0; NumPy counts them twice as fast."""
+    """The number of nonzero keys. NumPy counts them twice as fast as torch."""
     import numpy as np
 
     return int(np.count_nonzero(found.numpy()) if piecewise(found.device) else found.count_nonzero())

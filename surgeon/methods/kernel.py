@@ -1,9 +1,9 @@
-"""What computes a merge: passes over chunks that survey, then chunk in, chunk out.
+"""Kernels: the arithmetic of a merge. Survey passes read all chunks first; then each chunk is blended on its own.
 
-All chunks are flat, of the working dtype (float32, or float64 where a donor is), and scratch: a kernel may overwrite
-them. Reductions are made block by block (`BLOCK` elements, or whole rows) in float64 and added up in order, so that
-nothing depends on how many blocks a chunk has, on threads, or on where a shard ends. A GPU makes those of all blocks of
-a chunk at once (`folds`).
+All chunks are flat and of the working dtype: float32, or float64 if a donor is F64. A kernel may overwrite them.
+Reductions are made block by block (`BLOCK` elements, or whole rows) in float64, and the block results are added in
+order. So the result does not depend on the number of blocks in a chunk, on threads, or on shard boundaries. A GPU
+reduces all blocks of a chunk at once (`reductions.folded`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 64 * 1024
-"""Elements that are reduced together. Chunks of element-wise kernels begin at multiples of it."""
+"""Elements that are reduced together. Chunks of element-wise kernels start at multiples of it."""
 
 NARROW_SPAN = 1024
-"""Elements that are added up in float32, where that does."""
+"""Elements that are summed in float32 where that is precise enough."""
 
 Unit = Literal["element", "row"]
 
@@ -32,16 +32,16 @@ class Inputs(Protocol):
     """The donors' values for one output tensor, read again in every pass.
 
     Attributes:
-        count: number of donors, a base included.
-        base: which of them donors are taken relative to, or that is the start; None without one.
-        numel: elements of each.
+        count: number of donors, including a base.
+        base: number of the donor that is the base (task vectors are relative to it) or the start; None without one.
+        numel: elements of each donor.
         columns: length of the last dimension (`numel` for a tensor of one dimension).
-        seeds: a 64-bit number per donor for what is random, fixed by recipe, donor and tensor.
-        device: where chunks live.
+        seeds: a 64-bit seed per donor for random masks, fixed by recipe, donor and tensor.
+        device: the device of the chunks.
 
-    An implementation may also have `narrow`: whether every donor is of 16 bits or fewer. Importances are computed in
-    float64 then; without it, as mergekit does, in float32. One whose chunks live on a GPU has `here`: the same donors
-    on the CPU.
+    An implementation may also have `narrow`: whether every donor has 16 bits or fewer. With it, importances are
+    computed in float64; without it, in float32 as in mergekit. An implementation with chunks on a GPU has `here`: the
+    same donors on the CPU.
     """
 
     count: int
@@ -53,26 +53,26 @@ class Inputs(Protocol):
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The donors without the base, in order."""
+        """The numbers of the donors without the base, in order."""
         ...
 
     def chunks(self, which: Sequence[int] | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """(first element, one chunk per donor) from the first element to the last; `which` donors only, if given."""
+        """(first element, one chunk per donor) from the first element to the last; only of donors `which`, if given."""
         ...
 
     def read(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
-        """Elements `[start, start + count)` of every donor (of `which`, if given), valid until the next call."""
+        """Elements `[start, start + count)` of every donor (of donors `which`, if given), valid until the next call."""
         ...
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """One donor's share in one tensor of what is trimmed over a whole model.
+    """The result of a trim over the whole model for one donor and one tensor.
 
     Attributes:
-        key: the magnitude from which on elements stay, as `select` writes it.
-        equal: how many elements of this tensor have exactly this magnitude.
-        need: how many of those stay, the first ones.
+        key: the smallest magnitude that is kept, as a key of `kth_largest`.
+        equal: number of elements of this tensor with exactly this magnitude.
+        need: number of those that are kept, the ones with the lowest index.
     """
 
     key: int
@@ -81,16 +81,16 @@ class Threshold:
 
 
 class Kernel:
-    """One tensor's arithmetic. An instance is used for one tensor, and keeps what it surveyed in itself.
+    """The arithmetic of one tensor. An instance is used for one tensor and stores the results of its survey.
 
-    `blend` gives an element the same value in whatever chunk it comes, in any order of chunks. Its chunks may be
-    float64 where those of `survey` were float32.
+    The value that `blend` gives an element does not depend on the chunk or on the order of chunks. Chunks of `blend`
+    may be float64 where those of `survey` are float32.
 
     Attributes:
-        unit: `row` when every chunk must hold whole rows of the last dimension.
-        whole_model: densities per donor of a trim over all blended tensors of the model, which must be the same for
-            all of them; `give` must then be called before `survey`, with what `ModelTrim` found. None for most methods.
-        spreads: whether NaN or infinity in any donor makes the result so too: then the result alone is looked at.
+        unit: `row` if every chunk must hold whole rows of the last dimension.
+        whole_model: densities per donor of a trim over all blended tensors of the model, the same for all tensors. If
+            set, `give` must be called with the results of `ModelTrim` before `survey`. None for most methods.
+        spreads: whether NaN or infinity in a donor always appears in the result, so that only the result is checked.
     """
 
     unit: Unit = "element"
@@ -98,44 +98,46 @@ class Kernel:
     whole_model: tuple[float, ...] | None = None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
-        """Takes what a trim over the whole model found for this tensor, per donor (the base left out)."""
+        """Receive the results of a trim over the whole model for this tensor, per donor without the base."""
         raise NotImplementedError
 
-    def room(self, donors: int, width: int) -> int:
-        """Bytes per element that survey and blend take on a GPU, at most, beside the chunks of `donors` (a base
-        included) in numbers of `width` bytes."""
+    def scratch_bytes(self, donors: int, width: int) -> int:
+        """Most bytes per element that survey and blend allocate on a GPU.
+
+        The chunks of `donors` donors (base included) of `width` bytes per number are not counted.
+        """
         return (donors + 3) * width + 32
 
     def survey(self, inputs: Inputs) -> None:
-        """As many passes as it takes to know the numbers that `blend` needs; none for most methods."""
+        """Make the passes over the donors that `blend` depends on; most methods need none."""
 
     def blend(self, start: int, chunks: list[torch.Tensor]) -> torch.Tensor:
-        """The result for elements from `start` on, given every donor's; may be one of the chunks, overwritten."""
+        """The result for elements from `start` on, from one chunk per donor; it may be an overwritten chunk."""
         raise NotImplementedError
 
 
 def subtract(chunks: list[torch.Tensor], base: int | None) -> list[torch.Tensor]:
-    """The donors' chunks, the base subtracted in place and left out; all of them as they are without one."""
+    """Subtract the base from the other chunks in place and return these; without a base, return all chunks."""
     if base is None:
         return chunks
     return [chunk.sub_(chunks[base]) for index, chunk in enumerate(chunks) if index != base]
 
 
 def differences(inputs: Inputs, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """(first element, what each of these donors differs from the base by), from the first element to the last."""
+    """(first element, task vector of each of these donors), from the first element to the last."""
     assert inputs.base is not None, "a method that requires a base has one"
     for start, chunks in inputs.chunks((inputs.base, *which)):
         yield start, subtract(chunks, 0)
 
 
 class Scratch:
-    """Memory that chunks are converted into, used again and again: what torch takes anew costs as much as the work."""
+    """A reused buffer for converted chunks: a new allocation in torch costs as much as the arithmetic."""
 
     def __init__(self) -> None:
         self._all: torch.Tensor | None = None
 
     def of(self, values: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
-        """A copy of (n,) values of the dtype and on the device of `like` (in float64 where they are, without it).
+        """A copy of (n,) values with the dtype and device of `like` (without it: float64 on their own device).
 
         It is valid until the next call.
         """
@@ -149,22 +151,22 @@ class Scratch:
 
 
 def blocks(chunk: torch.Tensor) -> Iterator[torch.Tensor]:
-    """A chunk in blocks."""
+    """The blocks of a chunk."""
     for start in range(0, chunk.numel(), BLOCK):
         yield chunk[start : start + BLOCK]
 
 
 class Sum:
-    """A float64 sum of numbers that stream past; it depends neither on the chunks nor on the number of threads."""
+    """A float64 sum of streamed numbers. It does not depend on the chunks or on the number of threads."""
 
     def __init__(self, scratch: Scratch | None = None, span: int | None = None, *, narrow: bool = False) -> None:
-        """`span` numbers (a row; else a part of a block) are added up first, then spans in order.
+        """Each span is summed first, then the spans in order.
 
         Args:
-            scratch: what numbers are made float64 in; several sums can share it.
-            span: elements.
-            narrow: add up spans in float32, a quarter of the work; it errs by some 1e-8 over a tensor, and is not
-                finite where float32 is too narrow. For donors of 16 bits.
+            scratch: buffer for the conversion to float64; several sums can share it.
+            span: elements per span (a row; default: a part of a block).
+            narrow: sum spans in float32, which takes a quarter of the time. For donors of 16 bits. The error over a
+                tensor is about 1e-8; the result is not finite if the range of float32 is too small.
         """
         self._value = 0.0
         self._waiting: list[torch.Tensor] = []
@@ -182,11 +184,11 @@ class Sum:
         return self._value
 
     def add(self, values: torch.Tensor) -> None:
-        """Adds (n,) numbers, of which the first begins a span."""
+        """Add (n,) numbers; the first one starts a span."""
         import torch
 
         if not piecewise(values.device):
-            self._waiting.append(spans(self._scratch.of(values), self._span))  # `value` waits for all of them, once
+            self._waiting.append(spans(self._scratch.of(values), self._span))  # `value` synchronises once for all
             return
         wide = values if self._narrow or values.dtype == torch.float64 else self._scratch.of(values)
         whole = wide.numel() // self._span * self._span
@@ -195,14 +197,14 @@ class Sum:
                 self._value = added(part.sum(1).tolist(), self._value)
 
     def add_squares(self, values: torch.Tensor) -> None:
-        """Adds the squares of (n,) numbers, which it may overwrite."""
+        """Add the squares of (n,) numbers; may overwrite them."""
         self.add((values if self._narrow else self._scratch.of(values)).square_())
 
 
 def sums(inputs: Inputs, count: int, fill: Callable[[list[Sum]], None], span: int | None = None) -> list[float]:
-    """Values of `count` sums that `fill` adds to, in float32 spans where the donors let that do; see `Sum`.
+    """Values of `count` sums that `fill` adds to; spans are float32 if the donors have 16 bits (see `Sum`).
 
-    `fill` is called once more where float32 turns out to be too narrow.
+    `fill` is called again with float64 spans if a float32 sum is not finite.
     """
     narrow = getattr(inputs, "narrow", False)
     for fine in (True, False) if narrow else (False,):
@@ -215,20 +217,20 @@ def sums(inputs: Inputs, count: int, fill: Callable[[list[Sum]], None], span: in
 
 
 Coefficients = Callable[["torch.Tensor"], "torch.Tensor"]
-"""(n, k, k) float64 inner products of k vectors, n times -> (n, k) float64 coefficients of each."""
+"""(n, k, k) float64 Gram matrices of k vectors -> (n, k) float64 coefficients of the vectors."""
 
 
 @dataclass
 class Combination(Kernel):
-    """A linear combination of the donors whose coefficients depend on their inner products alone.
+    """A linear combination of the donors whose coefficients depend only on their Gram matrix.
 
-    With `relative`, of their differences from the base, which is added again.
+    With `relative`, the task vectors are combined and the base is added.
 
     Attributes:
         coefficients: the formula.
-        per: what one vector is: the whole `tensor`, each `row` (last dimension), or each `column`.
-        relative: take donors relative to the base if there is one.
-        needs_gram: False for coefficients that do not look at the inner products: no survey is made then.
+        per: the vectors: the whole `tensor`, each `row` (last dimension), or each `column`.
+        relative: subtract the base from the donors, if there is one.
+        needs_gram: False if the coefficients do not depend on the Gram matrix; then no survey is made.
     """
 
     coefficients: Coefficients
@@ -244,8 +246,8 @@ class Combination(Kernel):
         self._fixed: torch.Tensor | None = None
         self._values: list[float] = []
 
-    def room(self, donors: int, width: int) -> int:
-        return super().room(donors, width) + (0 if self.per == "tensor" else 8 * donors)
+    def scratch_bytes(self, donors: int, width: int) -> int:
+        return super().scratch_bytes(donors, width) + (0 if self.per == "tensor" else 8 * donors)
 
     def survey(self, inputs: Inputs) -> None:
         import torch
@@ -254,13 +256,13 @@ class Combination(Kernel):
         self._columns = inputs.columns
         k = inputs.count - (self._base is not None)
         if self.per == "column" and inputs.numel == inputs.columns:
-            self.per = "row"  # a tensor of one dimension is one vector either way
+            self.per = "row"  # a tensor of one dimension is one vector in both cases
         if not self.needs_gram:
             self._fixed = self.coefficients(torch.zeros(1, k, k, dtype=torch.float64))
         elif self.per == "tensor":
             narrow = getattr(inputs, "narrow", False)
             gram = self._gram(inputs, k, narrow)
-            if narrow and not bool(gram.isfinite().all()):  # squares leave float32's range
+            if narrow and not bool(gram.isfinite().all()):  # squares exceed the range of float32
                 gram = self._gram(inputs, k, narrow=False)
             self._fixed = self.coefficients(gram[None])
         elif self.per == "column":
@@ -269,11 +271,11 @@ class Combination(Kernel):
             self._values = self._fixed[0].tolist()
 
     def _gram(self, inputs: Inputs, k: int, narrow: bool) -> torch.Tensor:
-        """(k, k) float64 inner products of whole tensors, block by block.
+        """(k, k) float64 Gram matrix of whole tensors, computed block by block.
 
-        `narrow`: those of a block in float32, for donors of 16 bits. Their products are exact in it, and the sum of a
-        block errs by some 1e-7, a ten-thousandth of what rounded the donors. How it errs shows in results near 0, where
-        donors cancel out: a GPU, which would err otherwise, leaves these to the CPU.
+        With `narrow` (donors of 16 bits), a block is computed in float32. Products are exact in float32, and the sum of
+        a block has an error of about 1e-7, a ten-thousandth of the rounding of the donors. This error is visible in
+        results near 0, where donors cancel out. A GPU would make a different error, so the CPU computes these sums.
         """
         import torch
 
@@ -294,7 +296,7 @@ class Combination(Kernel):
         return _symmetric(totals[:, None], k)[0]
 
     def _gram_at_once(self, inputs: Inputs, k: int) -> torch.Tensor:
-        """The same in float64, for all blocks of a chunk at once; waits for none of them before the last chunk."""
+        """`_gram` in float64 on a GPU: all blocks of a chunk at once, with one synchronisation after the last chunk."""
         import torch
 
         found = []
@@ -306,7 +308,7 @@ class Combination(Kernel):
         return _symmetric(totals[:, None], k)[0]
 
     def _column_grams(self, inputs: Inputs, k: int) -> torch.Tensor:
-        """(columns, k, k) float64 inner products of columns, row by row."""
+        """(columns, k, k) float64 Gram matrices of columns, accumulated row by row."""
         import torch
 
         if not piecewise(inputs.device):
@@ -340,7 +342,7 @@ class Combination(Kernel):
         return out
 
     def _by_line(self, base: torch.Tensor | None, vectors: list[torch.Tensor]) -> torch.Tensor:
-        """Coefficients per row or column."""
+        """The result with coefficients per row or column."""
         import torch
 
         tables = [vector.view(-1, self._columns) for vector in vectors]
@@ -361,7 +363,7 @@ class Combination(Kernel):
 
 
 def _symmetric(triangles: torch.Tensor, k: int) -> torch.Tensor:
-    """(k (k + 1) / 2, n) upper triangles of n symmetric matrices, row by row -> (n, k, k) matrices on the CPU."""
+    """(k (k + 1) / 2, n) upper triangles of n symmetric matrices, in row order -> (n, k, k) matrices on the CPU."""
     import torch
 
     grams = torch.empty(triangles.shape[1], k, k, dtype=torch.float64)

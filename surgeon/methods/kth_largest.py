@@ -1,11 +1,12 @@
-"""The k-th largest magnitude of numbers that stream past: exact, in memory that does not grow with them.
+"""The exact k-th largest magnitude of streamed numbers, in constant memory.
 
-A magnitude is compared by its *key*, the bit pattern of |x| rounded to float32, which sorts as it does. Of equal keys
-the lower index counts as the larger, so "the largest k" is one set of exactly k, and a `Cut` says which: every key
-above a threshold, and those equal to it before one index. It is the same set for any chunks, threads and device.
+A magnitude is compared by its *key*: the bit pattern of |x| rounded to float32, which sorts like |x|. Of equal
+keys, the one with the lower index counts as larger. "The largest k" is therefore one set of exactly k elements. A `Cut`
+describes it: every key above a threshold, and the keys equal to it before an index. The set does not depend on chunks,
+threads or device.
 
-`cuts` drives a `Search` over one tensor, and has it begin at an interval guessed from a sample, which mostly saves
-all passes but one.
+`cuts` runs a `Search` over one tensor. The search starts at an interval that is estimated from a sample; in most cases
+one pass is then enough.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLES, SAMPLE = 256, 1024
-"""How many places are sampled at most, and how many elements at each. Tensors of fewer than 8 times that are not."""
+"""Most places that are sampled, and elements per place. A tensor of fewer than 8 times that is not sampled."""
 
 SPARSE = 64
-"""One of so many elements is sampled, unless there are more places then than `SAMPLES`, or fewer than a quarter."""
+"""One in this many elements is sampled; the number of places is limited to between `SAMPLES` / 4 and `SAMPLES`."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Which elements are the largest k: those whose key is above `key`, and those equal to it before index `end`."""
+    """The set of the largest k elements: those with a key above `key`, and those equal to it before index `end`."""
 
     key: int
     end: int
@@ -40,16 +41,16 @@ NONE = Cut(TOP, 0)
 
 
 def everything(numel: int) -> Cut:
-    """The cut that keeps all."""
+    """The cut that keeps all elements."""
     return Cut(0, numel)
 
 
 class Keyed(Protocol):
-    """Sequences of keys that can be read again and again.
+    """Sequences of keys that can be read repeatedly.
 
     Attributes:
-        numel: how long each is.
-        step: chunks hold a multiple of this many elements.
+        numel: length of each sequence.
+        step: the number of elements in a chunk is a multiple of this.
     """
 
     numel: int
@@ -65,7 +66,7 @@ class Keyed(Protocol):
 
 
 def keys(values: torch.Tensor, *, spent: bool = False) -> torch.Tensor:
-    """(n,) int32 keys of (n,) float32 or float64 values; with `spent`, values may be overwritten."""
+    """(n,) int32 keys of (n,) float32 or float64 values; with `spent`, the values may be overwritten."""
     import torch
 
     patterns = values.to(torch.float32).view(torch.int32)
@@ -73,14 +74,14 @@ def keys(values: torch.Tensor, *, spent: bool = False) -> torch.Tensor:
 
 
 def magnitude(key: int) -> float:
-    """The float32 magnitude that a key stands for."""
+    """The float32 magnitude of a key."""
     import struct
 
     return float(struct.unpack("<f", struct.pack("<I", key))[0])
 
 
 def edge(key: int, dtype: torch.dtype) -> float:
-    """The largest magnitude of that dtype whose key is below `key` (float32 or float64); `key` is at least 1."""
+    """The largest magnitude of a dtype (float32 or float64) whose key is below `key`; `key` is at least 1."""
     import torch
 
     if dtype == torch.float32:
@@ -93,12 +94,12 @@ def edge(key: int, dtype: torch.dtype) -> float:
 
 
 def keep(values: torch.Tensor, start: int, cut: Cut) -> torch.Tensor:
-    """Sets values outside the cut to 0 in place.
+    """Set values outside the cut to 0 in place.
 
     Args:
         values: (n,) float32 or float64.
-        start: the index of the first of them.
-        cut: what stays.
+        start: index of the first value.
+        cut: the elements to keep.
     """
     split = min(max(cut.end - start, 0), values.numel())
     for part, key in ((values[:split], cut.key), (values[split:], cut.key + 1)):
@@ -108,9 +109,9 @@ def keep(values: torch.Tensor, start: int, cut: Cut) -> torch.Tensor:
 
 
 def shrink(values: torch.Tensor, limit: float, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Values whose magnitude is at most `limit` become 0 (in place without `out`), the others stay.
+    """Set values whose magnitude is at most `limit` to 0, in `out` or in place.
 
-    Several times faster than a mask: torch's boolean operations are not vectorised.
+    This is several times faster than a mask, because torch's boolean operations are not vectorised.
     """
     import torch
 
@@ -122,12 +123,12 @@ def shrink(values: torch.Tensor, limit: float, out: torch.Tensor | None = None) 
 
 
 def find(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
-    """For every sequence of keys a finished search per k (each at most `numel`)."""
-    return finish(source, begun(source, wanted))
+    """For every sequence of keys, a finished search per k (each k is at most `numel`)."""
+    return finish(source, new_searches(source, wanted))
 
 
 def cuts(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Cut]]:
-    """For every sequence of keys a cut per k. k may be anything: 0 and less keep none, `numel` and more all."""
+    """For every sequence of keys, a cut per k. A k of 0 or less keeps nothing, a k of `numel` or more everything."""
     inner = [[k for k in ks if isinstance(k, Share) or k < source.numel] for ks in wanted]
     found = [iter(group) for group in located(source, find(source, inner))]
     return [
@@ -137,7 +138,7 @@ def cuts(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Cu
 
 
 def finish(source: Keyed, searches: list[list[Search]]) -> list[list[Search]]:
-    """The same searches after as many passes as they want, which they share."""
+    """Finish the searches; they share the passes over the source."""
     while which := [index for index, group in enumerate(searches) if any(search.key < 0 for search in group)]:
         running = [[search for search in searches[index] if search.key < 0] for index in which]
         for start, found in source.chunks(which):
@@ -151,10 +152,10 @@ def finish(source: Keyed, searches: list[list[Search]]) -> list[list[Search]]:
 
 
 def located(source: Keyed, searches: Sequence[Sequence[Search]]) -> list[list[Cut]]:
-    """The cuts of finished searches, whose `need` and `equal` may count this source's keys only.
+    """The cuts of finished searches; `need` and `equal` may count only the keys of this source.
 
-    Where several keys equal the threshold, one chunk is read again to find the last that belongs to the largest k; or,
-    where it is not known which, all up to there.
+    If several keys equal the threshold, the last one that belongs to the largest k must be found. The chunk that holds
+    it is read again if it is known (`Search.place`); else all chunks up to it.
     """
     ends = [[source.numel if search.need >= search.equal else 0 for search in group] for group in searches]
     left: dict[tuple[int, int], int] = {}
@@ -163,7 +164,7 @@ def located(source: Keyed, searches: Sequence[Sequence[Search]]) -> list[list[Cu
             if search.place and 0 < search.need < search.equal:
                 start, length, n = search.place
                 _, at = _nth_equal(source.read(start, length, [index])[0], search.key, n)
-                assert at is not None, "a source gives the same keys every time"
+                assert at is not None, "a source must give the same keys in every pass"
                 ends[index][number] = start + at + 1
             elif 0 < search.need < search.equal:
                 left[index, number] = search.need
@@ -185,7 +186,7 @@ def located(source: Keyed, searches: Sequence[Sequence[Search]]) -> list[list[Cu
 
 
 def _nth_equal(found: torch.Tensor, key: int, n: int) -> tuple[int, int | None]:
-    """How many keys equal `key`, and where the n-th of them is (from 1), if there are as many."""
+    """The number of keys equal to `key`, and the position of the n-th of them (n from 1), or None."""
     import numpy as np
 
     if not piecewise(found.device):
@@ -196,8 +197,8 @@ def _nth_equal(found: torch.Tensor, key: int, n: int) -> tuple[int, int | None]:
     return count, int(np.flatnonzero(matches)[n - 1]) if count >= n else None
 
 
-def begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
-    """Searches that begin where a sample says that they may end."""
+def new_searches(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[Search]]:
+    """New searches; for a large source, each starts at an interval that is estimated from a sample."""
     import torch
 
     which = [index for index, ks in enumerate(wanted) if ks]
@@ -208,22 +209,25 @@ def begun(source: Keyed, wanted: Sequence[Sequence[int | Share]]) -> list[list[S
     samples = min(max(source.numel // (SPARSE * count), -(-SAMPLES // 4)), SAMPLES)
     stride = source.numel // samples
     for number in range(samples):
-        # Not at equal distances: the columns of a matrix would repeat.
+        # Equal distances would hit the same columns of a matrix every time.
         offset = int(number * 0.6180339887498949 % 1 * (stride - count))
         start = (number * stride + offset) // source.step * source.step
         for found, sequence in zip(places, source.read(start, count, which), strict=True):
             found.append(sequence.clone())
     samples_of = {index: torch.stack(found).cpu().numpy() for index, found in zip(which, places, strict=True)}
     guesses = {index: _guesses(list(found), wanted[index], source.numel) for index, found in samples_of.items()}
-    room = min(KEPT, 4 * KEPT // sum(map(len, wanted)))
+    capacity = min(KEPT, 4 * KEPT // sum(map(len, wanted)))
     return [
-        [Search(k, *guess, room) for k, guess in zip(ks, guesses.get(index, []), strict=True)]
+        [Search(k, *guess, capacity) for k, guess in zip(ks, guesses.get(index, []), strict=True)]
         for index, ks in enumerate(wanted)
     ]
 
 
 def _guesses(places: Sequence[Any], ks: Sequence[int | Share], numel: int) -> list[tuple[int, int]]:
-    """For every k an interval that most likely holds it, by how much the sampled places differ from each other."""
+    """For every k, an interval that most likely holds the k-th key.
+
+    The variance between the sampled places determines its width.
+    """
     import numpy as np
 
     ordered, found = np.sort(np.concatenate(places))[::-1], []

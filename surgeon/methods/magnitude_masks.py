@@ -1,4 +1,4 @@
-"""Which elements of a task vector stay: the largest, or a band of magnitudes."""
+"""Masks of a task vector by magnitude: the largest elements, or a band of magnitudes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Deltas:
-    """Keys of task vectors, for `select`."""
+    """Keys of task vectors, as a source for `kth_largest`."""
 
     inputs: Inputs
     step: int = 1
@@ -28,12 +28,12 @@ class Deltas:
         self._base = self.inputs.base
 
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """Keys of these donors' task vectors; donors are counted without the base."""
+        """(first element, keys of the task vector of each of these donors); donors are numbered without the base."""
         for start, chunks in self.inputs.chunks(self._with_base(which)):
             yield start, [kth_largest.keys(delta, spent=True) for delta in subtract(chunks, 0)]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
-        """The same of some elements."""
+        """Keys of elements `[start, start + count)` of the task vectors of these donors."""
         chunks = self.inputs.read(start, count, self._with_base(which))
         return [kth_largest.keys(delta, spent=True) for delta in subtract(chunks, 0)]
 
@@ -43,11 +43,11 @@ class Deltas:
 
 @dataclass
 class Largest(Mask):
-    """The largest magnitudes of a tensor: exactly max(1, int(density * n)) of them, none at density 0.
+    """Keeps the largest magnitudes of a tensor: exactly max(1, int(density * n)), or none if the density is 0.
 
     Attributes:
-        densities: the share that stays, per donor.
-        over_model: of the elements of all tensors of a model instead; `give` says how many of this one's.
+        densities: the fraction of elements to keep, per donor.
+        over_model: densities are fractions of the elements of the whole model; `give` receives this tensor's part.
     """
 
     densities: Sequence[float]
@@ -64,7 +64,7 @@ class Largest(Mask):
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         searched = [donor in which and not self.whole(donor) for donor in range(len(self.densities))]
         if self.over_model:
-            assert self._given, "a trim over the whole model comes before the survey of a tensor"
+            assert self._given, "`give` must be called before a tensor is surveyed"
             given = [group if used else [] for group, used in zip(self._given, searched, strict=True)]
             self._cuts = kth_largest.located(Deltas(inputs), given)
         else:
@@ -80,20 +80,20 @@ class Largest(Mask):
 
 
 def kept(density: float, numel: int) -> int:
-    """How many elements a density keeps."""
+    """The number of elements out of `numel` that a density keeps."""
     return 0 if density <= 0 else min(numel, max(1, int(density * numel)))
 
 
 @dataclass
 class Band(Mask):
-    """Magnitudes without the largest (outliers) and without the smallest.
+    """Drops the largest magnitudes (outliers) and the smallest.
 
-    Of n elements sorted by magnitude, int(density * n) stay, from n - int(density * n) - int(gamma * n) on (from 0 on
-    where that is less). Of equal magnitudes the lower index counts as the larger.
+    Of n elements sorted by magnitude, int(density * n) are kept, starting at n - int(density * n) - int(gamma * n) (at
+    0 if that is negative). Of equal magnitudes, the one with the lower index counts as larger.
 
     Attributes:
-        densities: the share that stays, per donor; all at 1 and more.
-        gammas: the share of largest elements that goes.
+        densities: the fraction of elements to keep, per donor; 1 or more keeps all.
+        gammas: the fraction of largest elements to drop, per donor.
     """
 
     densities: Sequence[float]

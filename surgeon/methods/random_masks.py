@@ -1,6 +1,6 @@
-"""Which elements of a task vector stay: some at random, all alike or the larger rather.
+"""Random masks of a task vector, with equal probabilities or probabilities that grow with the magnitude.
 
-Whether an element stays depends on the seed and its index alone, not on chunks, threads or device.
+Whether an element is kept depends only on the seed, its index and the values, not on chunks, threads or device.
 """
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ if TYPE_CHECKING:
     import torch
 
 SORTED = 1 << 16
-"""Elements that are sorted at once: what that takes stays in a core's cache."""
+"""Elements that are sorted at once. The buffers for this many stay in a core's cache."""
 
-ROOM = 1 << 28
-"""Elements of one tensor's task vectors of which is kept whether they stay (32 MB)."""
+STORED = 1 << 28
+"""Most elements of one tensor's task vectors whose mask is stored (32 MB)."""
 
 
 class Bits:
-    """Whether elements stay, a bit each, from the first on to `limit`: not all that pass a second time are drawn again.
-
-    Attributes:
-        limit: of how many elements it is kept.
-    """
+    """The stored mask of the first `limit` elements, a bit each, so that a second pass does not draw it again."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -37,38 +33,38 @@ class Bits:
         self._packed: Any = None
 
     def put(self, start: int, stays: Any) -> None:
-        """Keeps (n,) bool or uint8 of elements from `start` on, if they follow those before."""
+        """Store (n,) bool or uint8 mask values of elements from `start` on, if they follow the stored ones."""
         import numpy as np
 
         if start != self._known or self._known >= self.limit:
             return
         if self._packed is None:
             self._packed = np.empty(-(-self.limit // 8), np.uint8)
-        place, begun = divmod(start, 8)
+        byte, bits = divmod(start, 8)
         stays = stays[: self.limit - start]
         self._known += len(stays)
-        if begun:
-            stays = np.concatenate([np.unpackbits(self._packed[place : place + 1], count=begun), stays])
+        if bits:
+            stays = np.concatenate([np.unpackbits(self._packed[byte : byte + 1], count=bits), stays])
         packed = np.packbits(stays)
-        self._packed[place : place + len(packed)] = packed
+        self._packed[byte : byte + len(packed)] = packed
 
     def get(self, start: int, count: int) -> Any:
-        """(count,) uint8 of 1 and 0 for elements from `start` on; None if it is not known of all."""
+        """(count,) uint8 mask of elements from `start` on; None if not all of it is stored."""
         import numpy as np
 
         if self._packed is None or start + count > self._known:
             return None
-        place, begun = divmod(start, 8)
-        return np.unpackbits(self._packed[place : -(-(start + count) // 8)], count=begun + count)[begun:]
+        byte, bits = divmod(start, 8)
+        return np.unpackbits(self._packed[byte : -(-(start + count) // 8)], count=bits + count)[bits:]
 
 
 @dataclass
 class Random(Mask):
-    """Each element stays with one probability, its density.
+    """Keeps each element with the same probability, the density (DARE, arXiv 2311.03099).
 
     Attributes:
-        densities: per donor; rounded to a multiple of 1 / 65536, but to 0 or 1 only if it is that.
-        divide: divide what stays by its probability (as it was rounded).
+        densities: per donor; rounded to a multiple of 1 / 65536, but never rounded to 0 or 1.
+        divide: divide kept elements by the rounded probability.
     """
 
     densities: Sequence[float]
@@ -78,11 +74,11 @@ class Random(Mask):
     _scratch: Scratch = field(default_factory=Scratch)
 
     def __post_init__(self) -> None:
-        self.spreads = all(density > 0 for density in self.densities)  # a product with 0 or 1 is not finite either
+        self.spreads = all(density > 0 for density in self.densities)  # NaN and infinity times 0 give NaN
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
-        self._bits = [Bits(min(inputs.numel, ROOM // len(inputs.others))) for _ in inputs.others]
+        self._bits = [Bits(min(inputs.numel, STORED // len(inputs.others))) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
         return self.densities[donor] >= 1
@@ -97,7 +93,7 @@ class Random(Mask):
         if self.divide:
             delta.mul_(LANES / limit)
 
-    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+    def remaining(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
         if limits(self.densities[donor]) == 0:
             return magnitudes.zero_()
         stays = self._drawn(donor, start, magnitudes.numel())
@@ -106,28 +102,28 @@ class Random(Mask):
         return magnitudes.mul_(LANES / limits(self.densities[donor])) if self.divide else magnitudes
 
     def _drawn(self, donor: int, start: int, count: int) -> Any:
-        """(count,) uint8 of 1 and 0: which elements stay."""
+        """(count,) uint8 mask, 1 for kept elements."""
         return (self._lanes[donor].read(start, count) < limits(self.densities[donor])).view("u1")
 
 
 @dataclass
 class Ranked(Mask):
-    """Each element stays with a probability that grows with the rank of its magnitude in its row.
+    """Keeps each element with a probability that grows with the rank of its magnitude in its row (DELLA).
 
-    From density - epsilon for the smallest to density + epsilon for the largest; equal magnitudes have the mean
-    probability of their ranks. A row of one element has the density. Densities of 0 and less keep none, of 1 and more
-    all.
+    The probability grows from density - epsilon for the smallest to density + epsilon for the largest. Equal magnitudes
+    have the mean probability of their ranks. The element of a row of one has the density. A density of 0 or less keeps
+    nothing, of 1 or more everything. Source: arXiv 2406.11617.
 
     Attributes:
         densities, epsilons: per donor.
-        divide: divide what stays by its probability (as it was rounded).
+        divide: divide kept elements by the rounded probability.
     """
 
     densities: Sequence[float]
     epsilons: Sequence[float]
     divide: bool = False
     unit: Unit = "row"
-    room: int = field(default=56, init=False)
+    scratch_bytes: int = field(default=56, init=False)
     _lanes: list[Lanes] = field(default_factory=list)
     _draws: list[Draws] = field(default_factory=list)
     _bits: list[Bits] = field(default_factory=list)
@@ -140,7 +136,7 @@ class Ranked(Mask):
         self._lanes = [Lanes(inputs.seeds[donor]) for donor in inputs.others]
         pairs = zip(self.densities, self.epsilons, strict=True)
         self._draws = [Draws(ranked_limits(density, epsilon, inputs.columns)) for density, epsilon in pairs]
-        limit = min(inputs.numel, ROOM // len(inputs.others)) if piecewise(inputs.device) else 0
+        limit = min(inputs.numel, STORED // len(inputs.others)) if piecewise(inputs.device) else 0
         self._bits = [Bits(limit) for _ in inputs.others]
 
     def whole(self, donor: int) -> bool:
@@ -160,9 +156,9 @@ class Ranked(Mask):
             else:
                 rows.view(-1).mul_(self._scratch.of(self._draws[donor].stay(rows, drawn), rows))
 
-    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+    def remaining(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
         if self.divide or not piecewise(magnitudes.device) or self.densities[donor] <= 0:
-            return super().left(donor, start, magnitudes)
+            return super().remaining(donor, start, magnitudes)
         for first, rows, drawn in self._pieces(donor, start, magnitudes):
             stays = self._draws[donor].stay(rows, drawn)
             self._bits[donor].put(start + first, stays.numpy())
@@ -170,7 +166,7 @@ class Ranked(Mask):
         return magnitudes
 
     def _pieces(self, donor: int, start: int, values: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, Any]]:
-        """(first element, (n, m) rows, their (n * m,) random lanes), in parts that are worked on at once."""
+        """(first element, (n, m) rows, their (n * m,) random lanes) of each part that is processed at once."""
         columns = self._draws[donor].columns
         step = max(1, SORTED // max(columns, 1)) * columns if piecewise(values.device) else values.numel()
         for first in range(0, values.numel(), max(step, 1)):
@@ -179,16 +175,16 @@ class Ranked(Mask):
 
 
 def limits(density: float) -> int:
-    """Below which of `LANES` values a random lane lets an element stay."""
+    """The limit in 0..`LANES` for a density: an element is kept if its random lane is below it."""
     if not 0 < density < 1:
         return 0 if density <= 0 else LANES
     return min(max(round(density * LANES), 1), LANES - 1)
 
 
 class Lanes:
-    """A stream of random 16-bit numbers that can be read anywhere: PCG64's raw 64-bit draws, four lanes each.
+    """A random-access stream of random 16-bit numbers (lanes): PCG64's raw 64-bit draws, four lanes each.
 
-    NumPy promises that a seed's raw stream stays what it is (NEP 19).
+    NumPy guarantees that the raw stream of a seed does not change (NEP 19).
     """
 
     def __init__(self, seed: int) -> None:
@@ -197,7 +193,7 @@ class Lanes:
         self._generator: Any = None
 
     def read(self, start: int, count: int) -> Any:
-        """(count,) uint16 lanes, from the `start`-th on."""
+        """(count,) uint16 lanes from index `start` on."""
         import numpy as np
 
         first, last = start // 4, -(-(start + count) // 4)
@@ -208,7 +204,7 @@ class Lanes:
 
 
 def factors(scratch: Scratch, stays: Any, like: torch.Tensor) -> torch.Tensor:
-    """(n,) 1 and 0, uint8 of NumPy, as numbers of the dtype and on the device of what they are multiplied with."""
+    """A NumPy (n,) uint8 mask as a tensor with the dtype and device of `like`, valid until the next call."""
     import torch
 
     return scratch.of(torch.from_numpy(stays).to(like.device), like)

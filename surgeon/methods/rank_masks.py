@@ -1,4 +1,4 @@
-"""Which elements of a row stay at random, where that is likelier the higher the rank of their magnitude."""
+"""Random masks of rows in which the probability to keep an element grows with the rank of its magnitude."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 LANES = 1 << 16
-"""Values of a random lane: probabilities are multiples of 1 / LANES."""
+"""Number of values of a random lane; probabilities are multiples of 1 / LANES."""
 
 
 def ranked_limits(density: float, epsilon: float, count: int) -> Any:
-    """(count,) uint16: below which random lane the element of each rank stays.
+    """(count,) uint16 limits per rank: an element is kept if its random lane is below the limit of its rank.
 
-    Probabilities grow evenly from density - epsilon at rank 0 to density + epsilon at rank count - 1.
+    Probabilities grow linearly from density - epsilon at rank 0 to density + epsilon at rank count - 1.
     """
     import numpy as np
 
@@ -25,49 +25,49 @@ def ranked_limits(density: float, epsilon: float, count: int) -> Any:
 
 
 class Draws:
-    """One donor's draws, a row at a time.
+    """The random masks of one donor's rows.
 
-    An element stays if its random lane is below the limit of its rank. Turned around, each lane has a rank whose limit
-    is the nearest, and an element is held against the magnitude that has this rank: a larger one stays, a smaller one
-    goes, and an equal one stays if the lane is below that limit. So rows need to be sorted by value alone, not by
-    place, and most lanes let any element stay, or none. Several equal magnitudes have the mean probability of their
-    ranks each. What is not finite counts as equal, and as the largest.
+    An element is kept if its random lane is below the limit of its rank. The inverse is faster: each lane has a rank
+    with the nearest limit, and the element is compared with the magnitude of this rank. A larger element is kept, a
+    smaller one is dropped, and an equal one is kept if the lane is below that limit. So rows are sorted by value only,
+    without indices, and most lanes keep or drop any element. Equal magnitudes each have the mean probability of their
+    ranks. Values that are not finite count as equal to each other and as the largest.
 
     Attributes:
         columns: elements of a row.
     """
 
     def __init__(self, limits: Any) -> None:
-        """`limits`: as `ranked_limits` gives them."""
+        """`limits` are those of `ranked_limits`."""
         import numpy as np
 
         self.columns = len(limits)
         self._limits = limits
         halfway = (limits[:-1].astype(np.uint32) + limits[1:] + 1) // 2
         cuts, lanes = np.concatenate([limits[:1], halfway, limits[-1:]]), np.arange(LANES)
-        # For each lane twice the nearest rank (-1 where all stay, the number of columns where none does), and whether
-        # the lane is below that rank's limit.
+        # For each lane: 2 * nearest rank (-1: all elements are kept, number of columns: none), plus 1 if the lane is
+        # below that rank's limit.
         nearest = np.searchsorted(cuts, lanes, side="right") - 1
         self._table = 2 * nearest + (lanes < np.concatenate([limits, [0, LANES]])[nearest])
-        self._room: tuple[Any, Any, Any] = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+        self._buffers: tuple[Any, Any, Any] = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
     def stay(self, rows: torch.Tensor, drawn: Any) -> torch.Tensor:
-        """(n * m,) uint8, 1 for what stays, on the rows' device.
+        """(n * m,) uint8 mask on the rows' device, 1 for kept elements.
 
         Args:
-            rows: (n, m) float32 or float64; signs do not matter.
-            drawn: (n * m,) uint16 lanes of NumPy.
+            rows: (n, m) float32 or float64; signs are ignored.
+            drawn: (n * m,) uint16 lanes (NumPy).
         """
         import torch
 
         if not rows.numel():
             return torch.empty(0, dtype=torch.uint8, device=rows.device)
         if piecewise(rows.device):
-            return torch.from_numpy(self._held_against(rows, drawn))
-        return self._held_against_at_once(rows, drawn)
+            return torch.from_numpy(self._mask_in_pieces(rows, drawn))
+        return self._mask_at_once(rows, drawn)
 
     def divided(self, rows: torch.Tensor, drawn: Any) -> torch.Tensor:
-        """(n, m) of the rows' dtype: 0 for what goes, 1 / its probability for what stays."""
+        """(n, m) factors of the rows' dtype: 0 for dropped elements, 1 / probability for kept ones."""
         import torch
 
         ordered, places = _magnitudes(rows).sort(dim=1)
@@ -83,11 +83,11 @@ class Draws:
         found = torch.empty_like(rows).scatter_(1, places, factors.to(rows.dtype))
         return found.mul_(self.stay(rows, drawn).view(rows.shape))
 
-    def _held_against(self, rows: torch.Tensor, lanes: Any) -> Any:
-        """`stay` on the CPU, where only the lanes between are looked at."""
+    def _mask_in_pieces(self, rows: torch.Tensor, lanes: Any) -> Any:
+        """`stay` on the CPU. Only lanes between the lowest and the highest limit need a comparison."""
         import numpy as np
 
-        single, ordered, starts = self._rooms(*rows.shape)
+        single, ordered, starts = self._reused(*rows.shape)
         np.abs(rows.numpy(), out=single, casting="same_kind")
         ordered[:] = single
         ordered.sort(axis=1)
@@ -103,8 +103,8 @@ class Draws:
         stays[places] = (values > edges) | ((values == edges) & (table & 1 > 0))
         return stays
 
-    def _held_against_at_once(self, rows: torch.Tensor, lanes: Any) -> torch.Tensor:
-        """The same bits by operations on whole rows."""
+    def _mask_at_once(self, rows: torch.Tensor, lanes: Any) -> torch.Tensor:
+        """`stay` with operations on all rows at once; the result has the same bits."""
         import torch
 
         single = _magnitudes(rows)
@@ -115,16 +115,17 @@ class Draws:
         above = (single > edges) | ((single == edges) & below)
         return ((nearest < 0) | ((nearest < self.columns) & above)).view(-1).to(torch.uint8)
 
-    def _rooms(self, n: int, m: int) -> tuple[Any, Any, Any]:
-        """(n, m) float32 twice, and (n * m,) where each element's row begins; kept: fresh pages cost much of a sort."""
+    def _reused(self, n: int, m: int) -> tuple[Any, Any, Any]:
+        """Two (n, m) float32 buffers, and (n * m,) starts of each element's row. They are reused: allocating new pages
+        takes a large part of the time of a sort."""
         import numpy as np
 
-        if self._room[0].size < n * m:
-            self._room = np.empty(n * m, np.float32), np.empty(n * m, np.float32), np.repeat(np.arange(n) * m, m)
-        single, ordered, starts = self._room
+        if self._buffers[0].size < n * m:
+            self._buffers = np.empty(n * m, np.float32), np.empty(n * m, np.float32), np.repeat(np.arange(n) * m, m)
+        single, ordered, starts = self._buffers
         return single[: n * m].reshape(n, m), ordered[: n * m].reshape(n, m), starts
 
 
 def _magnitudes(rows: torch.Tensor) -> torch.Tensor:
-    """(n, m) float32 magnitudes, infinity for what is not finite."""
+    """(n, m) float32 magnitudes; NaN becomes infinity."""
     return rows.float().abs().nan_to_num_(nan=float("inf"), posinf=float("inf"))

@@ -1,7 +1,7 @@
-"""Sums of many numbers at once: for a GPU, in an order that is the same for any chunk, on any device.
+"""Sums whose order of additions does not depend on the chunk or the device.
 
-The order in which a GPU's own sums are made depends on its model, and on how many of them there are. Here halves are
-added to halves, an IEEE addition per element and step: on a CPU the same instructions give the same bits.
+The order of additions in a GPU's own sums depends on the GPU model and on the number of elements. Here halves are added
+to halves, one IEEE addition per element and step, so a CPU gets the same bits with the same steps.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     import torch
 
 PIECEWISE = frozenset({"cpu"})
-"""Kinds of devices where a chunk is worked on in pieces that stay in a core's cache, and that a result is waited for
-costs nothing. On others every operation has a price of its own: there all of a chunk is done at once."""
+"""Device types on which a chunk is processed in pieces that stay in a core's cache, and on which synchronisation costs
+nothing. On other devices every operation has a launch cost, so a whole chunk is processed at once."""
 
 ROWS = 64
-"""Rows that are added up together."""
+"""Rows that are summed together."""
 
 
 def piecewise(device: torch.device) -> bool:
-    """Whether a chunk is worked on in pieces there, or else all at once."""
+    """Whether chunks are processed in pieces on this device, instead of at once."""
     return device.type in PIECEWISE
 
 
 def folded(values: torch.Tensor) -> torch.Tensor:
-    """The sums over dimension 1 of (n, m, ...) numbers, which are overwritten: (n, ...), the same for any n."""
+    """(n, ...) sums over dimension 1 of (n, m, ...) numbers, independent of n. Overwrites the numbers."""
     count = values.shape[1]
     if not count:
         return values.sum(1)
@@ -40,7 +40,7 @@ def folded(values: torch.Tensor) -> torch.Tensor:
 
 
 def spans(values: torch.Tensor, span: int) -> torch.Tensor:
-    """The sums of every `span` of (n,) numbers, which are overwritten; the last may be of fewer."""
+    """The sum of every `span` of (n,) numbers; the last span may be shorter. Overwrites the numbers."""
     import torch
 
     whole = values.numel() // span * span
@@ -48,24 +48,24 @@ def spans(values: torch.Tensor, span: int) -> torch.Tensor:
 
 
 def in_order(sums: torch.Tensor) -> list[float]:
-    """(k, n) float64 numbers, from any device -> the k sums of rows, added up one after the other."""
+    """(k, n) float64 numbers on any device -> the k sums of rows, added one after the other."""
     return [added(row) for row in sums.tolist()]
 
 
 def added(values: Iterable[float], start: float = 0.0) -> float:
-    """Numbers added up one after the other, which the built-in `sum` of later Pythons does not do."""
+    """The sum of numbers by plain additions in order; the built-in `sum` compensates rounding since Python 3.12."""
     return reduce(add, values, start)
 
 
 class ColumnSums:
-    """The sums of the columns of rows that stream past: `ROWS` at once, then what comes of them in order."""
+    """Column sums of streamed rows: groups of `ROWS` rows are summed at once, then the groups in order."""
 
     def __init__(self) -> None:
         self._total: torch.Tensor | None = None
         self._rest: torch.Tensor | None = None
 
     def add(self, rows: torch.Tensor) -> None:
-        """Adds (n, columns) numbers, which are overwritten."""
+        """Add (n, columns) numbers; may overwrite them."""
         import torch
 
         if self._rest is not None:
@@ -80,8 +80,8 @@ class ColumnSums:
             self._total = group.clone() if self._total is None else self._total.add_(group)
 
     def total(self) -> torch.Tensor:
-        """(columns,) sums of all rows, after the last of them."""
-        assert self._rest is not None, "there is a row"
+        """(columns,) sums of all rows; call it after the last row."""
+        assert self._rest is not None, "there must be a row"
         if len(self._rest):
             self._sum(self._rest[None])
             self._rest = self._rest[:0]

@@ -1,11 +1,11 @@
-"""Which methods there are. A method is a function of its parameters, declared by its signature, that gives a kernel.
+"""The registry of methods. A method is a function that returns a kernel; its signature declares its parameters.
 
     @method(donors=2, base="start", source="Shoemake 1985")
     def slerp(*, t: float = one(help="0 is the base, 1 the other")) -> Kernel:
         \"\"\"Point at `t` on the arc between two tensors.\"\"\"
         return Combination(lambda gram: ...)
 
-One in a module of `formulas/` is all there is to adding one.
+To add a method, define such a function in a module of `formulas/`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .kernel import Kernel
 
 Base = Literal["none", "member", "start", "optional", "required"]
-"""What `base_model` is to a method.
+"""The role of `base_model` in a method.
 
-* `none`: nothing, it only gives the config (a donor like any other where a slice lists it)
-* `member`: one more donor
-* `start`: the donor that the parameter's lower end means; it comes first
-* `optional`: subtracted from the donors where a slice has it
-* `required`: subtracted from the donors, and there must be one
+* `none`: it only gives the config (if a slice lists it, it is an ordinary donor)
+* `member`: it is one more donor
+* `start`: it is the donor at the lower end of the parameter, and comes first
+* `optional`: it is subtracted from the donors if a slice has it
+* `required`: it is subtracted from the donors and must be given
 """
 
 Word = bool | float | str
@@ -33,7 +33,7 @@ REQUIRED = "required"
 
 
 LARGEST = 1e15
-"""Parameters may be as large as this: their sums and products stay in float32's range."""
+"""Largest magnitude of a parameter. Sums and products of such numbers stay in the range of float32."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Parameter:
     """One parameter of a method.
 
     Attributes:
-        name: as recipes write it.
-        each: it has a value per donor (never for the base, where donors are subtracted from it), not one for all.
+        name: its name in recipes.
+        each: whether it has a value per donor (a base that is subtracted has none) instead of one for all.
         kind: `float`, `int`, `bool` or `word`.
-        default: its value where a recipe says nothing; `REQUIRED` where it must say something.
-        low, high: the smallest and largest value that make sense, None where there is no bound.
-        words: what else than a number it may be, with the words that `true` and `false` stand for first.
-        help: what it does, as a clause.
+        default: its value if a recipe does not set it; `REQUIRED` if a recipe must set it.
+        low, high: the smallest and largest allowed value; None without a bound.
+        words: the allowed words; `true` and `false` in a recipe mean the first and the second.
+        help: its effect, as a clause.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether a recipe must give it."""
+        """Whether a recipe must set it."""
         return self.default is REQUIRED
 
     def typed(self, value: Word) -> Word:
-        """A recipe's value as the method takes it.
+        """A recipe's value, converted to the parameter's kind.
 
         Raises:
-            ValueError: it is not of the kind, or out of bounds; says what would be right.
+            ValueError: the value is of another kind or out of bounds.
         """
         if self.kind == "word":
             if isinstance(value, bool):
@@ -86,7 +86,7 @@ class Parameter:
         if number != number or number in (float("inf"), float("-inf")):
             raise ValueError(f"{number} is not a finite number")
         if abs(number) > LARGEST:
-            raise ValueError(f"{number:g} is beyond {LARGEST:g}, and sums of such numbers overflow")
+            raise ValueError(f"{number:g} exceeds {LARGEST:g}, and sums of such numbers overflow")
         if self.kind == "int" and not number.is_integer():
             raise ValueError(f"{number:g} is not a whole number")
         if self.low is not None and number < self.low:
@@ -104,12 +104,12 @@ def one(
     high: float | None = None,
     words: Sequence[str] = (),
 ) -> Any:
-    """Declares a parameter that has one value for all donors, as the default of an argument of a method."""
+    """Declare a parameter with one value for all donors; used as the default of a method's argument."""
     return _declared(False, default, help, low, high, words)
 
 
 def each(default: Word = REQUIRED, *, help: str = "", low: float | None = None, high: float | None = None) -> Any:
-    """Declares a parameter with a value per donor; the method gets them as a tuple."""
+    """Declare a parameter with a value per donor; the method gets a tuple."""
     return _declared(True, default, help, low, high, ())
 
 
@@ -126,13 +126,13 @@ class Method:
     """A merge method.
 
     Attributes:
-        name: as recipes write it.
-        summary: what it does, in a sentence.
-        donors: the fewest and the most donors (None: no limit). Where the base is subtracted it is not counted.
-        base: what `base_model` is to it.
+        name: its name in recipes.
+        summary: its effect, in a sentence.
+        donors: the fewest and the most donors (None: no limit), not counting a base that is subtracted.
+        base: the role of `base_model`.
         parameters: by name.
-        source: where the formula is from.
-        make: the kernel for given parameters.
+        source: the source of the formula.
+        make: makes the kernel for given parameters.
     """
 
     name: str
@@ -145,15 +145,15 @@ class Method:
 
     @property
     def subtracts(self) -> bool:
-        """Whether donors are taken relative to the base where there is one."""
+        """Whether the base, if there is one, is subtracted from the donors."""
         return self.base in ("optional", "required")
 
     def kernel(self, one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> Kernel:
         """The kernel for one tensor.
 
         Args:
-            one: the values of parameters that all donors share, by name.
-            each: for every donor (without a base that is subtracted) the values of its own parameters.
+            one: the values of parameters for all donors, by name.
+            each: for every donor (without a base that is subtracted), the values of per-donor parameters by name.
         """
         values: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
@@ -167,13 +167,13 @@ def _argument(name: str) -> str:
 
 
 METHODS: dict[str, Method] = {}
-"""Every method by its name; filled by `find` and `every`."""
+"""Every method by name; `find` and `every` fill it."""
 
 
 def method(
     *, donors: int | tuple[int, int | None], base: Base = "none", source: str
 ) -> Callable[[Callable[..., Kernel]], Callable[..., Kernel]]:
-    """Makes a method of a function whose keyword arguments declare its parameters (with `one` and `each`)."""
+    """Register a function as a method; its keyword arguments declare the parameters with `one` and `each`."""
     count = (donors, donors) if isinstance(donors, int) else donors
 
     def register(function: Callable[..., Kernel]) -> Callable[..., Kernel]:

@@ -1,6 +1,6 @@
-"""Task vectors: what donors differ from a base by, thinned out, weighted, and added up, all or those that agree.
+"""Weighted sums of masked task vectors, with an optional sign election.
 
-One kernel for ties, dare, della and breadcrumbs, which differ in their `Mask` and in what they do with signs.
+The kernel of ties, dare, della and breadcrumbs, which differ in their `Mask` and in whether signs are elected.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ Rescale = Literal["l1", "none", "paper"]
 
 
 class Mask:
-    """What a method leaves of a task vector. Asked about donors by their number among those that are not the base.
+    """Selects the elements of task vectors to keep. Donors are numbered without the base.
 
     Attributes:
-        unit: `row` when it looks at whole rows.
-        room: bytes per element that it takes on a GPU, at most.
-        spreads: whether what is not finite stays so, whatever is left.
-        whole_model: as a kernel's.
+        unit: `row` if it needs whole rows.
+        scratch_bytes: most bytes per element that it allocates on a GPU.
+        spreads: whether values that are not finite stay not finite, even where elements are dropped.
+        whole_model: as in `Kernel`.
     """
 
     unit: Unit = "element"
-    room: int = 8
+    scratch_bytes: int = 8
     spreads: bool = False
     whole_model: tuple[float, ...] | None = None
 
     def give(self, thresholds: Sequence[Threshold]) -> None:
-        """As a kernel's."""
+        """As in `Kernel`."""
         raise NotImplementedError
 
     def prepare(self, inputs: Inputs, which: Sequence[int]) -> None:
-        """Passes over the donors that have a weight, before `apply`."""
+        """Make the passes that `apply` depends on; `which` are the donors with a nonzero weight."""
 
     def whole(self, donor: int) -> bool:
-        """Whether all of this donor's task vector stays."""
+        """Whether this donor's whole task vector is kept."""
         raise NotImplementedError
 
     def apply(self, donor: int, start: int, delta: torch.Tensor) -> None:
-        """Sets to 0 in place what goes of a chunk of the donor's task vector."""
+        """Set the dropped elements of a chunk of the donor's task vector to 0 in place."""
         raise NotImplementedError
 
-    def left(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
-        """Of the magnitudes of a task vector's chunk those that stay, in any order within a row; overwrites them."""
+    def remaining(self, donor: int, start: int, magnitudes: torch.Tensor) -> torch.Tensor:
+        """The magnitudes of a chunk with dropped elements set to 0; the order in a row may change. Overwrites them."""
         self.apply(donor, start, magnitudes)
         return magnitudes
 
@@ -58,13 +58,13 @@ class Consensus(Kernel):
     """base + scale * (sum of weight * masked task vector) / divisor.
 
     Attributes:
-        mask: what stays of every task vector.
-        weights: a factor per donor, the base left out.
-        elect: take, for every element, only donors whose weighted difference has the sign of the sum of all; 0 agrees
-            with nothing, a sum of 0 counts as positive.
-        normalize: divide by the sum of the weights (of those that agree, with `elect`), where it is not 0.
-        scale: factor on the whole.
-        rescale: `l1` makes a masked task vector's sum of magnitudes what it was before.
+        mask: the elements to keep of every task vector.
+        weights: a factor per donor, without the base.
+        elect: for every element, sum only donors whose weighted difference has the sign of the sum over all donors. A
+            difference of 0 never agrees; a sum of 0 counts as positive.
+        normalize: divide by the sum of the weights (with `elect`: of agreeing donors), unless it is 0.
+        scale: factor on the sum (lambda).
+        rescale: `l1` restores the sum of magnitudes that each task vector had before the mask.
     """
 
     mask: Mask
@@ -85,8 +85,8 @@ class Consensus(Kernel):
     def give(self, thresholds: Sequence[Threshold]) -> None:
         self.mask.give(thresholds)
 
-    def room(self, donors: int, width: int) -> int:
-        return super().room(donors, width) + self.mask.room
+    def scratch_bytes(self, donors: int, width: int) -> int:
+        return super().scratch_bytes(donors, width) + self.mask.scratch_bytes
 
     def survey(self, inputs: Inputs) -> None:
         assert inputs.base is not None, "task vectors are relative to a base"
@@ -98,14 +98,14 @@ class Consensus(Kernel):
             self._match_lengths(inputs, [donor for donor in active if not self.mask.whole(donor)])
 
     def _match_lengths(self, inputs: Inputs, which: list[int]) -> None:
-        """Corrects factors by what the mask takes from the sum of magnitudes; not where either sum is nearly 0."""
+        """Multiply factors by the sum of magnitudes before the mask over that after it, unless one is about 0."""
         donors = [inputs.others[donor] for donor in which]
 
         def fill(found: list[Sum]) -> None:
             for start, deltas in differences(inputs, donors):
                 for donor, delta, whole, left in zip(which, deltas, found[::2], found[1::2], strict=True):
                     whole.add(delta.abs_())
-                    left.add(self.mask.left(donor, start, delta))
+                    left.add(self.mask.remaining(donor, start, delta))
 
         if which:
             found = sums(inputs, 2 * len(which), fill, inputs.columns if self.unit == "row" else None)
@@ -133,7 +133,7 @@ class Consensus(Kernel):
         return base
 
     def _shares(self, active: Sequence[int]) -> tuple[list[float], list[float], float]:
-        """Factors and weights of donors and the factor on all; simpler ones that give the same, if all are the same."""
+        """Factors and weights of donors, and the common factor; if all are equal, 1 is used for a faster result."""
         factors, weights = ([table[donor] for donor in active] for table in (self._factors, self.weights))
         if len({*factors, *weights}) == 1 and weights[0] > 0:
             ones = [1.0] * len(active)
@@ -147,22 +147,23 @@ def elected(
     factors: Sequence[float] | None = None,
     floor: float | None = None,
 ) -> torch.Tensor | None:
-    """For every element the sum of the terms that have the sign of the sum of all terms; overwrites them.
+    """For every element, the sum of the terms whose sign is that of the sum of all terms. Overwrites the terms.
 
-    Signs are compared by their bits: torch's boolean operations are many times slower.
+    Signs are compared as bits, because torch's boolean operations are many times slower. Source: TIES, arXiv
+    2306.01708, section 3.
 
     Args:
-        terms: (n,) float32 or float64 each; None is returned if there are none.
-        weights: of the terms; the result is divided by the sum of the weights of those that agree, unless that is 0.
-        factors: what terms are multiplied with after the vote.
-        floor: weights are not negative, and the divisor is at least this.
+        terms: (n,) float32 or float64 each; without terms the result is None.
+        weights: of the terms; the result is divided by the sum of the weights of agreeing terms, unless that is 0.
+        factors: the terms are multiplied by these after the election.
+        floor: the smallest divisor; if given, weights must not be negative.
     """
     import torch
 
     if not terms:
         return None
     bits, sign = (torch.int64, -(1 << 63)) if terms[0].dtype == torch.float64 else (torch.int32, -(1 << 31))
-    # A sum of -0 comes of terms that are all -0: whatever its sign, none of them agrees with anything.
+    # A sum is -0 only if all terms are -0. Its sign has no effect, because a zero term never agrees.
     signs = total(terms).view(bits).bitwise_and_(sign)
     for term in terms:
         term.view(bits).bitwise_xor_(signs)
@@ -175,7 +176,7 @@ def elected(
 
 
 def total(terms: Sequence[torch.Tensor], factors: Sequence[float] | None = None) -> torch.Tensor:
-    """The sum of the terms (each times its factor), in a tensor of its own."""
+    """The sum of the terms (each times its factor) in a new tensor."""
     if factors is None:
         out = terms[0] + terms[1] if len(terms) > 1 else terms[0].clone()
         for term in terms[2:]:
@@ -188,7 +189,7 @@ def total(terms: Sequence[torch.Tensor], factors: Sequence[float] | None = None)
 
 
 def _agreeing(terms: Sequence[torch.Tensor], weights: Sequence[float], floor: float | None) -> torch.Tensor:
-    """The sums of the weights of terms that are not 0; 1 where the sum is (nearly) 0. Overwrites the terms."""
+    """The sum of the weights of nonzero terms; 1 where the sum is about 0. Overwrites the terms."""
     import torch
 
     if floor is not None or min(weights) > 0:
@@ -197,7 +198,7 @@ def _agreeing(terms: Sequence[torch.Tensor], weights: Sequence[float], floor: fl
             divisor.mul_(weights[0])
         for term, weight in zip(terms[1:], weights[1:], strict=True):
             divisor.add_(term.sign_(), alpha=weight)
-        # Where nothing agrees there is nothing to divide.
+        # Where no term agrees, the dividend is 0 too.
         return divisor.clamp_min_(floor or torch.finfo(divisor.dtype).tiny)
     exact = torch.zeros_like(terms[0], dtype=torch.float64)
     for term, weight in zip(terms, weights, strict=True):

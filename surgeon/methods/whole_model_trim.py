@@ -1,15 +1,15 @@
-"""A trim over all tensors of a model at once, as the TIES paper means it: the largest k of a whole task vector.
+"""The trim of TIES over a whole model: the largest k elements of the task vector of all tensors (arXiv 2306.01708).
 
-The tensors are gone through several times before the first is written:
+All tensors are read several times before the first one is written:
 
     trim = ModelTrim(kernel.whole_model)            # the same for the kernels of all blended tensors
     while not trim.done:
         for number, inputs in enumerate(tensors):   # in the plan's order; or spread over workers, see `absorb`
             trim.visit(number, inputs)
         trim.end_pass()
-    kernel.give(trim.thresholds(number))            # then survey and blend as ever
+    kernel.give(trim.thresholds(number))            # then survey and blend as usual
 
-It takes up to three passes, and 2^16 counts per donor, whatever the size of the model.
+It takes up to three passes and 2^16 counters per donor, independent of the size of the model.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .magnitude_masks import Deltas, kept
 
 
 class ModelTrim:
-    """Finds per donor the threshold of the largest max(1, int(density * n)) of n elements in all tensors.
+    """Finds, per donor, the threshold of the largest max(1, int(density * n)) of the n elements of all tensors.
 
-    Of equal magnitudes those of earlier tensors count as the larger, inside a tensor those of a lower index.
+    Of equal magnitudes, those of earlier tensors count as larger, and in a tensor those with a lower index.
 
     Attributes:
-        done: no more passes are wanted.
+        done: no more passes are needed.
     """
 
     def __init__(self, densities: Sequence[float]) -> None:
-        """`densities` per donor, the base left out."""
+        """`densities` are per donor, without the base."""
         self.densities = tuple(densities)
         self.done = False
         self._searches = [Search(0) for _ in densities]
@@ -41,7 +41,7 @@ class ModelTrim:
         self._equal: list[Counter[int]] = [Counter() for _ in densities]
 
     def visit(self, number: int, inputs: Inputs) -> None:
-        """Counts in one pass what it needs of one tensor; `number` is the tensor's place in the order."""
+        """Count the elements of one tensor in this pass; `number` is the tensor's position in the order."""
         self._numel += inputs.numel
         which = [donor for donor, density in enumerate(self.densities) if 0 < density < 1]
         for _, found in Deltas(inputs).chunks(which) if which else ():
@@ -53,7 +53,7 @@ class ModelTrim:
                     search.add(keys)
 
     def absorb(self, other: ModelTrim) -> None:
-        """Adds what a copy of this one, made before the pass, counted of other tensors in the same pass."""
+        """Add the counts of a copy that was made before this pass and visited other tensors in it."""
         self._numel += other._numel
         for search, more in zip(self._searches, other._searches, strict=True):
             if search.key < 0:
@@ -62,7 +62,7 @@ class ModelTrim:
             equal.update(others)
 
     def end_pass(self) -> None:
-        """Draws conclusions, once every tensor was visited."""
+        """End a pass in which every tensor was visited."""
         if self._counting:
             self.done = True
             return
@@ -75,7 +75,7 @@ class ModelTrim:
         self._numel = 0
 
     def thresholds(self, number: int) -> tuple[Threshold, ...]:
-        """What is found for one tensor, per donor."""
+        """The thresholds of one tensor, per donor."""
         return tuple(self._threshold(donor, number) for donor in range(len(self.densities)))
 
     def _threshold(self, donor: int, number: int) -> Threshold:

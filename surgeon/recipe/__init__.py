@@ -1,1 +1,1 @@
-"""What the user wants: an immutable recipe in mergekit's YAML, the named edits on it, and their history."""
+"""The recipe: an immutable value read from mergekit's YAML, the named edits that change it, and the undo history."""

@@ -1,4 +1,4 @@
-"""A recipe as a file: parsed with every mistake named at its line, and written back with its comments."""
+"""A recipe as a YAML document: parsing with line numbers in every error, and writing that keeps comments."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
 _COMMENT = re.compile(r"(?:(?<=[ \t\n])|\A)#[^\n]*")
 MAX_GUESSES = 20
-"""Unknown keys for which the one that was meant is looked for."""
+"""Most unknown keys for which a suggestion is searched."""
 
 
 @dataclass(frozen=True)
 class KeyProblem:
-    """A key that no recipe has, the line it stands on, the one probably meant, and the table it is in."""
+    """An unknown key, its line, the suggested key, and the place of the table that holds it."""
 
     key: str
     line: int | None
@@ -39,10 +39,10 @@ class KeyProblem:
 
 @dataclass(frozen=True)
 class Document:
-    """A recipe and the text it stands in (with the line ends of its file); `path` is None until it is saved.
+    """A recipe and its text, with the line ends of the file; `path` is None until it is saved.
 
-    A text of several YAML documents is a merge in stages: `recipe` is the last stage's, `stages` are the others, each a
-    recipe that its `name` stands for.
+    Several YAML documents in one text are a merge in stages. `recipe` is the recipe of the result. `stages` are the
+    other documents; recipes refer to them by their `name`.
     """
 
     recipe: Recipe
@@ -55,11 +55,11 @@ class Document:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Folders that relative model paths are looked for in, before the working directory."""
+        """Folders in which relative model paths are searched before the working directory."""
         return (Path(os.path.realpath(self.path)).parent,) if self.path else ()
 
     def line(self, *place: str | int) -> int | None:
-        """The line (from 1) on which a place such as `("slices", 2)` begins, or the nearest place around it."""
+        """The line (from 1) of a place such as `("slices", 2)`, or of the nearest place that contains it."""
         while place:
             if place in self.lines:
                 return self.lines[place]
@@ -67,7 +67,7 @@ class Document:
         return None
 
     def with_recipe(self, recipe: Recipe) -> Document:
-        """The document of an edited recipe: comments, order and spelling of what did not change are kept."""
+        """The document of an edited recipe; comments, and the order and spelling of unchanged parts, are kept."""
         if recipe == self.recipe:
             return self
         for write in (self._patched, self._patched_without_aliases):
@@ -77,10 +77,10 @@ class Document:
                 continue
             if recipe in (document.recipe, *(stage.recipe for stage in document.stages)):
                 return document
-        return parse(self._finished(self._written_afresh(recipe)), self.path)
+        return parse(self._finished(self._rewritten(recipe)), self.path)
 
     def with_models(self, rename: Mapping[str, str]) -> Document:
-        """The document with donors under other names, in every stage."""
+        """The document with renamed donors in every stage; `rename` maps old references to new ones."""
         changed = self.with_recipe(self.recipe.with_models(rename))
         for number, stage in enumerate(self.stages):
             renamed = stage.recipe.with_models(rename)
@@ -90,20 +90,20 @@ class Document:
 
     @property
     def model_refs(self) -> list[str]:
-        """Every donor named in any stage, each once; names of stages are none."""
+        """Every donor that a stage names, each once, without the names of stages."""
         names = {stage.recipe.name for stage in self.stages}
         refs = (ref for document in (self, *self.stages) for ref in document.recipe.model_refs())
         return [ref for ref in dict.fromkeys(refs) if ref not in names]
 
     @property
     def tokenizer_refs(self) -> list[str]:
-        """What any stage names for tokenizers and rows of tokens, each once; names of stages are none."""
+        """Every source of a tokenizer or token row that a stage names, each once, without the names of stages."""
         names = {"union", "base", *(stage.recipe.name for stage in self.stages)}
         refs = (ref for document in (self, *self.stages) for ref in document.recipe.tokenizer_refs())
         return [ref for ref in dict.fromkeys(refs) if ref not in names]
 
     def comment_places(self) -> Iterator[tuple[int, int]]:
-        """Start and stop of every comment in the text."""
+        """(start, stop) of every comment in the text."""
         text = self._unix
         trees = sorted((one.tree for one in (self, *self.stages) if one.tree), key=lambda tree: tree.start)
         ends = [0] + [node.stop for tree in trees for node in scalars(tree)]
@@ -114,7 +114,7 @@ class Document:
 
     @cached_property
     def donor_places(self) -> dict[str, Place]:
-        """Where the recipe names each donor first."""
+        """Donor -> the place where the recipe first names it."""
         found: dict[str, Place] = {}
         recipe = self.recipe
         for number, entry in enumerate(recipe.models or ()):
@@ -140,11 +140,11 @@ class Document:
     def _patched_without_aliases(self, recipe: Recipe) -> str:
         if self.tree is None:
             raise TextError("there is nothing to patch")
-        # Without aliases there is nothing that keys are there for to carry.
+        # Without aliases, the keys that only hold anchors have no use.
         text = without_aliases(self._unix, self.tree, _carriers(self.tree, ""))
         return parse(text)._patched(recipe)
 
-    def _written_afresh(self, recipe: Recipe) -> str:
+    def _rewritten(self, recipe: Recipe) -> str:
         known = Recipe.model_fields.keys() | _carriers(self.tree, "")
         strange = {key: value for key, value in _data(self.tree).items() if key not in known}
         text = writer.dump({**as_data(recipe), **strange})
@@ -153,7 +153,7 @@ class Document:
         return self._unix[: self.tree.start] + text + self._unix[self.tree.stop :].lstrip("\n")
 
     def _finished(self, text: str) -> str:
-        """The text with comments that got lost put at its top, and with the file's own line ends."""
+        """The text with lost comments added at its top, and with the line ends of the file."""
         lost = Counter(comments(self._unix)) - Counter(comments(text))
         text = "".join(f"{line}\n" for line in lost.elements()) + text
         return text.replace("\n", "\r\n") if "\r\n" in self.text else text
@@ -164,7 +164,7 @@ def _unix(text: str) -> str:
 
 
 def as_data(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data in the order a recipe is written, without what was not said."""
+    """The recipe as plain data, with keys in the order in which recipes are written and without unset values."""
     data = recipe.model_dump(exclude_unset=True, exclude_none=True)
     return {name: _tidy(data[name]) for name in _ORDER if name in data}
 
@@ -177,14 +177,14 @@ _ORDER = (
 
 
 def _tidy(value: Any) -> Any:
-    """Plain lists and dicts, without the empty parameter tables that copies of a slice may carry."""
+    """The value as plain lists and dicts, without the empty parameter tables that copies of a slice may have."""
     if isinstance(value, dict):
         return {key: _tidy(item) for key, item in value.items() if not (key == "parameters" and item == {})}
     return [_tidy(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def fresh(recipe: Recipe) -> Document:
-    """A new document for a recipe that no file holds yet."""
+    """A new document for a recipe that is not saved yet."""
     return parse(writer.dump(as_data(recipe)), None)
 
 
@@ -192,7 +192,7 @@ def load(path: Path) -> Document:
     """Read a recipe file.
 
     Raises:
-        InputError: unreadable, not YAML, or not a recipe; with the line.
+        InputError: the file is unreadable, not YAML, or not a recipe; with the line.
     """
     try:
         with path.open("rb") as file:
@@ -210,7 +210,11 @@ def load(path: Path) -> Document:
 
 
 def parse(text: str, path: Path | None = None) -> Document:
-    """A recipe from YAML text; `path` is where it came from, for messages and relative model paths."""
+    """Parse a recipe from YAML text; `path` is its file, for messages and relative model paths.
+
+    Raises:
+        InputError: the text is not YAML or not a recipe; with the line.
+    """
     where = str(path) if path else "the recipe"
     try:
         trees = build(_unix(text))
@@ -219,7 +223,7 @@ def parse(text: str, path: Path | None = None) -> Document:
         place = f"{where}, line {error.line}" if error.line else where
         if isinstance(error, TooLarge):
             raise _too_large(place, str(error)) from error
-        remedy = "stand lines in with spaces, not tabs" if "'\\t'" in str(error) else ""
+        remedy = "indent with spaces, not tabs" if "'\\t'" in str(error) else ""
         raise InputError("this is not valid YAML", where=place, why=one_line(error), remedy=remedy) from error
     found = [_one(tree, data, text, path, where) for tree, data in parts or [(None, {})]]
     last = _last(found, where)
@@ -249,7 +253,11 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
 
 
 def _carriers(tree: Node | None, where: str) -> frozenset[str]:
-    """Keys that no recipe has and that are there for an anchor; InputError where a recipe's own key occurs twice."""
+    """Unknown top-level keys that only hold an anchor.
+
+    Raises:
+        InputError: a key of the recipe schema occurs twice.
+    """
     if tree is None:
         return frozenset()
     seen: set[str] = set()
@@ -262,23 +270,23 @@ def _carriers(tree: Node | None, where: str) -> frozenset[str]:
         seen.add(name)
     known = Recipe.model_fields.keys()
     found = {key: used for key, used in anchor_carriers(tree).items() if key not in known}
-    # One that nothing repeats (any more) may be a slip of the pen.
+    # An anchor without an alias may sit under a misspelled key: that key must be reported.
     return frozenset(key for key, used in found.items() if used or nearest(key, known) is None)
 
 
 def _check_name(name: str | None, where: str) -> None:
-    """InputError for a stage that is called like a place on this machine: it would be published, and taken for one."""
+    """Refuse a stage name that looks like a path: it would be published in exports, and read as a donor's path."""
     if name is not None and re.match(r"[/~]|\.\.(/|$)", name):
         raise InputError(
             f"a stage cannot be named {one_line(name)}",
             where=where,
-            why="it reads as a path, and stages are told from donors by their names",
+            why="it looks like a path, and only the name distinguishes a stage from a donor",
             remedy="give it a plain name, such as `stage1`",
         )
 
 
 def _last(found: list[Document], where: str) -> int:
-    """Which of several documents is the result: the one without a name, else the last."""
+    """The number of the document that is the result: the one without a name, else the last."""
     if len(found) == 1:
         return 0
     bare = [number for number, document in enumerate(found) if document.recipe.name is None]
@@ -288,7 +296,7 @@ def _last(found: list[Document], where: str) -> int:
         raise InputError(
             f"{len(bare)} of the recipe's documents have no name",
             where=f"{where}, line {line}",
-            why="only the result may have none: the others are known by their names",
+            why="only the result may have no name: recipes refer to the other documents by name",
             remedy="give each stage a `name:`",
         )
     if twice := [name for name in names if names.count(name) > 1]:
@@ -323,7 +331,7 @@ def _invalid(
         if place[-1] == "sources" and any(problem.key == "model" for problem in here):
             remedy = "put model and layer_range there: `sources: [{model: ..., layer_range: [..., ...]}]`"
         elif meant is not None:
-            line, remedy = meant.line, f"write `{place[-1]}` where it says `{one_line(meant.key)}`"
+            line, remedy = meant.line, f"write `{place[-1]}` instead of `{one_line(meant.key)}`"
     if (more := error.error_count() - 1) > 0:
         what += f" (and {more} more like it)" if more > 1 else " (and 1 more)"
     return InputError(what, where=f"{where}, line {line}" if line else where, remedy=remedy)
@@ -336,7 +344,7 @@ _EXPECTED = {
     "models": "models are a list of entries such as `- model: ...`",
     "parameters": "parameters are a table, such as `weight: 0.5`",
 }
-"""What stands under a key of a recipe, in words."""
+"""The expected value of a key, in words."""
 
 _KINDS = {
     "string": "it should be text",
@@ -347,12 +355,12 @@ _KINDS = {
     "list": "it should be a list",
     "dict": "it should be a table of keys",
     "model": "it should be a table of keys",
-    "literal": "it is none of the words that are known there",
+    "literal": "it is not one of the words that are allowed there",
 }
 
 
 def _reason(error: Any) -> str:
-    """Why a value is wrong, in a recipe's words and not in the validator's."""
+    """Why a value is wrong, in terms of the recipe instead of the validator."""
     kind = str(error["type"])
     if kind in ("value_error", "assertion_error"):
         return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
@@ -366,7 +374,7 @@ def _reason(error: Any) -> str:
 
 
 def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
-    """Keys that stand where no recipe has them; of a filter's table too, where a slip would hit every tensor."""
+    """Unknown keys, those in filter tables included: a misspelled `filter` would apply to every tensor."""
     guesses = iter(range(MAX_GUESSES))
 
     def problem(key: str, place: Place, known: Iterable[str]) -> KeyProblem:

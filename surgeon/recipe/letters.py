@@ -1,4 +1,4 @@
-"""Donors by letter: A, B, ... Z, then AA, AB, ... in the order in which a recipe first names them."""
+"""Letters for donors: A, B, ... Z, then AA, AB, ... in the order in which a recipe first names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def letter(index: int) -> str:
-    """0 -> A, 25 -> Z, 26 -> AA."""
+    """The letter of a donor's number: 0 -> A, 25 -> Z, 26 -> AA."""
     text = ""
     index += 1
     while index:
@@ -21,7 +21,7 @@ def letters(models: Iterable[str]) -> dict[str, str]:
 
 
 def named(text: str, models: Sequence[str]) -> str | None:
-    """The model that `text` means: a model's own reference, its folder name if only one has it, or its letter."""
+    """The model that `text` means: a model's reference, its letter, or its folder name if that is unique."""
     if text in models:
         return text
     by_letter = {letter: model for model, letter in letters(models).items()}

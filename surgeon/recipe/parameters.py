@@ -1,4 +1,4 @@
-"""What a parameter is worth for one tensor: scalars, gradients and filters, as mergekit evaluates them."""
+"""The value of a parameter for one tensor: scalars, gradients and filters, evaluated as mergekit does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Word = bool | float | str
 
 
 def position(index: int, length: int) -> float:
-    """Where layer `index` of `length` lies on its slice's gradient: 0 to 1, and 1 for a lone layer."""
+    """The position of layer `index` of `length` on its slice's gradient: 0 to 1, and 1 for a single layer."""
     return index / (length - 1) if length > 1 else 1.0
 
 
@@ -32,18 +32,18 @@ def _is_filtered(value: Any) -> bool:
 
 
 class Found(NamedTuple):
-    """What a setting is worth for one tensor, and the filter that said so (empty without one)."""
+    """The value of a setting for one tensor, and the filter that matched (empty without one)."""
 
     value: Word
     rule: str = ""
 
 
 def evaluate(value: Any, name: str, t: float) -> Word | None:
-    """The number (or word) a setting has for the tensor `name` at gradient position `t`; None when no filter matches.
+    """The number or word of a setting for the tensor `name` at gradient position `t`; None if no filter matches.
 
-    A list of `{filter, value}` takes the first whose filter is absent, `*`, or a substring of the name; a list of
-    numbers is interpolated linearly; of booleans or words, the element at or before `t` is taken; an empty list is
-    unset.
+    In a list of `{filter, value}`, the first entry applies whose filter is absent, `*`, or a substring of the name. A
+    list of numbers is interpolated linearly. In a list of booleans or words, the element at or before `t` applies. An
+    empty list is unset.
 
     Raises:
         ValueError: the setting has none of these forms.
@@ -53,7 +53,7 @@ def evaluate(value: Any, name: str, t: float) -> Word | None:
 
 
 def matched(value: Any, name: str, t: float) -> Found | None:
-    """`evaluate`, with the filter that matched."""
+    """As `evaluate`, with the filter that matched."""
     if _is_filtered(value):
         value = [value]
     if isinstance(value, (list, tuple)):
@@ -71,7 +71,7 @@ def matched(value: Any, name: str, t: float) -> Found | None:
 
 
 def _along(items: Sequence[Any], t: float) -> Word:
-    """The value of a gradient at `t`; of numbers, only the two around it are looked at."""
+    """The value of a gradient at `t`. Only the two numbers around `t` are converted, which saves time."""
     if {type(item) for item in items} <= {int, float}:
         return interpolated(items, t)
     return _gradient([_scalar(item) for item in items], t)
@@ -80,13 +80,13 @@ def _along(items: Sequence[Any], t: float) -> Word:
 def _gradient(values: list[Word], t: float) -> Word:
     last = len(values) - 1
     if any(isinstance(value, (bool, str)) for value in values):
-        # t is a quotient: without the nudge, 3 of 49 steps would be 2.
+        # t is a rounded quotient: without the small addend, step 3 of 49 would become 2.
         return values[int(t * last + 1e-9)]
     return interpolated([float(value) for value in values], t)
 
 
 def interpolated(values: Sequence[float], t: float) -> float:
-    """The number at position `t` (0 to 1) of a gradient, linear between its numbers."""
+    """The value of a gradient at position `t` (0 to 1), by linear interpolation."""
     last = len(values) - 1
     scaled = t * last
     low = int(scaled)
@@ -96,7 +96,7 @@ def interpolated(values: Sequence[float], t: float) -> float:
 
 
 def rules(value: Any) -> list[dict[str, Any]]:
-    """A setting as a list of `{filter, value}`, whichever form it has; [] when it is unset."""
+    """A setting of any form as a list of `{filter, value}`; [] if it is unset."""
     if value is None or value == []:
         return []
     if _is_filtered(value):
@@ -107,12 +107,12 @@ def rules(value: Any) -> list[dict[str, Any]]:
 
 
 def filter_of(rule: dict[str, Any]) -> str:
-    """The filter of a rule; `*` when it takes every tensor."""
+    """The filter of a rule; `*` if the rule matches every tensor."""
     return "*" if rule.get("filter") is None else str(rule["filter"])
 
 
 def over(upper: Any, lower: Any) -> Any:
-    """One setting that says what `upper` says, and `lower` where no filter of `upper` matches."""
+    """One setting that has the value of `upper`, and the value of `lower` if no filter of `upper` matches."""
     if lower is None or any(filter_of(rule) == "*" for rule in rules(upper)):
         return upper
     return [*rules(upper), *rules(lower)] if rules(upper) else lower
@@ -128,13 +128,13 @@ def has_gradient(value: Any) -> bool:
 
 
 def lookup(name: str, tensor: str, t: float, *levels: Mapping[str, Any]) -> Word | None:
-    """The first level (most specific first) that gives parameter `name` a value for this tensor."""
+    """The value of parameter `name` for a tensor, from the first level (most specific first) that gives one."""
     found = first_of(name, ((level, tensor, t) for level in levels))
     return None if found is None else found[0].value
 
 
 def first_of(name: str, levels: Iterable[tuple[Mapping[str, Any], str, float]]) -> tuple[Found, int] | None:
-    """The first of (table, tensor's name, gradient position) that gives parameter `name` a value, and its number."""
+    """The first value that a level (table, tensor name, gradient position) gives parameter `name`, and its number."""
     for number, (table, tensor, t) in enumerate(levels):
         if name in table:
             found = matched(table[name], tensor, t)
@@ -144,7 +144,7 @@ def first_of(name: str, levels: Iterable[tuple[Mapping[str, Any], str, float]]) 
 
 
 def cut(value: Any, length: int, start: int, stop: int) -> Any:
-    """A setting of a slice of `length` layers for its layers `[start, stop)` alone: gradients keep their values."""
+    """A setting of a slice of `length` layers, reduced to layers `[start, stop)`; each layer keeps its value."""
     if _is_filtered(value):
         return {**value, "value": cut(value["value"], length, start, stop)}
     if not isinstance(value, (list, tuple)) or not value:

@@ -1,4 +1,4 @@
-"""Saving a recipe: only over what was read from that file, or written to it, last; anything else is asked about."""
+"""Saving a recipe. A file is overwritten only if it still holds what was last read from it or written to it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .document import MAX_BYTES, Document
 
 
 class Occupied(InputError):
-    """The file holds what the writer has not seen: writing would lose it."""
+    """The file holds a text that the writer has not seen; writing would lose it."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A recipe's file as it was when it was read or written last.
+    """The state of a recipe's file when it was last read or written.
 
     Attributes:
-        path: where it is; None for a recipe that no file holds yet.
-        real: the same without symbolic links.
-        text: what it held; None when it was not there.
+        path: the file; None for a recipe that is not saved yet.
+        real: the path with symbolic links resolved.
+        text: the content; None if the file did not exist.
     """
 
     path: Path | None = None
@@ -32,21 +32,21 @@ class Seen:
 
     @classmethod
     def of(cls, document: Document) -> Seen:
-        """The file of a document that was just loaded from it, or that is to be its first."""
+        """The state that a document was just loaded from; an empty state if the document has no path."""
         path = document.path
         return cls() if path is None else cls(path, os.path.realpath(path), document.text)
 
     @classmethod
     def at(cls, path: Path) -> Seen:
-        """A file as it is now."""
+        """The current state of a file."""
         return cls(path, os.path.realpath(path), _held(path))
 
     def is_own(self, path: Path) -> bool:
-        """Whether a path means this file, by its name or by where the name leads."""
+        """Whether a path is this file, by its name or by the target of its symbolic links."""
         return self.path is not None and (_full(path) == _full(self.path) or os.path.realpath(path) == self.real)
 
     def problem(self, path: Path) -> str:
-        """Why writing to `path` would lose something, as a clause; empty when it would not."""
+        """Why writing to `path` would lose something, as a clause; empty if it would not."""
         if not exists(path):
             return ""
         if not self.is_own(path):
@@ -54,18 +54,18 @@ class Seen:
         if os.path.realpath(path) != self.real:
             return "another program put a link there since it was opened"
         if self.text is None:
-            return "another program made it since"
+            return "another program created it since"
         return "" if _held(path) == self.text else "another program changed it since it was opened"
 
     def write(self, path: Path, text: str, *, over: bool = False) -> Seen:
-        """Write `text` to `path`, and give the file as it is then.
+        """Write `text` to `path` and return the new state.
 
         Args:
             over: replace the file whatever it holds.
 
         Raises:
-            Occupied: it holds something that was not seen.
-            SurgeonError: it cannot be written.
+            Occupied: the file holds a text that was not seen.
+            SurgeonError: the file cannot be written.
         """
         if not over and (why := self.problem(path)):
             raise Occupied("the recipe was not saved", where=str(path), why=why, remedy="save it under another name")
@@ -74,7 +74,7 @@ class Seen:
 
 
 def _full(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - links are kept
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
 
 
 def _held(path: Path) -> str | None:

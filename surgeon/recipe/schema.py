@@ -1,7 +1,7 @@
-"""The recipe: mergekit's YAML as immutable values, with surgeon's own keys for the ends of the network.
+"""The schema of recipes: mergekit's YAML as immutable values, plus surgeon's keys for the ends of the network.
 
-`reference` for the mergekit part: its configuration documentation and observed behaviour of release 0.1.5. Ranges
-are half-open. Values that only a plan can judge (does the layer exist, do the donors fit) are not judged here.
+Source of the mergekit part: its configuration documentation and the observed behaviour of release 0.1.5. Ranges are
+half-open. This module does not check what needs the donors (does a layer exist, do donors fit); a plan does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 
 class Frozen(BaseModel):
-    """Immutable; unknown keys are reported by the reader with a suggestion, so they are passed over here."""
+    """An immutable model. It ignores unknown keys, because `document` reports them with a suggestion."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,7 +30,7 @@ def _model_text(value: Any) -> Any:
         return value
     inner, lora = value.get("model"), value.get("lora")
     if value.get("override_architecture") is not None:
-        raise ValueError("override_architecture is not supported: take it out")
+        raise ValueError("override_architecture is not supported: remove it")
     inner = {"path": inner} if isinstance(inner, str) else inner
     known = isinstance(inner, Mapping) and inner.get("path") and set(inner) <= {"path", "revision"}
     if not known or not set(value) <= {"model", "lora", "override_architecture"}:
@@ -45,19 +45,19 @@ def _model_text(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Whole numbers as mergekit takes them: 16, 16.0 and "16"."""
+    """A whole number in the forms that mergekit accepts: 16, 16.0 and "16"."""
     integral = isinstance(value, float) and value.is_integer()
     if integral or (isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value)):
         value = int(value)
     if type(value) is not int:
         raise ValueError("a layer is a whole number, counted from 0")
     if abs(value) >= 10**18:
-        raise ValueError("no model has a layer of that number")
+        raise ValueError("the layer number is too large")
     return value
 
 
 def _settings(value: Any) -> Any:
-    """Refuse what is no setting at any depth: numbers that are not finite, and other kinds of values."""
+    """Refuse numbers that are not finite, at any depth."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
@@ -87,7 +87,7 @@ def _known_dtype(value: str | None) -> str | None:
 
 
 def _tokenizer_text(value: Any) -> str:
-    """The donor named, without the `model:` that older recipes write before it."""
+    """The reference of a donor, without the prefix `model:` of older recipes."""
     return str(_model_text(value)).removeprefix("model:").strip()
 
 
@@ -100,7 +100,7 @@ LayerRange = tuple[Annotated[int, BeforeValidator(_whole)], Annotated[int, Befor
 
 
 class Source(Frozen):
-    """A range of one donor's layers: `[start, stop)`, or all of them when `layer_range` is absent."""
+    """A range of one donor's layers: `[start, stop)`, or all layers if `layer_range` is absent."""
 
     model: ModelRef
     layer_range: LayerRange | None = None
@@ -108,7 +108,7 @@ class Source(Frozen):
 
 
 class Slice(Frozen):
-    """A run of output layers: one source is copied, several are blended by the slice's method or the recipe's."""
+    """A run of output layers. One source is copied; several are blended by the method of the slice or the recipe."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
     merge_method: str | None = None
@@ -117,7 +117,7 @@ class Slice(Frozen):
 
     @property
     def plain(self) -> bool:
-        """One source and nothing else said: may be cut and joined without changing any meaning."""
+        """Whether there is one source and no other key: such a slice can be cut and joined without other changes."""
         return len(self.sources) == 1 and not (
             self.merge_method or self.base_model or self.parameters or self.sources[0].parameters
         )
@@ -131,7 +131,7 @@ class WholeModel(Frozen):
 
 
 class EndSource(Frozen):
-    """Where an end of the network comes from: a donor, or, for the head, the embedding itself (`tie: true`)."""
+    """The source of an end of the network: a donor, or, for the head, the embedding (`tie: true`)."""
 
     model: ModelRef | None = None
     tie: bool = False
@@ -139,13 +139,15 @@ class EndSource(Frozen):
 
 
 class EdgePolicy(Frozen):
-    """What the outermost layers are, over whatever the slices say: one donor's, or blended with other parameters.
+    """Overrides the slices at the outermost layers: copies of one donor, or a blend with other parameters.
 
     Attributes:
-        count: how many layers of the stack.
-        model: take them from this donor: the layers that the slices take from it there, else its own outermost ones.
-        parameters: values that win over all others; a gradient runs over these `count` layers.
-        taper: the values change from these, at the outermost layer, to the slices' own, behind the innermost.
+        count: number of outermost layers.
+        model: copy these layers from this donor: the layers that the slices take from it there, else the donor's
+            outermost layers.
+        parameters: values that override all others; a gradient runs over these `count` layers.
+        taper: let the values change from `parameters` at the outermost layer to the slices' values, which are reached
+            at the first layer after the `count` layers.
     """
 
     count: Annotated[int, BeforeValidator(_whole), Field(ge=0)]
@@ -166,7 +168,7 @@ def _row_form(value: Any) -> str:
 
 
 class TokenRow(Frozen):
-    """The row of a token: zeros, or the row that a donor has for a token or an id."""
+    """The source of a token's row: zeros, or a donor's row for a token or an id."""
 
     kind: Literal["zero", "model_token"]
     model: ModelRef | None = None
@@ -181,14 +183,14 @@ class TokenRow(Frozen):
 
 
 class TokenOverride(Frozen):
-    """What the recipe says of one token: where its row comes from in donors without it; with `force` in all."""
+    """The source of one token's row in donors that lack the token; with `force`, in all donors."""
 
     source: Annotated[Annotated[ModelRef, Tag("donor")] | Annotated[TokenRow, Tag("row")], Discriminator(_row_form)]
     force: bool = False
 
 
 class TokenizerSettings(Frozen):
-    """The output's vocabulary: `union`, `base`, or a donor's; tokens with rows of their own; padding of the table."""
+    """The output's vocabulary (`union`, `base`, or a donor's), tokens with special rows, and padding of the table."""
 
     source: ModelRef = "union"
     tokens: dict[str, TokenOverride] = Field(default_factory=dict)
@@ -218,13 +220,13 @@ class Recipe(Frozen):
     chat_template: str | None = None
 
     def end(self, end: End) -> EndSource | None:
-        """What the recipe says of one end, or None when it leaves it to the slices."""
+        """The source of one end; None if the slices decide."""
         value = getattr(self, end)
         assert value is None or isinstance(value, EndSource)
         return value
 
     def model_refs(self) -> list[str]:
-        """Every donor named, each once: slices in their order, then base model and ends."""
+        """Every donor that the recipe names, each once: slices in order, then base model and ends."""
         return list(dict.fromkeys(self._refs()))
 
     def _refs(self) -> Iterator[str]:
@@ -247,7 +249,7 @@ class Recipe(Frozen):
                 yield edge.model
 
     def tokenizer_refs(self) -> Iterator[str]:
-        """What is named for tokenizers and rows of tokens: donors, other folders, or the words `union` and `base`."""
+        """The sources of tokenizers and token rows: donors, other folders, or the words `union` and `base`."""
         if self.tokenizer_source is not None:
             yield self.tokenizer_source
         if self.tokenizer is not None:
@@ -258,7 +260,7 @@ class Recipe(Frozen):
                     yield ref
 
     def with_models(self, rename: Mapping[str, str]) -> Recipe:
-        """The same recipe with donors under other names."""
+        """The recipe with renamed donors; `rename` maps old references to new ones."""
 
         def walk(value: Any) -> Any:
             if isinstance(value, dict):
@@ -273,10 +275,10 @@ class Recipe(Frozen):
         return Recipe.model_validate(walk(self.model_dump(exclude_unset=True)))
 
     def explicit(self, depth_of: Callable[[str], int]) -> tuple[Slice, ...]:
-        """The slices with every range written out; `models:` becomes the one slice it stands for.
+        """The slices with every range filled in; `models:` becomes one slice.
 
         Args:
-            depth_of: number of layers of a donor by its reference.
+            depth_of: gives the number of layers of a donor by its reference.
         """
         if self.models is not None and self.slices is None:
             sources = tuple(

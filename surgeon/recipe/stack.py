@@ -1,4 +1,4 @@
-"""A recipe's slices as a stack of layers: cut them at any layer, join what belongs together, read one row."""
+"""A recipe's slices as a stack of layers: cutting at any layer, joining, and the sources of each output layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .parameters import cut
 from .schema import LayerRange, Parameters, Slice, Source
 
 MAX_LAYERS = 10_000
-"""No model has nearly as many; a longer slice counts as this many, so that a slip of the pen costs no memory."""
+"""Far more than any model has. A longer slice counts as this many layers, so that a typing error costs no memory."""
 
 
 class Cell(NamedTuple):
-    """One output layer: the (model, layer) pairs it comes from, its slice, and its place within that slice."""
+    """One output layer: its source (model, layer) pairs, its slice, and its offset in that slice."""
 
     sources: tuple[tuple[str, int], ...]
     slice_index: int
@@ -22,24 +22,24 @@ class Cell(NamedTuple):
 
 
 def span(source: Source) -> LayerRange:
-    """The source's range; ranges must be explicit here (`Recipe.explicit`)."""
-    assert source.layer_range is not None, "ranges are made explicit before the stack is touched"
+    """The range of a source; it must be explicit (`Recipe.explicit`)."""
+    assert source.layer_range is not None, "`Recipe.explicit` fills in ranges before the stack is used"
     return source.layer_range
 
 
 def length(part: Slice) -> int:
-    """Layers a slice gives: the length of its first source, and 0 for a backward range."""
+    """Number of layers of a slice: the length of its first source, and 0 for a backward range."""
     start, stop = span(part.sources[0])
     return min(max(0, stop - start), MAX_LAYERS)
 
 
 def depth(slices: Sequence[Slice]) -> int:
-    """Layers of the whole stack."""
+    """Number of layers of the whole stack."""
     return sum(length(part) for part in slices)
 
 
 def cells(slices: Sequence[Slice]) -> list[Cell]:
-    """The stack, row by row; its first `MAX_LAYERS` rows if it has more."""
+    """The output layers in order, at most `MAX_LAYERS` of them."""
     rows = (
         Cell(tuple((source.model, span(source)[0] + offset) for source in part.sources), number, offset)
         for number, part in enumerate(slices)
@@ -49,7 +49,7 @@ def cells(slices: Sequence[Slice]) -> list[Cell]:
 
 
 def piece(part: Slice, start: int, stop: int) -> Slice:
-    """The layers `[start, stop)` of one slice as a slice of their own; gradients keep their values layer by layer."""
+    """Layers `[start, stop)` of one slice as a new slice; each layer keeps its parameter values."""
     count = length(part)
     if (start, stop) == (0, count):
         return part
@@ -72,14 +72,14 @@ _Part = TypeVar("_Part", Slice, Source)
 
 
 def _set(model: _Part, **values: object) -> _Part:
-    """A copy with other values, leaving empty parameter tables unsaid."""
+    """A copy with other values; an empty parameter table stays unset."""
     if not values.get("parameters", True):
         values.pop("parameters")
     return model.model_copy(update=values)
 
 
 def take(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
-    """The slices, cut as needed, that give output layers `[start, stop)`."""
+    """Slices for output layers `[start, stop)`, cut as needed."""
     out, position = [], 0
     for part in slices:
         count = length(part)
@@ -91,14 +91,14 @@ def take(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
 
 
 def singles(slices: Sequence[Slice]) -> list[Slice]:
-    """The slices cut into layers."""
+    """The slices cut into single layers."""
     return [piece(part, index, index + 1) for part in slices for index in range(length(part))]
 
 
 def splice(slices: Sequence[Slice], start: int, stop: int, middle: Sequence[Slice]) -> tuple[Slice, ...]:
-    """The stack with its layers `[start, stop)` replaced by `middle`; slices that continue one another are joined.
+    """The stack with layers `[start, stop)` replaced by `middle`; slices that continue each other are joined.
 
-    Slices without layers stay where they are unless they lie within the layers replaced.
+    Slices without layers stay in place unless they lie inside the replaced layers.
     """
     before: list[Slice] = []
     after: list[Slice] = []
@@ -122,7 +122,7 @@ def splice(slices: Sequence[Slice], start: int, stop: int, middle: Sequence[Slic
 
 
 def _joined(left: Slice, right: Slice) -> Slice | None:
-    """Both as one slice, if that says the same: plain copies of neighbouring layers of one donor."""
+    """Both as one slice if they are plain copies of adjacent layers of one donor; else None."""
     if not (left.plain and right.plain and left.sources[0].model == right.sources[0].model):
         return None
     (start, middle), (resumed, stop) = span(left.sources[0]), span(right.sources[0])

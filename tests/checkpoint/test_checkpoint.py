@@ -81,7 +81,7 @@ def test_one_shard_alone_can_be_looked_at_but_not_spliced(tmp_path: Path) -> Non
     sparse_llama(tmp_path, shards=3)
     found = open_checkpoint(str(tmp_path / "model-00003-of-00003.safetensors"))
     assert found.layers and found.depth < 4
-    assert any("config.json says 4 layers, but the files lack layer 0" in problem for problem in found.problems)
+    assert any("config.json states 4 layers, but the files lack layer 0" in problem for problem in found.problems)
 
 
 def test_paths_are_looked_for_in_the_roots_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +231,8 @@ def test_pickles_beside_safetensors_do_not_matter(tmp_path: Path) -> None:
 
 def test_gguf_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.Q4_K_M.gguf").write_bytes(b"GGUF")
-    assert "GGUF files are not read" in refusal(tmp_path)
-    assert "GGUF files are not read" in refusal(tmp_path / "model.Q4_K_M.gguf")
+    assert "surgeon does not read GGUF files" in refusal(tmp_path)
+    assert "surgeon does not read GGUF files" in refusal(tmp_path / "model.Q4_K_M.gguf")
 
 
 @pytest.mark.parametrize("weights", ["adapter_model.safetensors", "other.safetensors", "adapter_model.bin"])
@@ -319,7 +319,7 @@ def test_a_tensor_in_no_index_is_a_warning(tmp_path: Path) -> None:
     del index["weight_map"]["lm_head.weight"]
     edit_json(tmp_path / INDEX, weight_map=index["weight_map"])
     found = open_checkpoint(str(tmp_path))
-    assert found.warnings == ("1 tensor of the shards not in the index",)
+    assert found.warnings == ("the index lacks 1 tensor of the shards",)
 
 
 def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
     second = tmp_path / "model-00002-of-00002.safetensors"
     sparse_file(second, {"model.embed_tokens.weight": ("BF16", (64, 16))})
     sentence = refusal(tmp_path)
-    assert "'model.embed_tokens.weight' is in model-00001-of-00002.safetensors as well" in sentence
+    assert "'model.embed_tokens.weight' is also in model-00001-of-00002.safetensors" in sentence
     assert str(second) in sentence
 
 
@@ -386,7 +386,7 @@ def test_without_a_config_it_is_still_shown(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     found = open_checkpoint(str(tmp_path))
     assert found.config is None and found.depth == 4
-    assert found.problems == ("there is no config.json beside the weights",)
+    assert found.problems == ("there is no config.json next to the weights",)
     assert not found.tied
 
 
@@ -425,7 +425,7 @@ def test_quantised_formats_are_named_by_their_tensors(tmp_path: Path, names: tup
     sparse_checkpoint(tmp_path, spec, {"model_type": "llama", "num_hidden_layers": 4})
     found = open_checkpoint(str(tmp_path))
     assert found.quantisation == name
-    why = f"its tensors are quantised ({name}), and config.json does not say how"
+    why = f"its tensors are quantised ({name}), but config.json does not describe the quantisation"
     assert found.problems == ((why,) if name else ())
 
 
@@ -443,18 +443,18 @@ def test_layers_the_config_does_not_count_are_plain_tensors(tmp_path: Path) -> N
     found = open_checkpoint(str(tmp_path))
     assert found.depth == 4 and found.problems == ()
     assert len(found.other) == 9 and all(name.startswith("model.layers.4.") for name in found.other)
-    assert found.warnings == ("layer 4 lies beyond the 4 layers that config.json counts",)
+    assert found.warnings == ("layer 4 lies beyond the 4 layers of config.json",)
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"num_hidden_layers": 6}, "config.json says 6 layers, but the files lack layer 4-5"),
+        ({"num_hidden_layers": 6}, "config.json states 6 layers, but the files lack layer 4-5"),
         ({"num_hidden_layers": 10**30}, "but the files lack layer 4-99999"),
-        ({"num_hidden_layers": 0}, "config.json says that it has no layers"),
-        ({"model_type": "new", "num_hidden_layers": -1}, "does not say how many layers there are"),
-        ({"model_type": "new", "num_hidden_layers": "4"}, "does not say how many layers there are"),
-        ({"model_type": "new", "num_hidden_layers": 4.0}, "does not say how many layers there are"),
+        ({"num_hidden_layers": 0}, "config.json states 0 layers"),
+        ({"model_type": "new", "num_hidden_layers": -1}, "does not state the number of layers"),
+        ({"model_type": "new", "num_hidden_layers": "4"}, "does not state the number of layers"),
+        ({"model_type": "new", "num_hidden_layers": 4.0}, "does not state the number of layers"),
         ({"is_encoder_decoder": True}, "encoder-decoder"),
     ],
 )
@@ -523,7 +523,7 @@ def test_a_stored_head_that_is_not_the_embedding_is_used_as_transformers_does(
     found = open_checkpoint(str(folder))
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert found.tied == tied == torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
-    assert any("the stored head is another" in text for text in found.warnings) != tied
+    assert any("another head is stored" in text for text in found.warnings) != tied
 
 
 def test_a_language_tower_under_its_prefix(tmp_path: Path) -> None:
@@ -563,5 +563,5 @@ def test_a_70b_checkpoint_opens_from_its_headers_without_heavy_imports(tmp_path:
 def test_a_lone_file_is_called_one_of_weights(tmp_path: Path, name: str) -> None:
     """An adapter that was downloaded may name any file of the machine as its base."""
     (tmp_path / name).write_bytes(b"secret")
-    with pytest.raises(InputError, match=r"this is no \.safetensors file"):
+    with pytest.raises(InputError, match=r"this is not a \.safetensors file"):
         open_checkpoint(str(tmp_path / name))

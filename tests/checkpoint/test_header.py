@@ -121,8 +121,8 @@ def test_a_claimed_length_costs_no_memory(file: Path) -> None:
     [
         ({"a": entry(0, 8), "b": entry(4, 12)}, 12, "'a' and 'b' overlap"),
         ({"a": entry(0, 8), "b": entry(0, 8)}, 8, "'a' and 'b' overlap"),
-        ({"a": entry(0, 8), "b": entry(9, 12)}, 12, "1 bytes before tensor 'b' belong to none"),
-        ({"a": entry(2, 8)}, 8, "2 bytes before tensor 'a' belong to none"),
+        ({"a": entry(0, 8), "b": entry(9, 12)}, 12, "1 bytes before tensor 'b' belong to no tensor"),
+        ({"a": entry(2, 8)}, 8, "2 bytes before tensor 'a' belong to no tensor"),
         ({"a": entry(0, 8)}, 9, "the last 1 bytes of the file belong to no tensor"),
         ({}, 4, "the last 4 bytes of the file belong to no tensor"),
         ({"a": entry(0, 80)}, 8, "ends beyond the file"),

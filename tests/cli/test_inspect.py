@@ -126,7 +126,7 @@ def test_without_a_config_the_headers_still_tell(tmp_path: Path, capsys: pytest.
     seen = facts(shown(capsys, tmp_path)[0])
     assert seen["architecture"] == "unknown" and seen["layers"] == "4" and seen["hidden size"] == "16"
     assert seen["heads"] == "-" and seen["parameters"] == "11.4k"
-    assert seen["problems"] == "there is no config.json beside the weights"
+    assert seen["problems"] == "there is no config.json next to the weights"
 
 
 def test_several_stand_side_by_side_and_differences_are_marked(

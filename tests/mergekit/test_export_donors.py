@@ -90,7 +90,7 @@ def test_what_mergekit_cannot_read_is_refused(here: Path, capsys: pytest.Capture
     for name in ("one.safetensors", "other.safetensors"):
         shutil.copy(here / "a" / "model.safetensors", here / "two" / name)
     shutil.copy(here / "a" / "config.json", here / "two")
-    for ref, sentence in (("two/one.safetensors", "mergekit reads folders"), ("lora", "which has one already")):
+    for ref, sentence in (("two/one.safetensors", "mergekit reads folders"), ("lora", "which already has an adapter")):
         base = "base_model: a+lora2\n" if ref == "lora" else ""
         (here / "r.yml").write_text(LINEAR + ENTRY.format(ref) + ENTRY.format("b") + base)
         assert run(["export", "r.yml", "--mergekit"]) == 2

@@ -240,6 +240,6 @@ def test_a_sum_of_zero_is_positive() -> None:
 def test_probabilities_outside_0_and_1_are_said_when_the_kernel_is_made(
     name: str, density: float, epsilon: float
 ) -> None:
-    with pytest.raises(ValueError, match=f"density {density:g} with epsilon {epsilon:g} asks for .* epsilon below"):
+    with pytest.raises(ValueError, match=f"density {density:g} with epsilon {epsilon:g} gives .* epsilon below"):
         made(name, {}, [{"weight": 1.0, "density": density, "epsilon": epsilon}])
     made(name, {}, [{"weight": 1.0, "density": round(density), "epsilon": epsilon}])

@@ -50,7 +50,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr(kth_largest, "SAMPLE", 2)
         patch.setattr(kth_largest, "KEPT", 5)
         patch.setattr(random_masks, "SORTED", 12)
-        patch.setattr(random_masks, "ROOM", 100)
+        patch.setattr(random_masks, "STORED", 100)
         yield
 
 

@@ -143,7 +143,7 @@ def test_a_sample_that_misleads_costs_passes_alone() -> None:
 
 def test_memory_does_not_grow_with_the_tensor() -> None:
     sequence = values("many values", 1 << 20, 2)
-    search = Search(1 << 19, 0, 0x7F000000, room=1 << 12)
+    search = Search(1 << 19, 0, 0x7F000000, capacity=1 << 12)
     for start in range(0, 1 << 20, 1 << 14):
         search.add(kth_largest.keys(sequence[start : start + (1 << 14)]), start)
         assert search._waiting <= 1 << 12

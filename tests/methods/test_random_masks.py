@@ -138,8 +138,8 @@ def test_it_does_not_matter_how_much_is_drawn_twice(method: str, monkeypatch: py
     tensors = [torch.from_numpy(random.normal(size=(64, 37))).float() for _ in range(3)]
     each = [{"weight": 0.7, "density": 0.4}, {"weight": 0.4, "density": 0.6}]
     found = []
-    for room in (1 << 28, 2000, 0):
-        monkeypatch.setattr(random_masks, "ROOM", room)
+    for stored in (1 << 28, 2000, 0):
+        monkeypatch.setattr(random_masks, "STORED", stored)
         found += [blended(method, tensors, 0, {}, each, chunk_size=size) for size in (37, 370, 1 << 16)]
     assert all(torch.equal(one, found[0]) for one in found)
 
@@ -158,5 +158,5 @@ def test_what_is_looked_at_alone_and_all_at_once_are_the_same(kind: str, dtype: 
         rows = torch.from_numpy(values).to(dtype)
         before, lanes = rows.clone(), Lanes(8).read(0, rows.numel())
         draws = Draws(ranked_limits(0.4, 0.3, shape[1]))
-        assert torch.equal(draws.stay(rows, lanes), draws._held_against_at_once(rows, lanes))
+        assert torch.equal(draws.stay(rows, lanes), draws._mask_at_once(rows, lanes))
         assert torch.equal(rows.nan_to_num(), before.nan_to_num())

@@ -141,7 +141,7 @@ def test_one_that_was_made_meanwhile(in_tmp: Path) -> None:
     path = in_tmp / "new.yaml"
     seen = Seen.at(path)
     path.write_text(THEIRS)
-    with pytest.raises(Occupied, match="another program made it"):
+    with pytest.raises(Occupied, match="another program created it"):
         seen.write(path, TEXT)
     assert path.read_text() == THEIRS
 

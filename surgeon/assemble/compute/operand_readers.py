@@ -198,7 +198,7 @@ def need(operand: Operand, width: int) -> int:
     match operand:
         case Blend():
             count = len(operand.inputs)
-            own = count * width + kernel_of(operand).room(count, width)
+            own = count * width + kernel_of(operand).scratch_bytes(count, width)
             return own + sum(need(donor, width) for donor in operand.inputs)
         case Adapted():
             return need(operand.whole, width)

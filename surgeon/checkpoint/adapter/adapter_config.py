@@ -1,6 +1,6 @@
-"""What a LoRA adapter says of itself: peft's adapter_config.json, of which nothing is trusted.
+"""The settings of a LoRA adapter: peft's adapter_config.json, which is untrusted input.
 
-The keys and their meaning are those of `LoraConfig` in https://github.com/huggingface/peft (read in 0.21).
+The keys and their meaning are those of `LoraConfig` in https://github.com/huggingface/peft (version 0.21).
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from ..locate import read_json_object
 CONFIG = "adapter_config.json"
 
 _REFUSED = {
-    "layer_replication": ("it repeats layers of its base", "build that stack as a checkpoint of its own first"),
+    "layer_replication": ("it repeats layers of its base", "assemble that stack as a checkpoint first"),
     "target_parameters": ("it adapts fused parameters, such as all experts at once", "merge it with peft"),
     "trainable_token_indices": ("it holds single rows of the embedding", "merge it with peft"),
-    "lora_bias": ("its factors have biases of their own", "merge it with peft"),
-    "enable_lora": ("it adapts parts of fused projections, as only early versions of peft did", "train it anew"),
+    "lora_bias": ("its factors have biases", "merge it with peft"),
+    "enable_lora": ("it adapts parts of fused projections, as only early versions of peft did", "train it again"),
     "kasa_config": ("KaSA cuts components out of the base", "merge it with peft"),
     "use_bdlora": ("the factors of BD-LoRA are stored in blocks", "merge it with peft"),
     "use_qalora": ("QALoRA belongs to a quantised base", ""),
-    "arrow_config": ("Arrow chooses an adapter for every token, which no weights can do", ""),
-    "alora_invocation_tokens": ("it acts after certain tokens only, which no weights can do", ""),
+    "arrow_config": ("Arrow chooses an adapter for every token, which merged weights cannot do", ""),
+    "alora_invocation_tokens": ("it acts after certain tokens only, which merged weights cannot do", ""),
 }
-"""Keys that make more of an adapter than low-rank sums when they are set: why that cannot be merged, and a remedy."""
+"""Keys that, if set, make an adapter more than low-rank sums -> why it cannot be merged, and a remedy."""
 
 _CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""`init_lora_weights` under which training begins by changing the base, so that the factors belong to another one."""
+"""Values of `init_lora_weights` that change the base before training, so that the factors do not fit the original."""
 
 _LONGEST = 200
-"""Characters of a pattern, and of a name that is matched with one."""
+"""Most characters of a pattern, and of a name that is matched with one."""
 
 _REPEATS, _BRANCHES = 3, 4
-"""How many `*`, `+` or `{}`, and how many of those, `?` and groups together, a pattern may have."""
+"""Most `*`, `+` or `{}` of a pattern, and most of those, `?` and groups together."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The settings that say what an adapter's tensors mean.
+    """The settings that define the meaning of an adapter's tensors.
 
     Attributes:
-        base: the name of the model it was trained on, as its maker wrote it.
-        rank: where no pattern says otherwise.
-        alpha: where no pattern says otherwise.
-        rslora: the product is scaled by alpha / sqrt(rank), not alpha / rank.
+        base: the name of the model that it was trained on, as stored in the file.
+        rank: the rank of modules that no pattern matches.
+        alpha: the alpha of modules that no pattern matches.
+        rslora: the product is scaled by alpha / sqrt(rank) instead of alpha / rank.
         dora: the sums are scaled to stored norms.
         fan_in_fan_out: weights are stored (in, out).
-        saved: ends of the names of modules that were trained in full.
-        tied: what was trained of the embedding holds for a tied head too.
+        saved: endings of the names of modules that were trained in full.
+        tied: changes of the embedding also apply to a tied head.
     """
 
     base: str
@@ -75,30 +75,30 @@ class AdapterConfig:
         return self.rank if found is None else int(found)
 
     def factor_of(self, module: str) -> float:
-        """What the product of a module's factors is multiplied by (rslora: https://arxiv.org/abs/2312.03732)."""
+        """The factor on the product of a module's factors (rslora: https://arxiv.org/abs/2312.03732)."""
         found, rank = self.alpha_pattern.find(module), self.rank_of(module)
         return (self.alpha if found is None else found) / (sqrt(rank) if self.rslora else rank)
 
     def saves(self, module: str) -> bool:
-        """Whether a module was trained in full, as a copy of the base's."""
+        """Whether a module was trained in full, as a copy of the base's module."""
         return module.endswith(self.saved)
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
-    """The config in an adapter's folder.
+    """Read the config in an adapter's folder.
 
     Raises:
-        InputError: it cannot be read, it is no LoRA adapter's, or what it describes cannot be merged exactly.
+        InputError: it cannot be read, is not for LoRA, or describes an adapter that cannot be merged exactly.
     """
     path = folder / CONFIG
     raw = read_json_object(path)
     kind = raw.get("peft_type")
     if kind != "LORA":
-        says = (
-            f"a {quoted(kind)} adapter" if isinstance(kind, str) else "an adapter of a kind that its config leaves out"
+        kind_text = (
+            f"a {quoted(kind)} adapter" if isinstance(kind, str) else "an adapter whose config does not state its type"
         )
         raise _bad(
-            path, f"this is {says}", why="only LoRA adapters can be merged", remedy="merge it with its own tools"
+            path, f"this is {kind_text}", why="only LoRA adapters can be merged", remedy="merge it with its own tools"
         )
     for key, (why, remedy) in _REFUSED.items():
         if raw.get(key) not in (None, False, [], {}):
@@ -107,8 +107,8 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if isinstance(init, str) and init.lower().startswith(_CHANGING):
         raise _bad(
             path,
-            f"the adapter began as {quoted(init)} (init_lora_weights)",
-            why="that changes the base, and the factors fit the changed one only",
+            f"the adapter was initialised with {quoted(init)} (init_lora_weights)",
+            why="this changes the base, and the factors only fit the changed base",
             remedy="save it as plain LoRA: peft's save_pretrained(..., path_initial_model_for_weight_conversion=...)",
         )
     base, saved = raw.get("base_model_name_or_path"), raw.get("modules_to_save") or []
@@ -133,11 +133,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 
 
 class Patterns:
-    """Numbers by patterns of module names, of which the first that matches counts.
+    """A number per pattern of module names; the first pattern that matches applies.
 
-    A pattern is a regular expression that a whole name, or a name without its first parts, must match. Plain names
-    are looked up (a dot in one is a dot); others may branch a few times only, because a config could otherwise keep
-    the matching busy for ever.
+    A pattern is a regular expression that must match a whole name, or a name without its first parts. Plain names are
+    looked up literally. Other patterns may have only a few branches, because an untrusted config could otherwise make
+    the matching take forever.
     """
 
     def __init__(self, path: Path, key: str, table: Mapping[str, float]) -> None:
@@ -152,7 +152,7 @@ class Patterns:
                 self._others.append((number, self._compiled(pattern)))
 
     def find(self, module: str) -> float | None:
-        """The number of the first pattern that fits; InputError when the name is too long to be matched."""
+        """The number of the first pattern that matches, or None; InputError if the name is too long to be matched."""
         if self._others and len(module) > _LONGEST:
             raise _bad(self._where, f"the module name {quoted(module)} is too long to be matched with {self._key}")
         starts = [0, *(place + 1 for place, char in enumerate(module) if char == ".")]
@@ -173,7 +173,7 @@ class Patterns:
             raise _bad(
                 self._where,
                 f"the pattern {quoted(pattern)} in {self._key} is too complex",
-                why="matching it could take for ever",
+                why="matching it could take forever",
                 remedy="write several simpler patterns, or plain names",
             )
         try:
@@ -187,7 +187,7 @@ def _bad(path: Path, what: str, *, why: str = "", remedy: str = "") -> InputErro
 
 
 def _pairs(path: Path, raw: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, Any]]:
-    """(pattern, what it is called in a message, number) of a table of patterns."""
+    """(pattern, its name in messages, number) of a table of patterns."""
     table = raw.get(f"{kind}_pattern") or {}
     if not isinstance(table, dict):
         raise _bad(path, f"{kind}_pattern is not a table")

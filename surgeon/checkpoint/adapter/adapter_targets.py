@@ -1,4 +1,4 @@
-"""Which tensor of a base each tensor of an adapter is for, and whether the two fit."""
+"""Maps each tensor of an adapter to the tensor of the base that it changes, and checks that the two fit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..tensor_equality import alike
 from .lora import Adapter, Factors
 
 CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"})
-"""Model types whose layers are made of transformers' Conv1D: matrices stored (in, out)."""
+"""Model types whose layers use transformers' Conv1D, which stores matrices as (in, out)."""
 
 _WRAPPERS = frozenset(word for layout in LAYOUTS for base in layout.bases for word in base.split(".")) | {
     "base_model", "module", "_orig_mod",
 }  # fmt: skip
-"""First parts of names that say how a model was wrapped, not what a tensor is."""
+"""First parts of names that come from a wrapper of the model and do not identify a tensor."""
 
 _HEADS = frozenset(head for layout in LAYOUTS for head in layout.lm_head)
-"""Names of heads; some are called otherwise in files than in the model that was trained."""
+"""Names of heads; some differ between the files and the model that was trained."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Patch:
     """A low-rank sum on one tensor: `whole + factor * up @ down`.
 
     Attributes:
-        down: A, (rank, in); on an embedding (rank, tokens).
-        up: B, (out, rank); on an embedding (width, rank).
+        down: A, (rank, in); for an embedding (rank, tokens).
+        up: B, (out, rank); for an embedding (width, rank).
         factor: alpha / rank, or alpha / sqrt(rank).
-        transposed: the tensor is (in, out) or (tokens, width): the product is added transposed.
-        magnitude: DoRA's norms, one per output feature; None without.
-        whole: the tensor that stands in for the base's (stored in the adapter, or the embedding that a head was tied
-            to); None for the base's own.
+        transposed: the tensor is (in, out) or (tokens, width), so the product is transposed before it is added.
+        magnitude: DoRA's norms, one per output feature; None without DoRA.
+        whole: the tensor that replaces the base's (stored in the adapter, or the embedding that a head was tied to);
+            None if the base's tensor is used.
     """
 
     down: TensorEntry
@@ -50,12 +50,12 @@ class Patch:
 
 
 Change = Patch | TensorEntry
-"""What becomes of a tensor: a sum, or another tensor in its place."""
+"""The change of a tensor: a low-rank sum, or a replacement."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What an adapter has for one tensor of the base: factors, a tensor in its place, or both."""
+    """The content of an adapter for one tensor of the base: factors, a replacement, or both."""
 
     module: str
     factors: Factors | None = None
@@ -63,15 +63,16 @@ class _Found:
 
 
 def fitted(adapter: Adapter, checkpoint: Checkpoint) -> Mapping[str, Change]:
-    """What the adapter makes of the tensors of this base, by their names there; others stay as they are.
+    """The changes that the adapter makes to tensors of this base, by tensor name; other tensors stay unchanged.
 
-    The result is the model that peft runs with the adapter on. peft's merge gives the same, except where a base ties
-    its head to its embedding and one of them is adapted: the merge then changes both, and is not what was trained.
-    Here a tied head is among the result (by its name, even if the base stores no such tensor) exactly where it is not
-    the embedding any more. Embedding and head may have other numbers of rows than the base's if they agree.
+    The result is the model that peft runs with the active adapter. peft's merge gives the same, with one exception: if
+    the base ties its head to its embedding and one of them is adapted, the merge changes both, which differs from the
+    trained model. Here the result contains a tied head (by its name, even if the base stores no such tensor) only if
+    it is no longer equal to the embedding. Embedding and head may have another number of rows than the base if both
+    have the same.
 
     Raises:
-        InputError: a tensor has no place in the base, or a shape that does not fit; names the first one.
+        InputError: a tensor has no target in the base, or its shape does not fit; names the first one.
     """
     try:
         return _fitted(adapter, checkpoint)
@@ -95,11 +96,11 @@ def _fitted(adapter: Adapter, checkpoint: Checkpoint) -> Mapping[str, Change]:
 
 
 class _Places:
-    """The tensors of a base by name, however the names are wrapped; a head that it ties is one of them.
+    """Looks up tensors of a base by name, independent of wrapper prefixes; includes a tied head.
 
     Attributes:
         base: every tensor by name.
-        tie: name and entry of the embedding, and name of the head, where the base ties them.
+        tie: name and entry of the embedding, and name of the head, if the base ties them; else None.
     """
 
     def __init__(self, adapter: Adapter, checkpoint: Checkpoint) -> None:
@@ -116,7 +117,7 @@ class _Places:
             self._cores.setdefault(_core(name), []).append(name)
 
     def find(self, name: str, entry: TensorEntry) -> str:
-        """The base's name for `name`, which `entry` is for; InputError where there is none or more than one."""
+        """The base's name for `name`, the target of `entry`; InputError if there is none or more than one."""
         if name in self.base:
             return name
         candidates = self._cores.get(_core(name), [])
@@ -133,7 +134,7 @@ class _Places:
 
 
 def _core(name: str) -> str:
-    """A name without the parts that differ between a model and the same model inside another."""
+    """A name without the wrapper parts, so that names of a model and of the same model in a wrapper are equal."""
     parts = name.split(".")
     first = 0
     while len(parts) - first > 2 and parts[first] in _WRAPPERS:
@@ -169,10 +170,10 @@ def _untied(
     base: TensorEntry,
     head: str,
 ) -> dict[str, _Found]:
-    """The same, with a tied embedding and head told apart as peft runs them.
+    """`found` with separate entries for a tied embedding and head, as peft runs them.
 
-    A module trained in full is a copy of its own. Any other full tensor is loaded into the one that both share. A
-    sum is on the one that it is for, unless the adapter ties its factors too (`ensure_weight_tying`).
+    A module that was trained in full is a separate copy. Any other full tensor is loaded into the tensor that both
+    share. A sum changes only its own target, unless the adapter ties its factors too (`ensure_weight_tying`).
     """
     pair = {name: found[name] for name in (table, head) if name in found}
     stored = {name: one.stored for name, one in pair.items() if one.stored is not None}
@@ -225,16 +226,16 @@ def _change(adapter: Adapter, checkpoint: Checkpoint, name: str, base: TensorEnt
 
 
 def _has_token_rows(checkpoint: Checkpoint, role: str, entry: TensorEntry) -> bool:
-    """Whether a tensor of the base has a row (or a number) per token: the embedding, a head, a head's bias."""
+    """Whether a tensor of the base has a row (or an element) per token: the embedding, a head, a head's bias."""
     table = checkpoint.token_embedding
     return entry is table or (role == "lm_head" and table is not None and entry.shape[:1] == table.shape[:1])
 
 
 def _orientations(adapter: Adapter, checkpoint: Checkpoint, role: str) -> tuple[bool, ...]:
-    """How a matrix may be stored, as values of `transposed`: of those whose shape fits, the first counts.
+    """Possible values of `transposed` for a matrix; the first one whose shape fits applies.
 
-    peft goes by the class of the module. Its flag says what the last module was, and is asked only where neither the
-    shape nor the model's type decide.
+    peft uses the class of the module. Its flag describes only the last module, so it is used only if neither the shape
+    nor the model type decides.
     """
     kind = checkpoint.config.model_type if checkpoint.config else ""
     if kind in FAMILIES or kind in CONV1D:
@@ -248,12 +249,12 @@ def _check_rank(adapter: Adapter, factors: Factors, rank: int) -> None:
         if len(entry.shape) != 2:
             raise _misfit(adapter, what, why="only matrices are merged, not convolutions", own=False)
         if entry.shape[axis] != rank:
-            why = "its weights and its config do not belong together"
-            raise _misfit(adapter, f"{what}, but its config says rank {rank}", why=why, own=False)
+            why = "its weights and its config do not match"
+            raise _misfit(adapter, f"{what}, but its config states rank {rank}", why=why, own=False)
 
 
 def _check_rows(adapter: Adapter, checkpoint: Checkpoint, changes: Mapping[str, Change]) -> None:
-    """Embedding and head have one row per token each: where one has grown, so has the other, or it is tied to it."""
+    """InputError if embedding and head would have different numbers of rows: each needs one row per token."""
     table = checkpoint.token_embedding
     if table is None:
         return
@@ -292,12 +293,10 @@ def _quantised(adapter: Adapter, checkpoint: Checkpoint, entry: TensorEntry) -> 
         f"{quoted(entry.name)} cannot be merged into {quoted(checkpoint.ref)}",
         where=one_line(adapter.folder),
         why=f"the tensor there is quantised ({one_line(checkpoint.quantisation or entry.dtype)})",
-        remedy="take the base in 16 bits, as it was before it was quantised",
+        remedy="use the base in 16 bits, from before it was quantised",
     )
 
 
-def _misfit(
-    adapter: Adapter, what: str, why: str = "adapter and base do not belong together", own: bool = True
-) -> InputError:
+def _misfit(adapter: Adapter, what: str, why: str = "adapter and base do not match", own: bool = True) -> InputError:
     remedy = f"the adapter was trained on {quoted(adapter.base)}" if own and adapter.base else ""
     return InputError(what, where=one_line(adapter.folder), why=why, remedy=remedy)

@@ -1,4 +1,4 @@
-"""A LoRA adapter on disk, in peft's format: its settings, its factors by module, and what it stores in full."""
+"""A LoRA adapter on disk, in peft's format: its settings, its factors by module, and tensors stored in full."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 _WRAPPED = re.compile(r"\.(base_layer|original_module|modules_to_save(?:\.default)?)\.")
-"""What peft puts between a module's name and the names of its own tensors."""
+"""Name parts that peft inserts between a module's name and the names of its tensors."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Factors:
     """The tensors of one adapted module.
 
     Attributes:
-        down: A, (rank, in); of an embedding (rank, tokens).
-        up: B, (out, rank); of an embedding (width, rank).
-        magnitude: DoRA's norms, one per output feature.
-        embedding: the module is a table of rows that are looked up.
+        down: A, (rank, in); for an embedding (rank, tokens).
+        up: B, (out, rank); for an embedding (width, rank).
+        magnitude: DoRA's norms, one per output feature; None without DoRA.
+        embedding: the module is an embedding.
     """
 
     down: TensorEntry
@@ -44,13 +44,13 @@ class Factors:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What is in an adapter's folder. Names are those of the model it was trained on, without what peft adds.
+    """An open adapter. Names are those of the model that it was trained on, without the parts that peft adds.
 
     Attributes:
         config: its settings.
         factors: by the name of the adapted module, in the order of the file.
-        stored: tensors that it holds in full (modules trained whole, biases, embeddings), in the order of the file.
-        originals: what modules that were trained whole had been before. They matter to what is tied to them.
+        stored: tensors stored in full (fully trained modules, biases, embeddings), in the order of the file.
+        originals: the untrained tensors of fully trained modules; tensors tied to those modules use them.
     """
 
     folder: Path
@@ -61,27 +61,27 @@ class Adapter:
 
     @property
     def base(self) -> str:
-        """The name of its base as its maker wrote it: text from a file, perhaps empty."""
+        """The name of its base as stored in the file; untrusted text, possibly empty."""
         return self.config.base
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer beside it: one with added tokens goes with embeddings that have grown."""
+        """The tokenizer in its folder; with resized embeddings, it has the added tokens."""
         return read_tokenizer(self.folder, {})
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model beside it."""
+    """Whether a folder holds an adapter and no model."""
     if (folder / SINGLE).exists() or (folder / INDEX).exists():
         return False
     return any((folder / name).exists() for name in (CONFIG, WEIGHTS, "adapter_model.bin"))
 
 
 def open_adapter(path: Path) -> Adapter:
-    """Open an adapter's folder (or the weights in it) without reading a weight.
+    """Open an adapter's folder (or the weights file in it) without reading weights.
 
     Raises:
-        InputError: it is none, or broken, or one that cannot be merged exactly; says which file and why.
+        InputError: it is not an adapter, is invalid, or cannot be merged exactly; names the file and the reason.
     """
     folder = path.parent if path.name == WEIGHTS else path
     try:
@@ -110,7 +110,7 @@ def _weights(folder: Path) -> Path:
         raise InputError(
             "the adapter's weights are a pickle, which runs code when it is loaded, so surgeon does not open it",
             where=one_line(folder / "adapter_model.bin"),
-            remedy="load it with peft once, in an environment you trust, and save it again: that writes safetensors",
+            remedy="load it with peft in an environment that you trust, and save it again, which writes safetensors",
         )
     raise InputError(f"there is no {WEIGHTS}", where=one_line(folder), remedy="finish the download")
 
@@ -119,14 +119,14 @@ _Table = dict[str, TensorEntry]
 
 
 def _sorted(folder: Path, entries: list[TensorEntry]) -> tuple[dict[str, _Table], _Table, _Table]:
-    """Factors by module and kind; tensors stored in full, and originals of such, by their names in the base."""
+    """Factors by module and kind; tensors stored in full, and the originals of those, by their names in the base."""
     factors: dict[str, _Table] = {}
     stored: _Table = {}
     copies: _Table = {}
     originals: _Table = {}
     for entry in entries:
         if entry.dtype not in ARITHMETIC:
-            raise _bad(folder, f"tensor {quoted(entry.name)} is {entry.dtype}, which is not calculated with")
+            raise _bad(folder, f"tensor {quoted(entry.name)} is {entry.dtype}, which surgeon cannot calculate with")
         name = entry.name.removeprefix(_PREFIX)
         wrapped = _WRAPPED.search(name)
         if match := _FACTOR.fullmatch(name):
@@ -134,8 +134,8 @@ def _sorted(folder: Path, entries: list[TensorEntry]) -> tuple[dict[str, _Table]
         elif any(part.startswith(("lora_", "token_adapter")) for part in name.split(".")):
             raise _bad(
                 folder,
-                f"tensor {quoted(entry.name)} is none that plain LoRA has",
-                why="only A, B and DoRA's magnitudes are known, without biases",
+                f"tensor {quoted(entry.name)} does not exist in plain LoRA",
+                why="only A, B and DoRA's magnitudes, without biases, are supported",
                 remedy="merge it with the tool that made it",
             )
         else:
@@ -146,7 +146,7 @@ def _sorted(folder: Path, entries: list[TensorEntry]) -> tuple[dict[str, _Table]
         if key in table:
             raise _bad(folder, f"tensors {quoted(table[key].name)} and {quoted(entry.name)} are for the same weight")
         table[key] = entry
-    # Where a vocabulary has grown, peft writes modules that were trained whole under both names.
+    # With a resized vocabulary, peft writes fully trained modules under both names.
     return factors, copies | stored, originals
 
 
@@ -156,16 +156,16 @@ def _factors(folder: Path, config: AdapterConfig, parts: Mapping[str, TensorEntr
     some = next(iter(parts.values()))
     for kind in kinds:
         if kind not in parts:
-            raise _bad(folder, f"tensor {quoted(some.name)} has no lora_{kind} beside it", remedy="download it again")
+            raise _bad(folder, f"tensor {quoted(some.name)} has no matching lora_{kind}", remedy="download it again")
     extra = parts.keys() - {*kinds, "magnitude_vector"}
     if extra:
-        raise _bad(folder, f"tensor {quoted(parts[min(extra)].name)} adapts what is adapted as an embedding already")
+        raise _bad(folder, f"tensor {quoted(parts[min(extra)].name)} adapts a module that has embedding factors too")
     magnitude = parts.get("magnitude_vector")
     if config.dora is not (magnitude is not None):
         raise _bad(
             folder,
-            f"tensor {quoted(some.name)} has {'no DoRA magnitudes' if config.dora else 'DoRA magnitudes'} beside it",
-            why=f"{CONFIG} says use_dora: {str(config.dora).lower()}",
+            f"{quoted(some.name)} has {'no matching DoRA magnitudes' if config.dora else 'DoRA magnitudes'}",
+            why=f"{CONFIG} states use_dora: {str(config.dora).lower()}",
         )
     return Factors(parts[kinds[0]], parts[kinds[1]], magnitude, embedding)
 

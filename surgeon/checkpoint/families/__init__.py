@@ -1,1 +1,1 @@
-"""What is known of model families: tensor names, what a config says of each layer, which types compute alike."""
+"""Facts about model families: tensor names, per-layer settings in configs, and which types compute the same."""

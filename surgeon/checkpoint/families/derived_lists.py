@@ -1,6 +1,6 @@
-"""What transformers makes of a config that leaves its lists by layer out, for model types where only that is special.
+"""The per-layer lists that transformers derives for a config that omits them, for model types with special defaults.
 
-Read off transformers 5.23; a test compares them, at several depths and with the keys that count.
+Source: transformers 5.23. A test compares the results at several depths and with the keys that matter.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from .layer_rules import ATTENTION_NAMES, Formed, Indexed, Listed, Prefixed, Rule, Sparse, Text, Values, natural
 
 Kind = Callable[[Text, int, int], Any]
-"""What a layer is, by the config, its index and the depth."""
+"""(text config, layer index, depth) -> the attribute of the layer."""
 
 LIST = Listed()
 MLP_LIST = Listed("mlp", ("mlp_layer_types",), {"dense": "dense", "sparse": "experts"})
 _INDEXED = "indexed_attention"
 _INDEXED_LIST = Listed(words={**ATTENTION_NAMES, "full_attention": _INDEXED, _INDEXED: _INDEXED})
-"""Where checkpoints say `full_attention` of layers whose attention has an indexer."""
+"""For checkpoints that write `full_attention` for layers whose attention has an indexer."""
 
 
 def _attention(kind: Kind, *keys: str, listed: Rule = LIST) -> tuple[Rule, ...]:
@@ -30,7 +30,7 @@ def _mlp(kind: Kind, *keys: str) -> tuple[Rule, ...]:
 
 
 def dense_first(count: int, key: str = "first_k_dense_replace") -> tuple[Rule, ...]:
-    """A list of the kinds of MLP, and where it is left out the number of the first ones that are dense."""
+    """Rules for a list of MLP kinds, or, if it is absent, the number of leading dense layers."""
     return (MLP_LIST, Prefixed("mlp", key, "dense", "experts", count))
 
 
@@ -43,7 +43,7 @@ def _full(where: Callable[[int, int], bool], outside: str = "sliding") -> Kind:
 
 
 def _upper(window: int | None, first: int, *, switch: bool = False) -> Kind:
-    """Layers slide from `max_window_layers` on, if there is a window at all and, with a `switch`, if that is on."""
+    """Layers slide from `max_window_layers` on, if a window is set and, with `switch`, `use_sliding_window` is true."""
 
     def kind(text: Text, index: int, depth: int) -> str:
         windowed = text.get("sliding_window", window) is not None and (
@@ -60,18 +60,18 @@ def _by_period(key: str, period: int, inside: str, outside: str) -> Kind:
 
 
 def _moe_by_frequency(text: Text, index: int, depth: int) -> str:
-    """`first_k_dense_replace` dense layers, then experts in every `moe_layer_freq`-th, or where that list says so."""
-    said = text.get("moe_layer_freq")
-    if isinstance(said, list):
-        sparse = index < len(said) and bool(said[index])
+    """`first_k_dense_replace` dense layers, then experts by `moe_layer_freq`: a period, or a list of flags."""
+    frequency = text.get("moe_layer_freq")
+    if isinstance(frequency, list):
+        sparse = index < len(frequency) and bool(frequency[index])
     else:
-        sparse = index % (natural(said, 1) or 1) == 0
+        sparse = index % (natural(frequency, 1) or 1) == 0
     return "experts" if sparse and index >= (natural(text.get("first_k_dense_replace"), 1) or 0) else "dense"
 
 
 @dataclass(frozen=True)
 class _Kimi:
-    """A list, or else indices from 1 on in a nested table, which other programs read: it is kept right."""
+    """A list, or else indices from 1 in a nested table. Writing updates the table too, as other programs read it."""
 
     attribute: str = "attention"
     keys: tuple[str, ...] = ("layer_types",)
@@ -103,7 +103,7 @@ def _kimi_table(text: Text) -> Mapping[str, Any] | None:
 
 
 def _dots3(text: Text, index: int, depth: int) -> str | None:
-    """Old configs say `full_attention` of layers with an indexer, and `use_dsa: false` where there is none."""
+    """Old configs write `full_attention` for layers with an indexer, and `use_dsa: false` if layers have none."""
     listed = text.get("layer_types")
     indexed = text.get("use_dsa", None if "per_layer_config" in text else True)
     if isinstance(listed, list):
@@ -117,7 +117,7 @@ def _dots3(text: Text, index: int, depth: int) -> str | None:
 
 
 def _cohere2_moe(text: Text, index: int, depth: int) -> str:
-    """The dense layers have a pattern of their own, and that of the others begins after them."""
+    """The dense layers have their own pattern; the pattern of the others starts after them."""
     dense = min(natural(text.get("first_k_dense_replace"), 0) or 0, depth)
     if index < dense:
         period = natural(text.get("prefix_dense_sliding_window_pattern"), 1)
@@ -145,7 +145,7 @@ FILLED_VALUES: Mapping[tuple[str, str], tuple[Callable[[Text, int], list[Any]], 
         (),
     ),
 }
-"""By model type and key, what other lists by layer are where they are left out, and the keys that say so."""
+"""(model type, key) -> the value of another per-layer list if it is absent, and the keys it is derived from."""
 
 
 _INKLING = _by_period("", 6, "hybrid", "hybrid_sliding")
@@ -233,4 +233,4 @@ FILLED_RULES: Mapping[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _SWITCHED),
     **{outer: _TEXT[f"{outer}_text"] for outer in ("cohere_compass", "dots3_note", "inkling2", "qwen4_exp")},
 }
-"""By model type, rules as in `type_rules`; a nested text model may leave its type out."""
+"""Model type -> rules as in `type_rules`; a nested text model may omit its type."""

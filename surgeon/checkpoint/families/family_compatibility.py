@@ -1,4 +1,4 @@
-"""Which model types compute the same, so that layers of one may stand in another, and on what conditions."""
+"""Which model types compute the same, so that layers of one work in the other, and under which conditions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _BIASES = ("attention_bias", "mlp_bias")
 
 @dataclass(frozen=True)
 class Kinship:
-    """What two configs are to each other.
+    """The compatibility of two configs.
 
     Attributes:
-        same: layers of one compute the same inside the other.
-        classes: they are of different classes all the same, which a user should know.
-        why_not: why they do not compute the same.
+        same: layers of one compute the same in the other.
+        classes: the two have different model classes, which the user is informed about.
+        why_not: the reason if they do not compute the same.
     """
 
     same: bool
@@ -27,10 +27,10 @@ class Kinship:
 
 
 _ONE_TEXT_MODEL = ({"gemma3", "gemma3_text"},)
-"""The same layers, once by themselves and once inside a vision model."""
+"""Model types with the same layers: a text model, and the same text model inside a vision model."""
 
 _PLAIN_DECODERS = frozenset({"llama", "mistral"})
-"""One computation while no window is set and nothing has a bias; a test runs the layers of one inside the other."""
+"""Types that compute the same if no window and no bias is set. A test runs the layers of one in the other."""
 
 _DIFFER = {
     frozenset({"llama", "qwen2"}): "qwen2 has biases on queries, keys and values, llama on none or on the output too",
@@ -45,22 +45,22 @@ _DIFFER = {
 
 
 def kinship(one: ModelConfig, other: ModelConfig) -> Kinship:
-    """Whether layers of `one` compute the same inside a model of `other`."""
+    """Whether layers of `one` compute the same in a model of `other`."""
     kinds = {one.model_type, other.model_type}
     if len(kinds) == 1 or any(kinds <= group for group in _ONE_TEXT_MODEL):
         return Kinship(True)
     if kinds <= _PLAIN_DECODERS:
         why = next((why for config in (one, other) for why in _not_plain(config)), "")
         return Kinship(not why, True, why)
-    why = _DIFFER.get(frozenset(kinds), "layers of one architecture do not compute the same inside another")
+    why = _DIFFER.get(frozenset(kinds), "layers of one architecture do not compute the same in another")
     return Kinship(False, True, why)
 
 
 def _not_plain(config: ModelConfig) -> Iterator[str]:
-    """What keeps a decoder from being a plain one."""
+    """Reasons why a decoder is not a plain one."""
     kind = one_line(config.model_type)
     if config.window is not None:
-        yield f"the {kind} has a sliding window of {config.window:,} tokens (sliding_window: null would take it away)"
+        yield f"the {kind} has a sliding window of {config.window:,} tokens (sliding_window: null would remove it)"
     for key in _BIASES:
         if config.get(key):
-            yield f"the {kind} sets {key}, which the other has no place for"
+            yield f"the {kind} sets {key}, which the other does not support"

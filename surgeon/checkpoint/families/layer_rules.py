@@ -1,7 +1,7 @@
-"""The ways in which configs say what each layer is: by list, index list, prefix, period, runs or letters.
+"""The forms in which configs describe each layer: list, index list, prefix, period, runs or letters.
 
-Each can read an attribute of all layers, and write it back if it can say it at all. Which model type uses which is
-data, in `type_rules`.
+Each rule reads an attribute of all layers, and writes it back if its form can express the values. `type_rules` maps
+model types to rules.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ATTENTION_NAMES = {
     "chunked_attention": "chunked",
     "linear_attention": "linear",
 }
-"""What a `layer_types` list says, in one word; older spellings before the ones they became."""
+"""An entry of `layer_types` -> surgeon's word for it; older spellings come before the present ones."""
 
 Text = Mapping[str, Any]
 Values = Sequence[Any]
 
 
 class Rule(Protocol):
-    """One way to say one attribute of every layer."""
+    """One form in which a config states one attribute of every layer."""
 
     @property
     def attribute(self) -> str:
@@ -36,20 +36,20 @@ class Rule(Protocol):
         """The config keys it reads."""
 
     def read(self, text: Text, depth: int, known: Mapping[str, Values]) -> list[Any] | None:
-        """The attribute of each layer, or None where the config does not say it in this way."""
+        """The attribute of each layer; None if the config does not use this form."""
 
     def write(self, values: Values, text: Text) -> dict[str, Any] | None:
-        """The keys that say `values`, or None where they cannot be said in this way."""
+        """The config keys that state `values`; None if this form cannot express them."""
 
 
 def natural(value: Any, default: int | None) -> int | None:
-    """The value if it is a whole number >= 0, else the default."""
+    """`value` if it is a whole number >= 0, else `default`."""
     return value if type(value) is int and value >= 0 else default
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One entry per layer; `words` turns the config's entries into surgeon's."""
+    """One entry per layer; `words` maps the config's entries to surgeon's words."""
 
     attribute: str = "attention"
     keys: tuple[str, ...] = ("layer_types", "layers_block_type")
@@ -70,7 +70,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Indexed:
-    """The indices of the layers that are `inside`; `absent`: what a missing list means (None: nothing)."""
+    """The indices of the layers that are `inside`; a missing list means that all are `absent` (None: unknown)."""
 
     attribute: str
     key: str
@@ -117,10 +117,7 @@ class Prefixed:
 
 @dataclass(frozen=True)
 class Periodic:
-    """Layers whose index is `offset` modulo a period are `inside`.
-
-    Without an `offset_key` it is the last of each period.
-    """
+    """Layers whose index is `offset` modulo a period are `inside`; without an `offset_key`, the last of each period."""
 
     attribute: str
     period_key: str
@@ -150,7 +147,7 @@ class Periodic:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A list that repeats from the first layer on."""
+    """A list of kinds that repeats from the first layer on."""
 
     attribute: str
     key: str
@@ -174,7 +171,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Runs:
-    """`[[[kind, ...], times], ...]`, as gpt_neo has it."""
+    """`[[[kind, ...], times], ...]`, as in gpt_neo."""
 
     attribute: str
     key: str
@@ -200,7 +197,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Letters:
-    """A letter per layer in one string."""
+    """A string with a letter per layer."""
 
     attribute: str
     key: str
@@ -223,7 +220,7 @@ class Letters:
 
 @dataclass(frozen=True)
 class Between:
-    """Experts from a start to an end index, both counted, at the last layer of each interval (ernie4_5_moe)."""
+    """Experts from a start to an end index (both included), at the last layer of each interval (ernie4_5_moe)."""
 
     attribute: str
     start: str
@@ -253,7 +250,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Following:
-    """The attribute follows another one."""
+    """The attribute is derived from another attribute; it is never written."""
 
     attribute: str
     other: str
@@ -269,7 +266,7 @@ class Following:
 
 @dataclass(frozen=True)
 class Formed:
-    """Each layer by a formula of its own, of the config, its index and the depth, which is never written."""
+    """Each layer by a formula of the config, its index and the depth; it is never written."""
 
     attribute: str
     kind: Callable[[Text, int, int], Any]
@@ -284,7 +281,7 @@ class Formed:
 
 @dataclass(frozen=True)
 class Uniform:
-    """All layers are the same, whatever the config says."""
+    """All layers have the same value, whatever the config contains."""
 
     attribute: str
     value: Any
@@ -302,8 +299,8 @@ class Sparse:
     """Experts at the last layer of each `decoder_sparse_step`, except in `mlp_only_layers`.
 
     Attributes:
-        dense: `mlp_only_layers` when absent.
-        experts: `num_experts` when absent.
+        dense: `mlp_only_layers` if absent.
+        experts: `num_experts` if absent.
     """
 
     attribute: str

@@ -1,4 +1,4 @@
-"""How decoders, encoders and second stacks name their tensors, as data."""
+"""Tensor names of decoders, encoders and encoder-decoders, as data."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Layout:
-    """Tensor names of a decoder, relative to a base such as `model.`; `bases` are tried in order.
+    """Tensor names of a model, relative to a base such as `model.`.
 
     Attributes:
-        bases: what may stand before all other names.
-        layers: what stands before a layer's index.
-        embeddings: beginnings of what runs before the layers.
-        final_norm: beginnings of what runs between the layers and the head.
-        lm_head: beginnings of the head's names, without the base.
-        beside: what stands before an index where a layer has more tensors elsewhere, and the layer that index 0 means.
+        bases: possible prefixes of all names, tried in order.
+        layers: the prefix before the index of a layer.
+        embeddings: prefixes of tensors that run before the layers.
+        final_norm: prefixes of tensors that run between the layers and the head.
+        lm_head: prefixes of the head's tensors, without the base.
+        extra_prefixes: (prefix, layer of index 0) of further tensors of layers.
         head_inside: whether the head's names begin with the base too.
-        after: beginnings of whole names that run between the layers and the head too.
-        twins: what is stored by one name where the head is tied, and by the other as well where it is not.
-        kinds: model types that have this layout, where another has the same names but for the head.
+        after: prefixes, without the base, of further tensors that run between the layers and the head.
+        twins: pairs of names of the same tensor; a tied model stores the first only, an untied one both.
+        kinds: model types with this layout, if another layout differs only in its ends.
     """
 
     bases: tuple[str, ...]
@@ -27,7 +27,7 @@ class Layout:
     embeddings: tuple[str, ...]
     final_norm: tuple[str, ...]
     lm_head: tuple[str, ...] = ("lm_head.",)
-    beside: tuple[tuple[str, int], ...] = ()
+    extra_prefixes: tuple[tuple[str, int], ...] = ()
     head_inside: bool = False
     after: tuple[str, ...] = ()
     twins: tuple[tuple[str, str], ...] = ()
@@ -57,7 +57,7 @@ _DECODER = Layout(
     ("final_layer_norm.", "layer_norm.", "project_out."),
     ("lm_head.", "lm_heads."),
 )
-# The encoder runs before the layers that are spliced, which attend to what it makes.
+# The encoder runs before the layers that are spliced; they attend to its output.
 _TWO_STACKS = Layout(
     ("model.", ""),
     "decoder.layers.",
@@ -88,7 +88,7 @@ LAYOUTS = (
     _DECODER,
     replace(_DECODER, lm_head=("output_projection.",), kinds=frozenset({"trocr"})),
     replace(_DECODER, lm_head=("proj_out.",), kinds=frozenset({"whisper"})),
-    # What is called the norm of the embeddings runs after the layers.
+    # In bigbird_pegasus, layernorm_embedding runs after the layers.
     replace(
         _DECODER,
         embeddings=("embed_tokens.", "embed_positions."),
@@ -118,18 +118,20 @@ LAYOUTS = (
         twins=tuple(("word_embeddings.weight", f"{stack}.word_embeddings.weight") for stack in ("decoder", "encoder")),
     ),
     Layout(("backbone.", ""), "layers.", ("embeddings.", "embedding."), ("norm_f.",)),
-    # The norm of rwkv's embeddings is stored in its first layer.
+    # rwkv stores the norm of its embeddings in the first layer.
     Layout(("rwkv.", ""), "blocks.", ("embeddings.", "blocks.0.pre_ln."), ("ln_out.", "out_norm."), ("head.",)),
     Layout(("backbone.",), "blocks.", ("embeddings.",), ("out_norm.",)),
-    # hrm_text has two stacks that run in turns: a layer is the two of the same index.
-    Layout(("model.", ""), "L_module.layers.", ("embed_tokens.", "z_L_init"), (), beside=(("H_module.layers.", 0),)),
+    # hrm_text has two stacks that run alternately: one layer consists of both layers with the same index.
+    Layout(
+        ("model.", ""), "L_module.layers.", ("embed_tokens.", "z_L_init"), (), extra_prefixes=(("H_module.layers.", 0),)
+    ),
     Layout(
         ("model.llm.",),
         "layers.",
         ("embed.", "embed_norm."),
         ("norm.", "attn_res.output_query"),
         ("unembed.",),
-        beside=(("attn_res.attn_queries.", 1), ("attn_res.mlp_queries.", 0)),
+        extra_prefixes=(("attn_res.attn_queries.", 1), ("attn_res.mlp_queries.", 0)),
         head_inside=True,
     ),
     Layout(
@@ -138,7 +140,7 @@ LAYOUTS = (
         ("input_embedding.", "segment_embedding.", "position_bias."),
         ("encoder.output_layernorm.",),
     ),
-    # blt: a model of bytes cuts a text into patches, an encoder reads them, and after the layers a decoder writes them.
+    # blt: a byte model cuts a text into patches, an encoder reads them, and a decoder after the layers writes them.
     Layout(
         ("model.", ""),
         "global_transformer.layers.",
@@ -163,7 +165,7 @@ LAYOUTS = (
         ("embeddings.", "position_embeddings.", "lang_embeddings.", "layer_norm_emb."),
         (),
         ("pred_layer.proj.",),
-        beside=(("layer_norm1.", 0), ("ffns.", 0), ("layer_norm2.", 0)),
+        extra_prefixes=(("layer_norm1.", 0), ("ffns.", 0), ("layer_norm2.", 0)),
     ),
     Layout(("transformer.",), "layer.", ("word_embedding.", "mask_emb"), (), ("lm_loss.",)),
 )

@@ -1,4 +1,4 @@
-"""config.json under one roof: aliases, nested text configs, and each layer's own attributes made explicit."""
+"""A uniform view of config.json: aliases, nested text configs, and explicit attributes of each layer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from .layer_rules import ATTENTION_NAMES, natural
 from .naming import FAMILIES, UNKNOWN, Family
 from .rope import resolved_rope
-from .type_rules import DEPTHS, UNTIED, WINDOW_KEYS, ruled
+from .type_rules import DEPTHS, UNTIED, WINDOW_KEYS, attributes_by_rules
 
 __all__ = ["ATTENTION_NAMES", "DEPTH_KEYS", "NESTED", "ModelConfig", "layer_attributes"]
 
 NESTED = ("text_config", "llm_config", "language_config", "global_config")
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTH_BY = ("layers_block_type", "layer_types", "hybrid_override_pattern")
-"""Where nemotron_h says its depth, by their length."""
+"""Lists whose length is the depth of nemotron_h."""
 _MAX_WINDOW_LAYERS = 28
 _HEADLESS = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|RewardModel|TextEmbedding)"
@@ -27,14 +27,14 @@ _HEADLESS = re.compile(
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A config as read: `raw` is the whole JSON object, `nest` the key its text model's settings lie under, or None."""
+    """A config: `raw` is the whole JSON object; `nest` is the key of the text model's settings, or None."""
 
     raw: dict[str, Any]
     nest: str | None
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> ModelConfig:
-        """The config around a JSON object."""
+        """The config of a JSON object."""
         return cls(raw, next((key for key in NESTED if isinstance(raw.get(key), dict)), None))
 
     @property
@@ -43,11 +43,14 @@ class ModelConfig:
         return self.raw[self.nest] if self.nest else self.raw
 
     def get(self, *names: str) -> Any:
-        """The first of `names` that is set and not null."""
+        """The value of the first of `names` that is set and not null."""
         return next((self.text[name] for name in names if self.text.get(name) is not None), None)
 
     def natural(self, *names: str) -> int | None:
-        """The first of `names` that is a whole number >= 0 (configs are untrusted: anything else is as if absent)."""
+        """The value of the first of `names` that is set, or the family's default, if it is a whole number >= 0.
+
+        Configs are untrusted: any other value counts as absent.
+        """
         value = self.get(*names)
         if value is None and self.family:
             value = next((self.family.defaults[name] for name in names if name in self.family.defaults), None)
@@ -55,7 +58,7 @@ class ModelConfig:
 
     @property
     def model_type(self) -> str:
-        """The text model's type, such as `llama`; empty when the config does not say."""
+        """The text model's type, such as `llama`; empty if the config does not state it."""
         return next((kind for level in (self.text, self.raw) if isinstance(kind := level.get("model_type"), str)), "")
 
     @property
@@ -66,12 +69,12 @@ class ModelConfig:
 
     @property
     def family(self) -> Family | None:
-        """What is known of the model type, or None."""
+        """The family of the model type; None if it is unknown."""
         return FAMILIES.get(self.model_type)
 
     @property
     def depth_key(self) -> str | None:
-        """The key this JSON uses for the number of layers."""
+        """The key of the number of layers in this config."""
         return next((key for key in self._depth_keys if type(self.text.get(key)) is int), None)
 
     @property
@@ -81,7 +84,7 @@ class ModelConfig:
 
     @property
     def depth(self) -> int | None:
-        """The number of layers the config states."""
+        """The number of layers that the config states."""
         stated = self.natural(*self._depth_keys)
         if stated is None and self.model_type == "nemotron_h":
             given = self.get(*_DEPTH_BY)
@@ -95,12 +98,12 @@ class ModelConfig:
 
     @property
     def heads(self) -> int | None:
-        """Query heads."""
+        """Number of query heads."""
         return self.natural("num_attention_heads", "n_head", "n_heads")
 
     @property
     def kv_heads(self) -> int | None:
-        """Key and value heads, with falcon's multi-query rule."""
+        """Number of key and value heads; falcon has its own rule for multi-query attention."""
         if self.model_type == "falcon" and not self.text.get("new_decoder_architecture"):
             return 1 if self.text.get("multi_query", True) else self.heads
         return self.natural("num_key_value_heads", "num_kv_heads", "n_head_kv") or self.heads
@@ -122,24 +125,24 @@ class ModelConfig:
 
     @property
     def vocab_size(self) -> int | None:
-        """Rows of the embedding, as the config has it."""
+        """Number of embedding rows in the config."""
         stated = self.natural("vocab_size")
         return natural(self.raw.get("vocab_size"), None) if stated is None else stated
 
     @property
     def context(self) -> int | None:
-        """Positions the model was made for."""
+        """Number of positions that the model supports."""
         return self.natural("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
     @property
     def experts(self) -> int | None:
-        """Experts per sparse layer."""
+        """Number of experts per sparse layer."""
         stated = self.natural("num_local_experts", "num_experts", "n_routed_experts")
         return stated if stated is not None or self.family is None else self.family.experts
 
     @property
     def window(self) -> int | None:
-        """Tokens that sliding layers look back on; None where no window is in force."""
+        """Size of the sliding window in tokens; None if no window is in use."""
         family = self.family or UNKNOWN
         if family.switch and self.text.get("use_sliding_window") is not True:
             return None
@@ -150,7 +153,7 @@ class ModelConfig:
 
     @property
     def tied(self) -> bool:
-        """Whether the head is the embedding, by the config or else by the family's default."""
+        """Whether the head is tied to the embedding, by the config or else by the family's default."""
         if self.model_type in UNTIED:
             return False
         for level in (self.raw, self.text):
@@ -165,9 +168,9 @@ class ModelConfig:
 
     @property
     def says_tied(self) -> bool:
-        """Whether tying is known at all: stated by the config, or a known family.
+        """Whether tying is known: the config states it, or the family has a default.
 
-        Of a nested config only the outer level counts, as for transformers, and its class has a default of its own.
+        In a nested config only the outer level counts, as in transformers, and the family's default does not apply.
         """
         return (
             self.model_type in UNTIED
@@ -177,8 +180,11 @@ class ModelConfig:
 
     @property
     def rope(self) -> dict[str, Any]:
-        """Rotary settings in one form, whatever the spelling: `theta`, `type` and what that type needs, or such a dict
-        under `full_attention` and one under `sliding_attention`; {} without rope."""
+        """Rotary settings in a uniform form; {} without rope.
+
+        The form is `theta`, `type` and the settings of that type, or such a dict for each of `full_attention` and
+        `sliding_attention`.
+        """
         return resolved_rope(self.text, self.family or UNKNOWN)
 
     @property
@@ -195,21 +201,21 @@ class ModelConfig:
 
     @property
     def dtype(self) -> str | None:
-        """The dtype the config states, as torch names it."""
+        """The dtype that the config states, by its torch name."""
         value = self.get("dtype", "torch_dtype") or self.raw.get("dtype") or self.raw.get("torch_dtype")
         return str(value).removeprefix("torch.") if isinstance(value, str) else None
 
 
 def layer_attributes(config: ModelConfig, depth: int) -> list[dict[str, Any]]:
-    """Every layer's own attributes, one dict per layer, each a plain value.
+    """The attributes of every layer, one dict of plain values per layer.
 
-    Keys: `attention` (full, sliding, ...), `window` (tokens, only where it slides), `rope` (False where a layer has
-    none), `mlp` (dense or experts). Lists in the config that are too short leave the attribute `None`.
+    Keys: `attention` (full, sliding, ...), `window` (tokens, only of sliding layers), `rope` (False if a layer has
+    none), `mlp` (dense or experts). If a list in the config is too short, the attribute of the other layers is None.
     """
-    said = ruled(config.model_type, config.text, depth)
-    rope = said.get("rope") or _rope_layers(config, depth)
-    attention = said.get("attention") or list(_attention(config, depth, rope))
-    mlp = said.get("mlp") or list(_mlp(config, depth))
+    known = attributes_by_rules(config.model_type, config.text, depth)
+    rope = known.get("rope") or _rope_layers(config, depth)
+    attention = known.get("attention") or list(_attention(config, depth, rope))
+    mlp = known.get("mlp") or list(_mlp(config, depth))
     rows: list[dict[str, Any]] = []
     for index in range(depth):
         row: dict[str, Any] = {"attention": attention[index]}
@@ -242,7 +248,7 @@ def _sliding(
     if isinstance(pattern, str) and pattern:
         return lambda index: pattern[index % len(pattern)] == "L" and index != depth - 1
     period = pattern if type(pattern) is int else family.period
-    # exaone4 says with a window of null that no layer slides.
+    # In exaone4, a window of null means that no layer slides.
     if period and not (family.period_key and "sliding_window" in config.text and config.window is None):
         return lambda index: (index + 1) % period != 0
     if not config.window or family.slides in {"no", "period"}:

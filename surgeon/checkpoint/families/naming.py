@@ -1,7 +1,7 @@
-"""What is known of model families, as data: how tensors are named, and what a config leaves unsaid.
+"""Facts about model families, as data: tensor names, and defaults of config keys.
 
-A `Naming` says which names are layers and which are the ends of the network. A `Family` says what transformers fills in
-for keys that a config of that `model_type` omits (read off transformers 5.23; a test compares them).
+A `Naming` maps tensor names to layers and to the ends of the network. A `Family` holds the values that transformers
+uses for keys that a config of a `model_type` omits (source: transformers 5.23; a test compares them).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TOKEN_EMBEDDINGS = (
     "input_embedding.",
     "local_encoder.embed_tokens.",
 )
-"""Among the embeddings, the table with one row per token (the others are positions, projections and norms)."""
+"""Prefixes of the table with one row per token (other embeddings are positions, projections and norms)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor belongs: its role, the layer index (-1 outside the layers), and its name within that place."""
+    """The place of a tensor: its role, the layer index (-1 outside the layers), and its name within that place."""
 
     role: Role
     index: int
@@ -47,14 +47,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Naming:
-    """A layout at one base: turns a tensor's name into its place, and a place back into a name."""
+    """A layout with one base. It maps a tensor's name to its place, and a place to its name."""
 
     layout: Layout
     base: str
 
     @cached_property
     def prefix(self) -> str:
-        """What every layer tensor's name begins with, for instance `model.layers.`."""
+        """The prefix of every layer tensor's name, for instance `model.layers.`."""
         return self.base + self.layout.layers
 
     @cached_property
@@ -64,7 +64,7 @@ class Naming:
         return self.base.removesuffix("model.") if self.base in {"language_model.model.", "text_model.model."} else ""
 
     def place(self, name: str) -> Place:
-        """The place of a tensor; role `other` for what this layout does not know."""
+        """The place of a tensor; its role is `other` if this layout does not know the name."""
         if name.startswith(self.base):
             suffix = name[len(self.base) :]
             if suffix.startswith(self.layout.embeddings):
@@ -82,14 +82,14 @@ class Naming:
         return Place("other", -1, name)
 
     def _in_a_layer(self, name: str) -> Place | None:
-        """The place of a name without the base, if it is a layer's."""
+        """The place of a name without the base; None if it does not belong to a layer."""
         layout = self.layout
         if name.startswith(layout.layers):
             number, dot, suffix = name[len(layout.layers) :].partition(".")
-            # Two tensors must not share a place: what reads like a tensor elsewhere is none of the layer.
-            taken = suffix.startswith(tuple(before[:-1] for before, _ in layout.beside))
+            # Two tensors must not share a place: a suffix with such a prefix is not a layer tensor.
+            taken = suffix.startswith(tuple(before[:-1] for before, _ in layout.extra_prefixes))
             return Place("layer", int(number), suffix) if dot and suffix and _is_index(number) and not taken else None
-        for before, first in layout.beside:
+        for before, first in layout.extra_prefixes:
             if name.startswith(before):
                 number, dot, suffix = name[len(before) :].partition(".")
                 return Place("layer", int(number) + first, before[:-1] + dot + suffix) if _is_index(number) else None
@@ -98,7 +98,7 @@ class Naming:
     def name(self, place: Place) -> str:
         """The tensor name of a place."""
         if place.role == "layer":
-            for before, first in self.layout.beside:
+            for before, first in self.layout.extra_prefixes:
                 if place.suffix == before[:-1] or place.suffix.startswith(before):
                     return f"{self.base}{before}{place.index - first}{place.suffix[len(before) - 1 :]}"
             return f"{self.prefix}{place.index}.{place.suffix}"
@@ -108,20 +108,20 @@ class Naming:
         return place.suffix if whole else self.base + place.suffix
 
     def head_for(self, embedding_suffix: str) -> Place:
-        """The head that an embedding stands for in a tied model: `embed_tokens.weight` -> `lm_head.weight`."""
+        """The place of the head that is tied to an embedding: `embed_tokens.weight` -> `lm_head.weight`."""
         return Place("lm_head", -1, self.layout.lm_head[0] + embedding_suffix.rsplit(".", 1)[-1])
 
 
 def _is_index(text: str) -> bool:
-    """One spelling per number: `03` and digits of other scripts would let two tensors share a place."""
+    """Whether a text is an index in its only valid form: `03` or non-ASCII digits would give two tensors one place."""
     return text.isascii() and text.isdigit() and len(text) < 6 and (text == "0" or text[0] != "0")
 
 
 def find_naming(names: Iterable[str], model_type: str = "") -> Naming | None:
-    """The naming whose layers occur among `names`, or None when no known prefix does.
+    """The naming whose layers occur in `names`; None if no known layer prefix occurs.
 
-    Several layouts share a prefix: one whose embeddings occur too is preferred, and among those one of the model type,
-    then one whose head occurs, then the one that knows most names.
+    Several layouts share a prefix. Layouts whose embeddings occur too are preferred; among those, one of the model
+    type, then one whose head occurs, then the one that knows most names.
     """
     names = list(names)
     first: Naming | None = None
@@ -134,7 +134,7 @@ def find_naming(names: Iterable[str], model_type: str = "") -> Naming | None:
             roles = [naming.place(name).role for name in names]
             if "embeddings" in roles:
                 found.append(((model_type in layout.kinds, "lm_head" in roles, -roles.count("other")), naming))
-            # A bare `layers.` or `h.` says little by itself: the embeddings tell whose it is.
+            # A bare `layers.` or `h.` is ambiguous without embeddings.
             elif base and first is None:
                 first = naming
     return max(found, key=lambda each: each[0])[1] if found else first
@@ -142,24 +142,24 @@ def find_naming(names: Iterable[str], model_type: str = "") -> Naming | None:
 
 @dataclass(frozen=True)
 class Family:
-    """What transformers assumes for one `model_type` where its config is silent.
+    """The defaults of transformers for one `model_type`.
 
     Attributes:
-        tied: `tie_word_embeddings` when absent.
-        explicit: the model reads a `layer_types` list, which then says everything about `slides`.
-        slides: which layers attend to a sliding window without such a list. `no`: none. `all`: every one, if a window
-            is set. `period`: all but every `period`-th. `upper`: those from `max_window_layers` on. `alternate`: the
-            even ones below `max_window_layers`. `nope`: those without rope.
-        switch: a window counts only where `use_sliding_window` is true (absent: false).
-        window: `sliding_window` when absent.
+        tied: `tie_word_embeddings` if absent.
+        explicit: the model reads a `layer_types` list, which overrides `slides`.
+        slides: which layers use a sliding window without such a list. `no`: none. `all`: all, if a window is set.
+            `period`: all but every `period`-th. `upper`: those from `max_window_layers` on. `alternate`: the even ones
+            below `max_window_layers`. `nope`: those without rope.
+        switch: a window is used only if `use_sliding_window` is true (absent: false).
+        window: `sliding_window` if absent.
         period: see `slides`.
         period_key: `sliding_window_pattern` in the config replaces `period`.
-        rope_interval: every n-th layer has no rope, when `no_rope_layers` is absent.
-        experts: experts per sparse layer when the config does not say.
+        rope_interval: every n-th layer has no rope, if `no_rope_layers` is absent.
+        experts: experts per sparse layer if the config does not state it.
         rope: `one` rope for all layers, `kinds`: one per kind of attention, or `none`.
-        theta: `rope_theta` when absent.
-        rotated: `partial_rotary_factor` when absent.
-        defaults: other keys that published configs of the family leave out.
+        theta: `rope_theta` if absent.
+        rotated: `partial_rotary_factor` if absent.
+        defaults: other keys that published configs of the family omit.
     """
 
     tied: bool = False
@@ -178,7 +178,7 @@ class Family:
 
 
 UNKNOWN = Family(explicit=True, slides="all", period_key=True, theta=None)
-"""The rules for a `model_type` that is not in `FAMILIES`: what its config says counts, and nothing is filled in."""
+"""The rules for a `model_type` that is not in `FAMILIES`: only the config counts, without defaults."""
 
 _PLAIN = Family()
 _TIED = Family(tied=True)
@@ -256,4 +256,4 @@ FAMILIES: dict[str, Family] = {
     "rembert": Family(rope="none"),
     "git": Family(rope="none"),
 }
-"""Decoders whose every layer-indexed config key surgeon knows. Others are refused where one is in doubt."""
+"""Model types for which surgeon knows every layer-indexed config key. Others are refused if a key is in doubt."""

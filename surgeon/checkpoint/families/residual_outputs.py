@@ -1,7 +1,7 @@
-"""Which tensors of a layer write to the residual stream: with those at zero, and only then, a layer is the identity.
+"""The tensors of a layer that write to the residual stream. If all of them are zero, the layer is the identity.
 
-Each entry was checked by running such a layer (`probe.identity`; a test does it for all of them): what comes out is
-bit for bit what went in. A family is missing where that is not so or where nobody has looked.
+Each entry was checked by running such a layer (`probe.identity`; a test runs all of them): the output has the same bits
+as the input. A family is missing if this does not hold or was not checked.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ RESIDUAL_OUTPUTS: dict[str, tuple[str, ...]] = {
     "phi": ("self_attn.dense", "fc2"),
     "starcoder2": ("o_proj", "mlp.c_proj"),
 }
-"""Model type -> parts of the names of those tensors, weights and biases, every expert's included."""
+"""Model type -> parts of the names of these tensors (weights and biases, of every expert too)."""
 
 _NORMS_IN_THE_WAY = {
     "opt": ("do_layer_norm_before", False),
     "bloom": ("apply_residual_connection_post_layernorm", True),
     "falcon": ("apply_residual_connection_post_layernorm", True),
 }
-"""Settings under which the layers of a type are not the identity all the same."""
+"""Model type -> (config key, value) under which its layers are not the identity despite zero tensors."""
 
 
 def residual_outputs(config: ModelConfig | None) -> tuple[str, ...]:
-    """The filters for layers of this model.
+    """Name parts of the tensors whose zeros make a layer of this model the identity.
 
     Raises:
-        InputError: its layers are not the identity with any tensors at zero, or that is not known.
+        InputError: zero tensors do not make its layers the identity, or that is not known.
     """
     kind = config.model_type if config else ""
     filters = RESIDUAL_OUTPUTS.get(kind)
     if filters is None:
         raise InputError(
             f"a layer of {one_line(kind) or 'an unknown model type'} cannot be made the identity",
-            why="no set of its tensors is known to leave the residual stream as it was when they are 0",
+            why="no set of its tensors is known that leaves the residual stream unchanged if they are 0",
             remedy="repeat layers with `duplicate` instead",
         )
     key, value = _NORMS_IN_THE_WAY.get(kind, ("", None))
     if config is not None and key and config.get(key) is value:
         raise InputError(
             f"a layer of this {kind} model cannot be made the identity",
-            why=f"its config sets {key} to {str(value).lower()}: what goes on is the output of a norm",
+            why=f"its config sets {key} to {str(value).lower()}, so a norm changes the residual stream",
             remedy="repeat layers with `duplicate` instead",
         )
     return filters

@@ -1,4 +1,4 @@
-"""Rotary settings under one spelling, so that two configs that mean the same compare equal."""
+"""Rotary settings in a uniform form, so that two configs with the same meaning compare equal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _EXTENDED = {"llama3", "yarn", "longrope"}
 
 
 def resolved_rope(text: Mapping[str, Any], family: Family) -> dict[str, Any]:
-    """The rope of a text config as transformers resolves it, with defaults (type `default`, all of a head) left out.
+    """The rope of a text config as transformers resolves it, without defaults (type `default`, all of a head rotated).
 
-    Older configs have `rope_theta`, `rope_scaling` and `partial_rotary_factor` side by side, newer ones all of it in
-    `rope_parameters`, by kind of attention where the kinds differ.
+    Older configs have the keys `rope_theta`, `rope_scaling` and `partial_rotary_factor`. Newer ones have all of them in
+    `rope_parameters`, with a table per kind of attention if the kinds differ.
     """
     if family.rope == "none" or text.get("alibi") is True:
         return {}

@@ -1,7 +1,7 @@
-"""Which model type says by which rules what its layers are, and what else surgeon knows of keys by layer.
+"""The layer rules of each model type, and other facts about per-layer config keys.
 
-`RULES` has, for each model type that says it in a way of its own, the rules in the order in which transformers heeds
-them (read off transformers 5.23; tests hold them against it).
+`RULES` holds the rules of each model type with a special form, in the order in which transformers applies them (source:
+transformers 5.23; tests compare the results with it).
 """
 
 from __future__ import annotations
@@ -98,17 +98,18 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         _DENSE,
     ),
 }
-"""By model type, the first rule for an attribute that reads one counts, and the first that can say it writes."""
+"""Model type -> rules. Of the rules for an attribute, the first that finds a value reads, and the first that can
+express the values writes."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """How a model type counts its layers under a key of its own.
+    """The key with which a model type counts its layers.
 
     Attributes:
         key: the key.
-        runs: how often each layer counts in `num_hidden_layers`, which is 1 where that key is another name; None where
-            it counts the layers of another stack.
+        runs: how often `num_hidden_layers` counts each layer (1 if `key` is only another name); None if it counts the
+            layers of another stack.
     """
 
     key: str
@@ -116,7 +117,7 @@ class Depth:
 
 
 DEPTHS: Mapping[str, Depth] = {
-    # Two stacks run in turns: the lower one L_cycles times for each time of the upper one, all that H_cycles times.
+    # Two stacks run alternately: the lower one L_cycles times, then the upper one once, and all that H_cycles times.
     "hrm_text": Depth(
         "num_layers_per_stack",
         lambda text: (natural(text.get("H_cycles"), 2) or 0) * ((natural(text.get("L_cycles"), 3) or 0) + 1),
@@ -149,31 +150,31 @@ WINDOW_KEYS: Mapping[str, tuple[str, int]] = {
     "modernbert-decoder": ("local_attention", 128),
     "vaultgemma": ("sliding_window", 4096),
 }
-"""Model types whose sliding window has another name or a default: the key, and the window when it is absent."""
+"""Model types whose sliding window has another key or a default: (key, window if it is absent)."""
 
 VALUE_LISTS = (
     "layer_rope_theta", "num_attention_heads_per_layer", "num_key_value_heads_per_layer", "activation_sparsity_pattern",
     "intermediate_size", "moe_topk", "num_experts", "attention_window", "swiglu_limits", "swiglu_limits_shared",
     "attention_layers", "attn_layers", "num_query_heads", "num_kv_heads", "ffn_multipliers", "block_configs",
 )  # fmt: skip
-"""Keys that hold, where they hold a list, a value for each layer that goes along with it."""
+"""Keys that, if they hold a list, hold a value per layer that moves with the layer."""
 
 INDEX_LISTS: Mapping[str, int] = {"ple_layer_ids": 1}
-"""Keys that list the layers with tables of n-grams, and the number that means the first layer."""
+"""Keys that list the layers with n-gram tables -> the number of the first layer."""
 
 NEEDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear", "full")}
-"""Kinds of attention of which a model type must have at least one layer."""
+"""Model type -> kinds of attention of which it must have at least one layer."""
 
 UNTIED = frozenset({
     "bailing_hybrid", "cpmant", "inkling2_text", "inkling_text", "kimi_linear", "mllama_text_model", "moshi",
     "musicgen_decoder", "musicgen_melody_decoder", "nemotron_h", "reformer", "rembert", "xlstm",
 })  # fmt: skip
-"""Model types whose head is never the embedding, whatever the config says."""
+"""Model types whose head is never tied to the embedding, whatever the config contains."""
 
 LAST_IS_FULL = frozenset({
     "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "diffusion_gemma", "diffusion_gemma_text",
 })  # fmt: skip
-"""Model types that make their last layer one of full attention."""
+"""Model types that force full attention in their last layer."""
 
 FILLED: Mapping[str, frozenset[str]] = {
     "layer_types": frozenset({
@@ -197,21 +198,22 @@ FILLED: Mapping[str, frozenset[str]] = {
         "granite_swa", "granitemoe_swa", "muse_glimmer", "muse_glimmer_text", "muse_spark", "muse_spark_text",
     }),
 }  # fmt: skip
-"""Lists that transformers fills in for model types of which surgeon knows no rule: without them it cannot tell."""
+"""Per-layer lists that transformers fills in for model types without a rule here; if such a list is absent, the
+attributes of layers are unknown."""
 
 
 def rules(model_type: str) -> tuple[Rule, ...]:
-    """The rules of a model type, () for most."""
+    """The rules of a model type; most have none."""
     return RULES.get(model_type, ())
 
 
 def rule_keys(model_type: str) -> frozenset[str]:
-    """Every config key that a model type's rules read and write."""
+    """Every config key that the rules of a model type read and write."""
     return frozenset(key for rule in rules(model_type) for key in rule.keys)
 
 
-def ruled(model_type: str, text: Text, depth: int) -> dict[str, list[Any]]:
-    """The attributes that rules say, one list per attribute with an entry per layer."""
+def attributes_by_rules(model_type: str, text: Text, depth: int) -> dict[str, list[Any]]:
+    """The attributes that the rules of a model type find: attribute -> a list with an entry per layer."""
     known: dict[str, list[Any]] = {}
     for rule in rules(model_type):
         if rule.attribute not in known and (values := rule.read(text, depth, known)) is not None:
@@ -220,9 +222,10 @@ def ruled(model_type: str, text: Text, depth: int) -> dict[str, list[Any]]:
 
 
 def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Values]) -> None:
-    """Make `text` say `wanted` of each layer, by the first rule of each attribute that can.
+    """Write the attributes `wanted` (attribute -> a value per layer) into `text`.
 
-    What later rules read stays where it can say the same, for other programs, and goes where it cannot.
+    The first rule of each attribute that can express the values writes them. The keys of later rules are kept for other
+    programs if they can express the same values; otherwise they are removed.
     """
     for attribute in dict.fromkeys(rule.attribute for rule in rules(model_type)):
         values = list(wanted[attribute])
@@ -234,7 +237,7 @@ def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Valu
             also = {key: value for later in mine[number + 1 :] for key, value in _same(later, values, text).items()}
             others = _keys(mine[number + 1 :]) - _keys(mine[: number + 1]) - also.keys()
             trial = {key: value for key, value in text.items() if key not in others} | also | patch
-            if ruled(model_type, trial, len(values)).get(attribute) == values:
+            if attributes_by_rules(model_type, trial, len(values)).get(attribute) == values:
                 for key in others:
                     text.pop(key, None)
                 text.update(also | patch)
@@ -242,13 +245,13 @@ def write_rules(model_type: str, text: dict[str, Any], wanted: Mapping[str, Valu
 
 
 def _same(rule: Rule, values: Values, text: Text) -> dict[str, Any]:
-    """What the keys of a rule must be to say `values` too; {} where the config lacks them, or they cannot."""
+    """The keys of a rule that express `values` too; {} if the config lacks them or they cannot express the values."""
     if rule.read(text, len(values), {}) in (None, values):
         return {key: text[key] for key in rule.keys if key in text}
-    said = rule.write(values, text)
-    if not said or not said.keys() <= text.keys():
+    patch = rule.write(values, text)
+    if not patch or not patch.keys() <= text.keys():
         return {}
-    return said if rule.read({**text, **said}, len(values), {}) == values else {}
+    return patch if rule.read({**text, **patch}, len(values), {}) == values else {}
 
 
 def _keys(group: Iterable[Rule]) -> frozenset[str]:

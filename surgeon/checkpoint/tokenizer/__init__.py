@@ -1,1 +1,1 @@
-"""Tokenizers on disk: which vocabulary one has, and whether two mean the same."""
+"""Tokenizers on disk: their vocabularies, and whether two assign the same text to each id."""

@@ -1,4 +1,4 @@
-"""Who a tokenizer is: do two checkpoints mean the same by token 1234?"""
+"""Identity of a tokenizer: whether two checkpoints assign the same text to a token id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = (
     "vocab.json", "merges.txt", "vocab.txt", "tekken.json", "spiece.model", "qwen.tiktoken", "tiktoken.model",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-"""Every file a tokenizer may be made of; what a new checkpoint takes from its tokenizer's donor."""
+"""Every file that a tokenizer can consist of; a new checkpoint copies them from its tokenizer's donor."""
 
 _CORE = (
     "tokenizer.json",
@@ -35,14 +35,14 @@ _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Identity of a tokenizer: equal `digest` means that every id stands for the same text.
+    """Identity of a tokenizer: with equal `digest`, every id stands for the same text.
 
     Attributes:
-        digest: 12 hex digits over vocabulary and merges; empty when there is no tokenizer.
-        tokens: number of known tokens, added ones included; None when only a binary file is there.
+        digest: 12 hex digits over vocabulary and merges; empty if there is no tokenizer.
+        tokens: number of known tokens, added ones included; None if there is only a binary file.
         special: names of special ids (from the configs) and their values.
         files: the tokenizer files of the folder.
-        last: the token with the highest id, and that id; None where it is not known.
+        last: the token with the highest id, and that id; None if it is not known.
     """
 
     digest: str
@@ -58,7 +58,7 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in `folder`, its special ids completed from the model's config."""
+    """The tokenizer in `folder`, with special ids from the model's config."""
     files = tuple(folder / name for name in FILES if (folder / name).is_file())
     special = {key: config[key] for key in _SPECIAL if config.get(key) is not None}
     core = [path for path in files if path.name in _CORE]
@@ -72,7 +72,7 @@ _Stamp = tuple[Path, int, int]
 
 
 def _stamp(path: Path) -> _Stamp:
-    """A file and what changes with it, so that what was read of it can be kept."""
+    """(path, modification time, size) of a file, as a cache key for its content."""
     found = path.stat()
     return path, found.st_mtime_ns, found.st_size
 
@@ -90,13 +90,12 @@ def _identity(stamps: tuple[_Stamp, ...]) -> tuple[str, int | None, tuple[str, i
 
 
 def vocabulary_of(path: Path) -> dict[str, int]:
-    """Token -> id of a tokenizer.json, added tokens included; a Unigram list is numbered in its order."""
+    """Token -> id of a tokenizer.json, added tokens included; the ids of a Unigram list are its positions."""
     return merged_vocabulary(read_json_object(path))
 
 
 def first_difference(one: Tokenizer, other: Tokenizer) -> Difference | None:
-    """The lowest id that two tokenizers mean differently and both texts (None: no such id); None where there is none,
-    or where one has no tokenizer.json.
+    """The lowest id with different texts in two tokenizers; None if there is none or one has no tokenizer.json.
 
     Raises:
         InputError: a file cannot be read or is not JSON.
@@ -107,7 +106,7 @@ def first_difference(one: Tokenizer, other: Tokenizer) -> Difference | None:
 
 
 class Difference(NamedTuple):
-    """An id, and what it stands for in two tokenizers; None where it is no token."""
+    """An id and its texts in two tokenizers; a text is None if the id is not a token there."""
 
     token_id: int
     mine: str | None
@@ -115,12 +114,12 @@ class Difference(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """How two vocabularies compare in the ids that have a row.
+    """The comparison of two vocabularies in the ids that have a row.
 
     Attributes:
-        conflict: the lowest id that is another token in each; None where there is none.
-        named: ids that are a token in one alone, and padding in the other, in order.
-        splits_alike: whether both cut a text into the same pieces, as far as their merges tell.
+        conflict: the lowest id that is a different token in each; None if there is none.
+        named: ids that are a token in only one and padding in the other, in order.
+        splits_alike: whether both have the same merges, so that they split a text in the same way.
     """
 
     conflict: Difference | None
@@ -129,7 +128,7 @@ class Relation(NamedTuple):
 
 
 def relation(one: Tokenizer, other: Tokenizer, rows: int) -> Relation | None:
-    """How two tokenizers compare in ids below `rows`; None where that cannot be told.
+    """The comparison of two tokenizers in ids below `rows`; None if they cannot be compared.
 
     Raises:
         InputError: a file cannot be read or is not JSON.
@@ -163,7 +162,7 @@ def _beyond(stamp: _Stamp, rows: int) -> tuple[tuple[str, int], ...]:
 
 
 def tokens_beyond(tokenizer: Tokenizer, rows: int) -> tuple[tuple[str, int], ...]:
-    """Tokens whose id is `rows` or more, and the ids, the lowest first.
+    """(token, id) of all tokens whose id is `rows` or more, in the order of ids.
 
     Raises:
         InputError: a file cannot be read or is not JSON.

@@ -1,9 +1,9 @@
-"""The tokens that a tokenizer knows and their ids, as the tokenizers library and transformers number them.
+"""The tokens of a tokenizer and their ids, as the tokenizers library and transformers number them.
 
-`model.vocab` of a tokenizer.json says ids outright. The id beside an added token does not count when the file is
-loaded: a token of the vocabulary keeps its id there, the others are numbered in the order of the file, from the size of
-the vocabulary on. Tokens that only tokenizer_config.json or the files of old checkpoints name follow after the highest
-added one. (Observed with tokenizers 0.23 and transformers 5; older ones differ where a vocabulary has holes.)
+`model.vocab` of a tokenizer.json states ids. The `id` of an added token is ignored when the file is loaded: a token of
+the vocabulary keeps its id, and the others are numbered in the order of the file, from the size of the vocabulary on.
+Tokens that only tokenizer_config.json or the files of old checkpoints name follow after the highest added one.
+(Observed with tokenizers 0.23 and transformers 5; older versions differ if a vocabulary has gaps.)
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ..locate import read_json, read_json_object
 from .tokenizer_identity import Tokenizer
 
 MAX_ID = 2**22
-"""Ids from here on are refused: the largest vocabularies have a quarter of a million, and tables are made of them."""
+"""Ids from here on are refused, because tables of this size are allocated; the largest vocabularies have 2**18 ids."""
 
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
-"""What an added token has besides its text, and what tokenizers takes where it is not said."""
+"""The flags of an added token, with the defaults of the tokenizers library."""
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
@@ -40,13 +40,13 @@ Flags = Mapping[str, bool]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a tokenizer knows.
+    """The vocabulary of a tokenizer.
 
     Attributes:
         kind: `BPE`, `WordPiece`, `Unigram` or `WordLevel`.
-        ids: token -> id, in the order of ids; two tokens may share one in a broken file.
-        added: the tokens that are found in a text before it is split, and how; in the order they are loaded.
-        rules: digest of how text is cut before tokens are looked for.
+        ids: token -> id, in the order of ids; in an invalid file two tokens may share an id.
+        added: added tokens, which are matched before a text is split -> their flags, in loading order.
+        rules: digest of the normalizer, the pre-tokenizer and the model's settings.
     """
 
     kind: str
@@ -61,18 +61,18 @@ class Vocabulary:
 
 
 def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """The vocabulary of a tokenizer that has a tokenizer.json. What was read is remembered while the files stay.
+    """The vocabulary of a tokenizer that has a tokenizer.json. It is cached until the files change.
 
     Raises:
-        InputError: there is none, it cannot be read, or it is not one.
+        InputError: there is no tokenizer.json, it cannot be read, or it is invalid.
     """
     if tokenizer.json is None:
-        raise InputError("there is no tokenizer.json, which vocabularies are read from")
+        raise InputError("there is no tokenizer.json, from which vocabularies are read")
     return _read(tokenizer.json, declared(tokenizer), _stamp(tokenizer.json))
 
 
 def declared(tokenizer: Tokenizer) -> tuple[tuple[str, tuple[bool, ...]], ...]:
-    """Added tokens (text and the values of `FLAGS`) that the files beside a tokenizer.json name, in loading order.
+    """Added tokens (text, values of `FLAGS`) from the files next to a tokenizer.json, in loading order.
 
     Raises:
         InputError: one of the files cannot be read or is not JSON.
@@ -83,7 +83,7 @@ def declared(tokenizer: Tokenizer) -> tuple[tuple[str, tuple[bool, ...]], ...]:
 
 
 def flags_of(token: Mapping[str, Any], **fallback: bool) -> dict[str, bool]:
-    """An added token's flags from JSON."""
+    """The flags of an added token in JSON; `fallback` replaces the defaults of `FLAGS`."""
     chosen = {**FLAGS, **fallback}
     return {key: token[key] if isinstance(token.get(key), bool) else value for key, value in chosen.items()}
 
@@ -110,7 +110,7 @@ def _declared(
         for _, token in sorted(numbered, key=lambda pair: pair[0]):
             found.append((str(token.get("content", "")), flags_of(token)))
     else:
-        # transformers looks at the older files only without that key.
+        # transformers reads the older files only if that key is absent.
         config = {**config, **special}
         names = {text for text, _ in _named(config)}
         for text, _ in sorted(((t, i) for t, i in added.items() if type(i) is int), key=lambda pair: pair[1]):
@@ -124,7 +124,7 @@ def _declared(
 
 
 def _named(config: Mapping[str, Any]) -> list[tuple[str, dict[str, bool]]]:
-    """Special tokens that a tokenizer_config.json names by their role, then the others that it lists."""
+    """Special tokens that a tokenizer_config.json names by role, then the others that it lists."""
     values = [config.get(key) for key in _NAMED]
     listed: Any = next((config[key] for key in _LISTS if config.get(key)), None)
     values += listed if isinstance(listed, list) else list(listed.values()) if isinstance(listed, dict) else []
@@ -138,11 +138,11 @@ def _named(config: Mapping[str, Any]) -> list[tuple[str, dict[str, bool]]]:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, beside: tuple[tuple[str, tuple[bool, ...]], ...], stamp: tuple[int, int]) -> Vocabulary:
+def _read(path: Path, declared_tokens: tuple[tuple[str, tuple[bool, ...]], ...], stamp: tuple[int, int]) -> Vocabulary:
     document = _document(path)
     model = document.get("model")
     if not isinstance(model, dict):
-        raise InputError("the file has no model, so it is no tokenizer", where=str(path))
+        raise InputError("the file has no model, so it is not a tokenizer", where=str(path))
     kind = kind_of(model)
     raw = model.get("vocab")
     ids = _unigram(raw, path) if kind == "Unigram" else _table(raw, path)
@@ -150,13 +150,13 @@ def _read(path: Path, beside: tuple[tuple[str, tuple[bool, ...]], ...], stamp: t
     added = dict(_added(document, path))
     _number(ids, added, size)
     last = max((ids[token] for token in added), default=-1)
-    for text, values in beside:
+    for text, values in declared_tokens:
         added.setdefault(text, dict(zip(FLAGS, values, strict=True)))
     _number(ids, added, max(size, last + 1))
     for token, index in ids.items():
         if index >= MAX_ID:
             raise InputError(
-                f"the token '{one_line(token[:40])}' has the id {index:,}, and no vocabulary is that large",
+                f"the token '{one_line(token[:40])}' has the id {index:,}, which is too large for a vocabulary",
                 where=str(path),
                 remedy="do not use this tokenizer",
             )
@@ -169,7 +169,7 @@ def _read(path: Path, beside: tuple[tuple[str, tuple[bool, ...]], ...], stamp: t
 
 
 def kind_of(model: Mapping[str, Any]) -> str:
-    """The kind of a tokenizer.json's model; files of old do not say it."""
+    """The kind of a tokenizer.json's model; old files do not state it."""
     stated = model.get("type")
     if isinstance(stated, str):
         return stated
@@ -181,13 +181,13 @@ def kind_of(model: Mapping[str, Any]) -> str:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """The file without its merges, which are half of it and of no interest here."""
+    """The JSON of the file without its merges, which are half of the file and not needed here."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
-    # As the tokenizers library lays files out, merges end the model and the model ends the file. A JSON string never
-    # holds a raw line break, so that these bytes are what they look like.
+    # In the layout of the tokenizers library, merges are the last key of the model and the model is the last key of the
+    # file. A JSON string never contains a raw line break, so these bytes cannot be part of a string.
     head, found, rest = raw.partition(_MERGES)
     if found and _MERGES not in rest and rest.rstrip().endswith(b"]\n  }\n}") and head.endswith(b","):
         try:
@@ -206,7 +206,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _table(raw: Any, path: Path) -> dict[str, int]:
     if not isinstance(raw, dict):
-        raise InputError("the model's vocab is not a table of tokens and ids", where=str(path))
+        raise InputError("the model's vocab is not a table from tokens to ids", where=str(path))
     for token, index in raw.items():
         if type(index) is not int or index < 0:
             raise InputError(
@@ -234,7 +234,7 @@ def _added(document: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[
 
 
 def _number(ids: dict[str, int], added: Mapping[str, Flags], following: int) -> None:
-    """Give ids, from `following` on, to the added tokens that have none."""
+    """Assign ids, from `following` on, to the added tokens that have none."""
     for token in added:
         if token not in ids:
             ids[token] = following

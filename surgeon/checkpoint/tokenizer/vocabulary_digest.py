@@ -1,10 +1,10 @@
-"""One digest for every spelling of a vocabulary and its merges.
+"""A digest of a vocabulary and its merges that does not depend on how the file is written.
 
-tokenizer.json files of 10 to 30 MB are common, and writers differ in indentation, in the form of merges
-(`"a b"` or `["a", "b"]`) and in whether added tokens are repeated in the vocabulary. The digest must not: it is
-taken over one canonical text. Building that text by parsing takes a third of a second; files as the tokenizers
-library lays them out (two spaces, tokens in the order of their ids) are brought into it by replacing line breaks,
-which is several times faster and exact, because JSON strings never hold a raw line break.
+tokenizer.json files of 10 to 30 MB are common. Writers differ in indentation, in the form of merges (`"a b"` or
+`["a", "b"]`) and in whether added tokens are repeated in the vocabulary. The digest is therefore taken over a canonical
+text. Building that text by parsing takes a third of a second. A file in the layout of the tokenizers library (two
+spaces, tokens in the order of ids) is converted by replacing line breaks, which is several times faster, and exact
+because JSON strings never contain a raw line break.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...errors import InputError
 from ..locate import read_json_object
 
 _BETWEEN = "\x1f"
-"""Between the halves of a merge. Never raw inside a JSON string, like the line breaks between entries."""
+"""Separates the halves of a merge. Like the line breaks between entries, it never occurs raw in a JSON string."""
 
 _ID = re.compile(rb'": (\d{1,9})(?:,$|$)', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\(\\*)[u/]")
@@ -33,7 +33,7 @@ _known: dict[bytes, _Facts] = {}
 
 
 def vocabulary_digest(path: Path) -> tuple[str, int]:
-    """12 hex digits over vocabulary and merges of a tokenizer.json, and the number of tokens.
+    """The digest (12 hex digits) of vocabulary and merges of a tokenizer.json, and the number of tokens.
 
     Raises:
         InputError: the file cannot be read or is not JSON.
@@ -42,7 +42,7 @@ def vocabulary_digest(path: Path) -> tuple[str, int]:
 
 
 def last_token(path: Path) -> tuple[str, int] | None:
-    """The token with the highest id of a tokenizer.json, and that id; None where it has no tokens.
+    """The token with the highest id of a tokenizer.json, and that id; None if it has no tokens.
 
     Raises:
         InputError: the file cannot be read or is not JSON.
@@ -51,7 +51,7 @@ def last_token(path: Path) -> tuple[str, int] | None:
 
 
 def merges_digest(path: Path) -> str:
-    """Hex digits over the merges of a tokenizer.json alone.
+    """The digest (12 hex digits) of the merges of a tokenizer.json.
 
     Raises:
         InputError: the file cannot be read or is not JSON.
@@ -65,7 +65,7 @@ def _facts(path: Path) -> _Facts:
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     content = hashlib.sha256(raw).digest()
-    if content not in _known:  # Donors of one family bring the same file again and again.
+    if content not in _known:  # Donors of one family often have the same file.
         entries, merges, count = by_lines(raw) or by_parsing(read_json_object(path))
         digest = hashlib.sha256(entries + b"\n\n" + merges).hexdigest()[:12]
         _known[content] = digest, count, _last(entries), hashlib.sha256(merges).hexdigest()[:12]
@@ -82,7 +82,7 @@ def _last(entries: bytes) -> tuple[str, int] | None:
 
 
 def merged_vocabulary(document: Mapping[str, Any]) -> dict[str, int]:
-    """Token -> id of a parsed tokenizer.json, added tokens included; a Unigram list is numbered in its order."""
+    """Token -> id of a parsed tokenizer.json, added tokens included; the ids of a Unigram list are its positions."""
     model = document.get("model")
     raw = model.get("vocab") if isinstance(model, dict) else None
     vocabulary: dict[str, int] = {}
@@ -119,19 +119,19 @@ def _canonical_merges(document: Mapping[str, Any]) -> str:
 
 
 def _dumps(value: Any, colon: str = ":") -> str:
-    # Lone surrogates cannot be encoded; escaped they stay apart from everything else.
+    # Lone surrogates cannot be encoded; escaped, they stay distinct from all other text.
     text = json.dumps(value, ensure_ascii=False, separators=(",\n", colon))
     return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def by_lines(raw: bytes) -> tuple[bytes, bytes, int] | None:
-    """The same without parsing, or None for a file of any other layout."""
+    """As `by_parsing`, without parsing; None if the file has another layout."""
     head, _, rest = raw.partition(b'\n  "model": {')
     model, _, tail = rest.partition(b"\n  }")
     vocab = _block(model, b'\n    "vocab": {\n      ', b"\n    }")
     merges = _block(model, b'\n    "merges": [\n      ', b"\n    ]")
     added = _block(head, b'\n  "added_tokens": [\n', b"\n  ]")
-    # What is there but not laid out like that (an empty list stands on one line) is not read here.
+    # A file whose merges or added tokens have another layout is not read here (an empty list stands on one line).
     hidden = (merges is None and b'"merges": ' in model and b'\n    "merges": []' not in model) or (
         added is None and b'"added_tokens": ' in head and b'\n  "added_tokens": []' not in head
     )
@@ -155,7 +155,7 @@ def _merge_lines(merges: bytes) -> bytes:
 
 
 def _block(raw: bytes, start: bytes, stop: bytes) -> bytes | None:
-    """What stands between `start` and the next `stop`; None unless `start` occurs exactly once."""
+    """The text between `start` and the next `stop`; None unless `start` occurs exactly once."""
     _before, _, rest = raw.partition(start)
     if not rest or start in rest:
         return None
@@ -163,12 +163,12 @@ def _block(raw: bytes, start: bytes, stop: bytes) -> bytes | None:
 
 
 def _has_escapes(text: bytes) -> bool:
-    """Whether JSON escapes occur that a writer may choose or not (`\\u00e9`, `\\/`)."""
+    """Whether optional JSON escapes occur, which writers use differently (`\\u00e9`, `\\/`)."""
     return any(len(match[1]) % 2 == 0 for match in _ESCAPE.finditer(text))
 
 
 def _added_lines(entries: bytes, added: bytes) -> list[bytes] | None:
-    """Lines for added tokens that come after the vocabulary; None where one replaces an entry of it."""
+    """Lines for added tokens that follow the vocabulary; None if one replaces an entry of it."""
     known = entries.split(b",\n")
     lines: dict[int, bytes] = {}
     try:

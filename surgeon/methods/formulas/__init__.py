@@ -1,1 +1,1 @@
-"""One module per family of merge methods; every module here is imported when methods are looked up."""
+"""One module per family of merge methods. `catalogue` imports every module of this package."""

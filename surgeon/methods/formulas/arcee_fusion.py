@@ -1,4 +1,4 @@
-"""Fusion of what matters: a donor's changes that stand out, by their size and by what they do to their row."""
+"""Arcee fusion: takes the changes of a donor that are outliers by their size and their effect on the row."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     import torch
 
 EPS = 1e-8
-"""Added to probabilities before their logarithm is taken, as in mergekit."""
+"""Added to probabilities before the logarithm, as in mergekit."""
 
 TOGETHER = 1 << 15
-"""Elements whose importance is computed at once: what that takes stays in a core's cache."""
+"""Elements whose importance is computed at once. The buffers for this many stay in a core's cache."""
 
 
 def importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool) -> torch.Tensor:
-    """(n,) float32: |donor - base| times its row's divergence, KL(softmax(donor) || softmax(base)).
+    """(n,) float32 importances: |donor - base| times the divergence of the row, KL(softmax(donor) || softmax(base)).
 
-    The divergence of nearly equal rows is mostly rounding in float32, which is what mergekit computes in; a divergence
-    that rounding made negative counts as 0.
+    mergekit computes in float32, where the divergence of nearly equal rows is mostly a rounding error. A negative
+    divergence, which only rounding can cause, counts as 0.
 
     Args:
-        base, donor: (n,) values, whole rows.
+        base, donor: (n,) values of whole rows.
         columns: length of a row.
         wide: compute in float64.
     """
     if wide or piecewise(base.device):
         return _importance(base, donor, columns, wide, piecewise(base.device))
-    # What is mostly rounding decides which elements are taken: another device's rounding would take others.
+    # Rounding errors influence which elements are taken, and another device would round differently.
     return _importance(base.cpu(), donor.cpu(), columns, wide, True).to(base.device)
 
 
 def _importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: bool, pieces: bool) -> torch.Tensor:
-    """The same, in pieces or all at once."""
+    """`importance` on one device, in pieces or all at once."""
     import torch
 
     dtype = torch.float64 if wide else torch.float32
@@ -56,7 +56,7 @@ def _importance(base: torch.Tensor, donor: torch.Tensor, columns: int, wide: boo
 
 @dataclass
 class Importances:
-    """Keys of importances, for `select`."""
+    """Keys of importances, as a source for `kth_largest` with one sequence."""
 
     inputs: Inputs
     wide: bool
@@ -67,19 +67,19 @@ class Importances:
         self._which = (self.inputs.base, *self.inputs.others)
 
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """The one sequence there is."""
+        """(first element, [keys]) from the first element to the last."""
         for start, (base, donor) in self.inputs.chunks(self._which):
             yield start, [kth_largest.keys(importance(base, donor, self.step, self.wide))]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
-        """The same of some rows."""
+        """Keys of elements `[start, start + count)`, which must be whole rows."""
         base, donor = self.inputs.read(start, count, self._which)
         return [kth_largest.keys(importance(base, donor, self.step, self.wide))]
 
 
 @dataclass
 class Fusion(Kernel):
-    """The donor where its importance is an outlier of the tensor's, else the base."""
+    """The donor's value where its importance is an outlier in the tensor, else the base's."""
 
     unit: Unit = "row"
     _base: int = 0
@@ -87,8 +87,8 @@ class Fusion(Kernel):
     _wide: bool = False
     _threshold: float = 0.0
 
-    def room(self, donors: int, width: int) -> int:
-        return super().room(donors, width) + 40
+    def scratch_bytes(self, donors: int, width: int) -> int:
+        return super().scratch_bytes(donors, width) + 40
 
     def survey(self, inputs: Inputs) -> None:
         import numpy as np
@@ -112,9 +112,10 @@ class Fusion(Kernel):
 
 @method(donors=1, base="required", source="mergekit's arcee_fusion, Arcee 2024")
 def arcee_fusion() -> Kernel:
-    """The donor's values that changed by more than is usual in the tensor, measured by size and row; the base's else.
+    """The donor's value where its change is unusually important for the tensor, else the base's.
 
-    Usual is up to the median of what `importance` says plus 1.5 times its interquartile range, over all elements. Where
-    nothing stands out because all are alike, the donor.
+    The importance of an element is the size of its change times the divergence of its row (`importance`). It is unusual
+    from the median plus 1.5 times the interquartile range of all elements on. If all importances are equal, the result
+    is the donor.
     """
     return Fusion()

@@ -1,4 +1,4 @@
-"""Task vectors thinned out at random."""
+"""DARE and DELLA: random masks of task vectors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .linear import LAMBDA, NORMALIZE, WEIGHT, WITHOUT_EFFECT
 
 DARE = "Yu et al. 2023, Language Models are Super Mario, arXiv 2311.03099"
 DELLA = "Deep et al. 2024, DELLA-Merging, arXiv 2406.11617"
-VOTES = f"{WEIGHT}, in the vote on the sign too"
-AGREEING = "divide by the weights of the donors that agree"
-CHANCE = "the probability that an element stays"
-EPSILON = "the probability is so much less for a row's smallest element, and more for its largest"
+VOTES = f"{WEIGHT}, also in the sign election"
+AGREEING = "divide by the sum of the weights of the donors that agree"
+CHANCE = "the probability to keep an element"
+EPSILON = "the probability is lower by this for the smallest element of a row, and higher by this for the largest"
 RESCALE = "l1 (true): keep the sum of magnitudes; paper: divide by the probability; none (false)"
 RESCALES = ("l1", "none", "paper")
 
@@ -31,9 +31,9 @@ def dare_linear(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus the weighted sum of task vectors of which random elements are dropped.
+    """A weighted sum of task vectors with randomly dropped elements, added to the base.
 
-    Weights that sum to zero are not normalised. Nothing is rescaled where nothing is left.
+    Weights that sum to zero are not normalised. A task vector without remaining elements is not rescaled.
     """
     return Consensus(Random(density, rescale == "paper"), weight, False, normalize, lambda_, cast("Rescale", rescale))
 
@@ -48,9 +48,9 @@ def dare_ties(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """Task vectors of which random elements are dropped; only elements count that have the sign with more weight.
+    """Task vectors with randomly dropped elements, summed with the sign election of TIES, added to the base.
 
-    Weights of agreeing donors that sum to zero do not divide. Nothing is rescaled where nothing is left.
+    Weights of agreeing donors that sum to zero do not divide. A task vector without remaining elements is not rescaled.
     """
     return Consensus(Random(density, rescale == "paper"), weight, True, normalize, lambda_, cast("Rescale", rescale))
 
@@ -66,9 +66,9 @@ def della(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """Task vectors of which random elements are dropped, small ones rather; only those with the elected sign count.
+    """As dare_ties, but small elements of a row are dropped with a higher probability than large ones.
 
-    Weights of agreeing donors that sum to zero do not divide. Nothing is rescaled where nothing is left.
+    Weights of agreeing donors that sum to zero do not divide. A task vector without remaining elements is not rescaled.
     """
     _probabilities(density, epsilon)
     mask = Ranked(density, epsilon, rescale == "paper")
@@ -86,9 +86,9 @@ def della_linear(
     rescale: str = one("l1", words=RESCALES, help=RESCALE),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus the weighted sum of task vectors of which random elements are dropped, small ones rather.
+    """As dare_linear, but small elements of a row are dropped with a higher probability than large ones.
 
-    Weights that sum to zero are not normalised. Nothing is rescaled where nothing is left.
+    Weights that sum to zero are not normalised. A task vector without remaining elements is not rescaled.
     """
     _probabilities(density, epsilon)
     mask = Ranked(density, epsilon, rescale == "paper")
@@ -96,12 +96,12 @@ def della_linear(
 
 
 def _probabilities(densities: Sequence[float], epsilons: Sequence[float]) -> None:
-    """ValueError where a probability would not be between 0 and 1."""
+    """ValueError if a probability would not lie between 0 and 1."""
     for density, epsilon in zip(densities, epsilons, strict=True):
         if 0 < density < 1 and not (density - epsilon > 0 and density + epsilon < 1):
             room = min(density, 1 - density)
             raise ValueError(
-                f"density {density:g} with epsilon {epsilon:g} asks for probabilities from {density - epsilon:g} to "
+                f"density {density:g} with epsilon {epsilon:g} gives probabilities from {density - epsilon:g} to "
                 f"{density + epsilon:g}, which must be more than 0 and less than 1: "
                 f"give an epsilon below {room:g}"
             )

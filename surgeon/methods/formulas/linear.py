@@ -1,4 +1,4 @@
-"""Weighted sums: of donors, and of what donors differ from a base by."""
+"""Weighted sums of donors and of task vectors."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..registry import each, method, one
 if TYPE_CHECKING:
     import torch
 
-WEIGHT = "the donor's share"
+WEIGHT = "the weight of the donor"
 NORMALIZE = "divide by the sum of the weights"
-LAMBDA = "factor on what is added to the base"
-WITHOUT_EFFECT = "accepted because mergekit's recipes have it; changes nothing"
+LAMBDA = "factor on the sum that is added to the base"
+WITHOUT_EFFECT = "accepted because mergekit's recipes have it; has no effect"
 
 
 def divisor(weights: Sequence[float], normalize: bool) -> float:
-    """What a weighted sum is divided by: 1 where it is not normalised, and where the weights sum to nearly zero."""
+    """The divisor of a weighted sum: the sum of the weights; 1 if `normalize` is False or the sum is about zero."""
     total = sum(weights)
     return total if normalize and abs(total) >= 1e-8 else 1.0
 
 
 def fixed(weights: Sequence[float], *, relative: bool = False) -> Combination:
-    """The combination with these coefficients whatever the donors hold."""
+    """A linear combination with constant coefficients."""
 
     def coefficients(gram: torch.Tensor) -> torch.Tensor:
         return gram.new_tensor([list(weights)])
@@ -44,7 +44,7 @@ def linear(
     weight: tuple[float, ...] = each(help=WEIGHT),
     normalize: bool = one(True, help=NORMALIZE),
 ) -> Kernel:
-    """Weighted mean of donors.
+    """The weighted mean of the donors.
 
     Weights that sum to zero are not normalised.
     """
@@ -58,7 +58,7 @@ def linear(
 def task_arithmetic(
     *,
     weight: tuple[float, ...] = each(
-        help="factor on what the donor differs from the base by; below 0 it is taken away"
+        help="factor on the difference of the donor from the base; a negative one subtracts it"
     ),
     density: tuple[float, ...] = each(1.0, help=WITHOUT_EFFECT),
     normalize: bool = one(False, help=NORMALIZE),
@@ -66,7 +66,7 @@ def task_arithmetic(
     rescale: bool = one(False, help=WITHOUT_EFFECT),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus a weighted sum of what the donors differ from it by.
+    """A weighted sum of task vectors, added to the base.
 
     Weights that sum to zero are not normalised.
     """

@@ -1,4 +1,4 @@
-"""Model stock: how far to trust the mean of fine-tunes, by the angle between them."""
+"""Model stock: interpolation between the base and the mean of fine-tunes by the angle between them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @method(donors=(2, None), base="required", source="Jang et al. 2024, Model Stock, arXiv 2403.19522")
 def model_stock(*, filter_wise: bool = one(False, help="an angle per row, instead of one per tensor")) -> Kernel:
-    """A point between the base and the donors' mean, the nearer to the mean the smaller the angle between donors.
+    """A point between the base and the donors' mean; the smaller the angle between donors, the nearer to the mean.
 
-    The base where all donors equal it, and where the angle puts the point at infinity.
+    The result is the base if all donors equal it, or if the formula for the angle divides by zero.
     """
 
     def coefficients(gram: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Nearly equal parameters are taken over, far ones approached."""
+"""Nearswap: takes the donor's value where it is near the base, else moves the base towards it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import torch
 
 CLOSEST = 1e-6
-"""Differences below this count as this, as in mergekit."""
+"""Lower bound of `t` in the formula, as in mergekit."""
 
 
 @dataclass
 class Approach(Kernel):
-    """base + what the donor differs from it by, at most `t` of it."""
+    """base + the donor's difference from it, clamped to [-t, t]."""
 
     t: float
     _base: int = 0
@@ -33,9 +33,9 @@ class Approach(Kernel):
 
 
 @method(donors=1, base="required", source="mergekit's nearswap, after alchemonaut")
-def nearswap(*, t: float = one(help="up to this far the base moves towards the donor")) -> Kernel:
-    """The donor where it is within `t` of the base; elsewhere the base, moved by `t` towards it.
+def nearswap(*, t: float = one(help="the base moves at most this far towards the donor")) -> Kernel:
+    """The donor's value where it is within `t` of the base, else the base moved by `t` towards the donor.
 
-    The base where t is 0 or less.
+    The result is the base if t is 0 or less.
     """
     return Approach(t)

@@ -1,4 +1,4 @@
-"""Task vectors of reinforced models: what one donor alone changed stays whole, what several changed is averaged."""
+"""Reinforced agent merging (RAM): changes of a single donor are added in full, changes of several are averaged."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 SOURCE = "Reinforced Agent Merging 2026, arXiv 2601.13572"
-EPSILON = "smaller differences from the base count as none"
+EPSILON = "differences from the base up to this count as zero"
 
 
 @dataclass
 class Reinforced(Kernel):
-    """Sums of differences that one donor has, and means of those that several have.
+    """The base plus, for every element, the mean difference over the donors that changed it.
 
     Attributes:
-        epsilon: what a difference must exceed to count.
-        gain, most: factor and limit of the amplification of what one donor alone changed; see `ramplus_tl`.
+        epsilon: a difference must exceed it to count.
+        gain, most: changes of a single donor are multiplied by 1 + gain * min(ratio, most). The ratio is the number of
+            a donor's changes that others share over the number that they do not share.
     """
 
     epsilon: float
@@ -61,7 +62,7 @@ class Reinforced(Kernel):
 
 @method(donors=(1, None), base="required", source=SOURCE)
 def ram(*, epsilon: float = one(1e-5, low=0, help=EPSILON)) -> Kernel:
-    """The base plus what donors differ from it by: whole where one donor does, the mean of those that do elsewhere."""
+    """The base plus, for every element, the mean difference of the donors that changed it."""
     return Reinforced(epsilon)
 
 
@@ -69,8 +70,8 @@ def ram(*, epsilon: float = one(1e-5, low=0, help=EPSILON)) -> Kernel:
 def ramplus_tl(
     *,
     epsilon: float = one(1e-5, low=0, help=EPSILON),
-    r: float = one(0.1, help="how much a donor's own changes grow with the share of changes that others have too"),
-    alpha: float = one(0.2, low=0, help="the largest such share that counts"),
+    r: float = one(0.1, help="how much unshared changes of a donor grow with its ratio of shared to unshared changes"),
+    alpha: float = one(0.2, low=0, help="the upper limit of this ratio"),
 ) -> Kernel:
-    """RAM, with what a donor alone changed made larger the more of its changes others have too."""
+    """RAM; a donor's unshared changes are amplified in proportion to its ratio of shared to unshared changes."""
     return Reinforced(epsilon, r, alpha)

@@ -1,4 +1,5 @@
-"""Select, calculate, erase: the elements that donors differ in most, donors weighted by how much they changed."""
+"""SCE (select, calculate, erase): takes the elements with the largest variance between donors and weights the donors
+by the size of their changes."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 
 LEAST = 1e-6
-"""A divisor is at least this, and a sum of mean squares below it counts as none, as in mergekit."""
+"""The smallest divisor; a sum of mean squares below it counts as zero. As in mergekit."""
 
 
 def variance(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(n,) population variances of k values, n times, in float32."""
+    """(n,) float32 population variances over k tensors of (n,) values."""
     import torch
 
     single = [value.to(torch.float32) for value in values]
@@ -41,8 +42,11 @@ def variance(values: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _variance_at_once(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The same bits on a GPU, which multiplies by 1 / k where it is to divide by a number, and on which it is not told
-    whether it rounds the square before it adds it. The bits decide which elements are taken."""
+    """`variance` on a GPU, with the same bits as on the CPU, because they decide which elements are taken.
+
+    A GPU replaces a division by a Python number by a multiplication, and it may or may not round a square before adding
+    it. A divisor in a tensor and squares in float64 avoid both.
+    """
     import torch
 
     count = torch.full((), len(values), dtype=torch.float32, device=values[0].device)
@@ -55,7 +59,7 @@ def _variance_at_once(values: Sequence[torch.Tensor]) -> torch.Tensor:
 
 @dataclass
 class Variances:
-    """Keys of the variances of task vectors over donors, for `select`."""
+    """Keys of the variances of task vectors over donors, as a source for `kth_largest` with one sequence."""
 
     inputs: Inputs
     step: int = 1
@@ -64,24 +68,24 @@ class Variances:
         self.numel = self.inputs.numel
 
     def chunks(self, which: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """The one sequence there is."""
+        """(first element, [keys]) from the first element to the last."""
         for start, deltas in differences(self.inputs, self.inputs.others):
             yield start, [kth_largest.keys(variance(deltas), spent=True)]
 
     def read(self, start: int, count: int, which: Sequence[int]) -> list[torch.Tensor]:
-        """The same of some elements."""
+        """Keys of elements `[start, start + count)`."""
         return [kth_largest.keys(variance(subtract(self.inputs.read(start, count), self.inputs.base)), spent=True)]
 
 
-class Sure:
-    """Sums of squares of what is taken, in the pass that finds out what is.
+class EarlySquares:
+    """Sums of squares of the taken elements, computed in the pass that searches which elements are taken.
 
-    A search begins at an interval of variances: what is above it is taken for sure and added up at once, what is
-    inside is kept until the search has ended.
+    The search starts at an interval of variances. Elements above the interval are certainly taken and are summed at
+    once. Elements inside it are stored until the search has ended.
     """
 
     def __init__(self, inputs: Inputs, search: Search) -> None:
-        """Makes the search's first pass, and ends it."""
+        """Make the first pass of the search, and end it."""
         scratch, narrow = Scratch(), getattr(inputs, "narrow", False)
         self._sums = [Sum(scratch, narrow=narrow) for _ in inputs.others]
         self._kept: list[tuple[Any, Any, list[Any]]] | None = []
@@ -103,7 +107,10 @@ class Sure:
             self._kept = None
 
     def squares(self, cut: kth_largest.Cut) -> list[float] | None:
-        """The sum of every donor; None if the interval held too much or not the cut, or float32 not the squares."""
+        """The sum of squares per donor.
+
+        None if the interval held too many elements or did not hold the cut, or if a sum is not finite in float32.
+        """
         import numpy as np
 
         if self._kept is None:
@@ -118,10 +125,10 @@ class Sure:
 
 @dataclass
 class Selected(Kernel):
-    """The weighted mean of donors that agree in sign, where their variance is largest.
+    """The base plus the weighted mean of agreeing task vectors, at the elements with the largest variance.
 
     Attributes:
-        share: of the elements with a variance, how many are taken.
+        share: the fraction of elements with a nonzero variance that are taken.
     """
 
     share: float
@@ -129,8 +136,8 @@ class Selected(Kernel):
     _cut: kth_largest.Cut | None = None
     _weights: list[float] = field(default_factory=list)
 
-    def room(self, donors: int, width: int) -> int:
-        return super().room(donors, width) + 4 * donors + 16
+    def scratch_bytes(self, donors: int, width: int) -> int:
+        return super().scratch_bytes(donors, width) + 4 * donors + 16
 
     def survey(self, inputs: Inputs) -> None:
         assert inputs.base is not None, "the base is required"
@@ -138,16 +145,16 @@ class Selected(Kernel):
         squares = None
         if self.share < 1:
             source = Variances(inputs)
-            ((search,),) = kth_largest.begun(source, [[Share(self.share)]])
-            sure = Sure(inputs, search) if search.low > 0 or search.high < TOP else None
+            ((search,),) = kth_largest.new_searches(source, [[Share(self.share)]])
+            early = EarlySquares(inputs, search) if search.low > 0 or search.high < TOP else None
             self._cut = kth_largest.located(source, kth_largest.finish(source, [[search]]))[0][0]
-            squares = sure.squares(self._cut) if sure else None
+            squares = early.squares(self._cut) if early else None
         means = [square / max(inputs.numel, 1) for square in squares or self._squares(inputs)]
         whole = sum(means)
         self._weights = [mean / whole if whole >= LEAST else 1 / len(means) for mean in means]
 
     def _squares(self, inputs: Inputs) -> list[float]:
-        """The sum of squares of every donor's elements that are taken, in a pass of its own."""
+        """The sum of squares of the taken elements per donor, in a separate pass."""
 
         def fill(squares: list[Sum]) -> None:
             for start, deltas in differences(inputs, inputs.others):
@@ -158,7 +165,7 @@ class Selected(Kernel):
         return sums(inputs, len(inputs.others), fill)
 
     def _taken(self, start: int, deltas: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """(n,) 1 where the variance is among the largest, else 0; None where all are taken."""
+        """(n,) mask of taken elements, 1 or 0; None if all are taken."""
         if self._cut is None:
             return None
         return kth_largest.keep(variance(deltas), start, self._cut).sign_().to(deltas[0].dtype)
@@ -167,19 +174,19 @@ class Selected(Kernel):
         base, deltas = chunks[self._base], subtract(chunks, self._base)
         taken = self._taken(start, deltas)
         found = elected(deltas, self._weights, self._weights, floor=LEAST)
-        assert found is not None, "there is a donor"
+        assert found is not None, "there must be a donor"
         return base.add_(found) if taken is None else base.addcmul_(found, taken)
 
 
 @method(donors=(1, None), base="required", source="Wan et al. 2024, FuseChat (SCE), arXiv 2408.07990")
 def sce(
     *,
-    select_topk: float = one(1.0, low=0, high=1, help="the share of elements that differ between donors that is taken"),
+    select_topk: float = one(1.0, low=0, high=1, help="the fraction of the differing elements that is taken"),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus, where donors differ most, the mean of those that agree in sign, weighted by their mean squares.
+    """The base plus, where donors differ most, the mean of the donors that agree in sign, weighted by mean squares.
 
-    The base where donors do not differ and a share is asked for. Donors count the same where all changed next to
-    nothing.
+    The result is the base where donors do not differ and `select_topk` is below 1. Donors have equal weights if the
+    changes of all are about zero.
     """
     return Selected(select_topk)

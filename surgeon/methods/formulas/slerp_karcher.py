@@ -1,4 +1,4 @@
-"""Points on arcs: interpolation of directions and of lengths, of two donors and of many."""
+"""Spherical interpolation and means: slerp, nuslerp, multislerp and karcher."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     import torch
 
 NEARLY_PARALLEL = 0.9995
-"""Cosine beyond which slerp interpolates linearly, as mergekit does."""
+"""Absolute cosine above which slerp interpolates linearly, as in mergekit."""
 
 NO_DIRECTION = 1e-6
-"""A mean of unit vectors that is no longer has no direction: it is what rounding left of vectors that cancel out."""
+"""A mean of unit vectors up to this length has no direction: it is the rounding error of vectors that cancel out."""
 
 
 def lengths(gram: torch.Tensor) -> torch.Tensor:
-    """(n, k) lengths of k vectors from their (n, k, k) inner products."""
+    """(n, k) lengths of k vectors from their (n, k, k) Gram matrices."""
     return gram.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
 
 
 def arc(t: float, cosine: torch.Tensor, straight: torch.Tensor) -> torch.Tensor:
-    """(n, 2) coefficients of the points at `t` between two vectors.
+    """(n, 2) coefficients of the point at `t` between two vectors.
 
     Args:
         t: 0 is the first vector, 1 the second.
-        cosine: (n,) of the angles between them.
-        straight: (n,) bool, where to go straight instead of along the arc.
+        cosine: (n,) cosines of the angles between the vectors.
+        straight: (n,) bool, True to interpolate linearly instead of along the arc.
     """
     import torch
 
@@ -41,10 +41,10 @@ def arc(t: float, cosine: torch.Tensor, straight: torch.Tensor) -> torch.Tensor:
 
 @method(donors=2, base="start", source="Shoemake 1985, Animating Rotation with Quaternion Curves")
 def slerp(*, t: float = one(help="0 is the base, 1 the other donor")) -> Kernel:
-    """The point at `t` on the arc from the base to the other donor, neither of them brought to one length.
+    """The point at `t` on the arc from the base to the other donor; neither is normalised to unit length.
 
-    Straight between vectors that are nearly parallel or opposite. A vector of length 0 has no direction: it is taken
-    as at a right angle to the other.
+    Nearly parallel or opposite vectors are interpolated linearly. A vector of length 0 counts as orthogonal to the
+    other.
     """
 
     def coefficients(gram: torch.Tensor) -> torch.Tensor:
@@ -59,14 +59,16 @@ def slerp(*, t: float = one(help="0 is the base, 1 the other donor")) -> Kernel:
 @method(donors=2, base="optional", source="mergekit's nuslerp, after Shoemake 1985")
 def nuslerp(
     *,
-    weight: tuple[float, ...] = each(help=f"{WEIGHT}; the point on the arc is the second's share of both"),
-    nuslerp_flatten: bool = one(True, help="take the tensor as one vector"),
-    nuslerp_row_wise: bool = one(False, help="not flattened: take columns as vectors, else rows (as mergekit does)"),
+    weight: tuple[float, ...] = each(help=f"{WEIGHT}; the second one's part of the sum is the point on the arc"),
+    nuslerp_flatten: bool = one(True, help="treat the tensor as one vector"),
+    nuslerp_row_wise: bool = one(
+        False, help="without nuslerp_flatten: the vectors are columns, else rows (as in mergekit)"
+    ),
 ) -> Kernel:
-    """The point on the arc between two donors; with a base, between what they differ from it by.
+    """The point on the arc between two donors; with a base, between their differences from it.
 
-    Straight where both have one direction, or opposite ones, and where one has no length. In the middle where the
-    weights sum to zero.
+    Vectors with equal or opposite directions, or with length 0, are interpolated linearly. The point is in the middle
+    if the weights sum to zero.
     """
     total = sum(weight)
     t = weight[1] / total if abs(total) >= 1e-6 else 0.5
@@ -74,7 +76,7 @@ def nuslerp(
     def coefficients(gram: torch.Tensor) -> torch.Tensor:
         size = lengths(gram).clamp_min(1e-7)
         cosine = (gram[:, 0, 1] / size.prod(-1)).clamp(-1, 1)
-        # mergekit's limit is 1e-16, which is what rounding makes of opposite vectors.
+        # mergekit's limit is 1e-16, which rounding exceeds for opposite vectors.
         return arc(t, cosine, 1 - cosine * cosine <= 1e-12)
 
     return Combination(
@@ -87,12 +89,12 @@ def multislerp(
     *,
     weight: tuple[float, ...] = each(help=WEIGHT),
     normalize_weights: bool = one(True, help="divide the weights by their sum"),
-    eps: float = one(1e-8, low=0, help="lengths up to this count as none"),
+    eps: float = one(1e-8, low=0, help="lengths up to this count as zero"),
 ) -> Kernel:
-    """Mean direction of any number of donors times their mean length; with a base, of what they differ from it by.
+    """The mean direction of any number of donors times their mean length; with a base, of their differences from it.
 
-    Where the mean has no direction (opposite donors, or all equal to the base), their weighted sum. Weights that sum
-    to zero are not normalised.
+    If the mean has no direction (opposite donors, or all equal to the base), the result is the weighted sum. Weights
+    that sum to zero are not normalised.
     """
     total = divisor(weight, normalize_weights)
 
@@ -105,11 +107,11 @@ def multislerp(
 
 
 def _on_sphere(gram: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """(k,) coefficients of multislerp from (k, k) inner products and (k,) weights."""
+    """(k,) coefficients of multislerp from a (k, k) Gram matrix and (k,) weights."""
     size = gram.diagonal().clamp_min(0).sqrt()
     unit = (size + eps).where(size + eps > 0, 1.0)
     gram = gram / unit / unit[:, None]
-    # Vectors are written by their coefficients of the unit vectors, whose inner products are now `gram`.
+    # From here on, vectors are coefficients of the unit vectors, and `gram` is the Gram matrix of these.
     mean = weight.clone()
     length = float(mean @ gram @ mean)
     if length <= 0 or math.sqrt(length) < max(eps, NO_DIRECTION):
@@ -125,15 +127,15 @@ def _on_sphere(gram: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Te
 @method(donors=(2, None), base="member", source="Karcher 1977; Grove and Karcher 1973")
 def karcher(
     *,
-    max_iter: int = one(10, low=0, help="most steps towards the mean"),
+    max_iter: int = one(10, low=0, help="the maximum number of steps"),
     tol: float = one(
-        1e-5, low=0, help="a shorter step ends it; donors of no more length are left out of the direction"
+        1e-5, low=0, help="iteration ends at a shorter step; donors up to this length do not count for the direction"
     ),
 ) -> Kernel:
-    """Riemannian mean of the donors' directions times the mean of their lengths.
+    """The Riemannian mean of the donors' directions times the mean of their lengths.
 
-    Zero where every donor has no length. A donor opposite to the mean so far does not move it: every way there is as
-    short.
+    The result is zero if every donor has length 0. A donor opposite to the current mean does not move it, because all
+    ways to it are equally short.
     """
 
     def coefficients(gram: torch.Tensor) -> torch.Tensor:
@@ -145,7 +147,7 @@ def karcher(
 
 
 def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
-    """(k,) coefficients of the mean from (k, k) inner products."""
+    """(k,) coefficients of the mean from a (k, k) Gram matrix."""
     import torch
 
     size = gram.diagonal().clamp_min(0).sqrt()
@@ -163,8 +165,8 @@ def _karcher(gram: torch.Tensor, max_iter: int, tol: float) -> torch.Tensor:
     for _ in range(max_iter):
         cosine = (gram @ mean).clamp(-1, 1)
         angle = torch.arccos(cosine)
-        # angle / sin(angle) is 1 where the angle is 0. Left out there, a donor that rounding puts at the mean would
-        # lose its weight to the others.
+        # The limit of angle / sin(angle) at 0 is 1. Without it, a donor that equals the mean after rounding would lose
+        # its weight.
         ratio = (angle / torch.sin(angle)).where(angle > 0, 1.0)
         pull = (share * ratio).where(math.pi - angle > 1e-7, 0.0)
         step = pull - (pull @ cosine) * mean

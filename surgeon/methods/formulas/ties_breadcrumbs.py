@@ -1,4 +1,4 @@
-"""Task vectors trimmed by magnitude."""
+"""TIES and Breadcrumbs: task vectors trimmed by magnitude."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..registry import each, method, one
 from ..sign_consensus import Consensus, Rescale
 from .linear import LAMBDA, NORMALIZE, WEIGHT, WITHOUT_EFFECT
 
-DENSITY = "the share of elements that stays"
-GAMMA = "the share of largest elements that goes"
+DENSITY = "the fraction of elements to keep"
+GAMMA = "the fraction of largest elements to drop"
 MATCH = "l1 (true): keep the sum of magnitudes; none (false)"
 MATCHES = ("l1", "none")
 
@@ -19,18 +19,22 @@ MATCHES = ("l1", "none")
 @method(donors=(1, None), base="required", source="Yadav et al. 2023, TIES-Merging, arXiv 2306.01708")
 def ties(
     *,
-    weight: tuple[float, ...] = each(help=f"{WEIGHT}, in the vote on the sign too"),
-    density: tuple[float, ...] = each(1.0, low=0, high=1, help=f"{DENSITY}, the largest"),
-    normalize: bool = one(True, help="divide by the weights of the donors that agree"),
+    weight: tuple[float, ...] = each(help=f"{WEIGHT}, also in the sign election"),
+    density: tuple[float, ...] = each(1.0, low=0, high=1, help=f"{DENSITY}, the largest ones"),
+    normalize: bool = one(True, help="divide by the sum of the weights of the donors that agree"),
     lambda_: float = one(1.0, help=LAMBDA),
     rescale: str = one("none", words=MATCHES, help=MATCH),
-    scope: str = one("tensor", words=("model", "tensor"), help="what `density` is a share of; the paper: model"),
+    scope: str = one(
+        "tensor",
+        words=("model", "tensor"),
+        help="`density` is a fraction of this; the paper: model",
+    ),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus what most donors agree on: task vectors trimmed to their largest elements, of those with the \
-sign that has more weight the mean.
+    """The mean of trimmed task vectors with the elected sign for every element, added to the base.
 
-    Density 0 keeps nothing, else at least one element stays. Weights of agreeing donors that sum to zero do not divide.
+    A task vector is trimmed to its largest elements; the elected sign is the sign with more weight. Density 0 keeps
+    nothing, any other at least one element. Weights of agreeing donors that sum to zero do not divide.
     """
     mask = Largest(density, over_model=scope == "model")
     return Consensus(mask, weight, True, normalize, lambda_, cast("Rescale", rescale))
@@ -47,9 +51,9 @@ def breadcrumbs(
     rescale: str = one("none", words=MATCHES, help=MATCH),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """The base plus the weighted sum of task vectors without their largest and smallest elements.
+    """A weighted sum of task vectors without their largest and smallest elements, added to the base.
 
-    Density 1 keeps all, whatever gamma is. Weights that sum to zero are not normalised.
+    Density 1 keeps all elements, whatever gamma is. Weights that sum to zero are not normalised.
     """
     return Consensus(Band(density, gamma), weight, False, normalize, lambda_, cast("Rescale", rescale))
 
@@ -57,16 +61,16 @@ def breadcrumbs(
 @method(donors=(1, None), base="required", source="Davari and Belilovsky 2023, with the sign election of TIES")
 def breadcrumbs_ties(
     *,
-    weight: tuple[float, ...] = each(help=f"{WEIGHT}, in the vote on the sign too"),
+    weight: tuple[float, ...] = each(help=f"{WEIGHT}, also in the sign election"),
     density: tuple[float, ...] = each(1.0, low=0, high=1, help=DENSITY),
     gamma: tuple[float, ...] = each(0.01, low=0, high=1, help=GAMMA),
-    normalize: bool = one(False, help="divide by the weights of the donors that agree"),
+    normalize: bool = one(False, help="divide by the sum of the weights of the donors that agree"),
     lambda_: float = one(1.0, help=LAMBDA),
     rescale: str = one("none", words=MATCHES, help=MATCH),
     int8_mask: bool = one(False, help=WITHOUT_EFFECT),
 ) -> Kernel:
-    """Breadcrumbs, of which only elements count that have the sign with more weight.
+    """Breadcrumbs with the sign election of TIES: only elements with the elected sign count.
 
-    Density 1 keeps all, whatever gamma is. Weights of agreeing donors that sum to zero do not divide.
+    Density 1 keeps all elements, whatever gamma is. Weights of agreeing donors that sum to zero do not divide.
     """
     return Consensus(Band(density, gamma), weight, True, normalize, lambda_, cast("Rescale", rescale))

@@ -1,1 +1,1 @@
-"""Parameters as curves over the layers of a slice."""
+"""Parameters as curves: one value per layer of a slice."""

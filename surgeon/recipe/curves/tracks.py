@@ -1,4 +1,4 @@
-"""A parameter as a curve: one value per layer of a slice. What can be done to it, and how it stands in a recipe."""
+"""A parameter as a curve (one value per layer of a slice): operations on it, and its form in a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .shortest_form import over_layers, shortest
 
 Curve = tuple[float, ...]
 REST = "*"
-"""The filter of a track that takes what no other track's filter does."""
+"""The filter of the track for all tensors that no other track's filter matches."""
 
 
 def _on(curve: Sequence[float], start: int, stop: int, values: Iterable[float]) -> Curve:
@@ -21,37 +21,37 @@ def _on(curve: Sequence[float], start: int, stop: int, values: Iterable[float]) 
 
 
 def put(curve: Curve, start: int, stop: int, value: float) -> Curve:
-    """Layers `[start, stop)` set to a value."""
+    """Set layers `[start, stop)` to a value."""
     return _on(curve, start, stop, [value] * (stop - start))
 
 
 def add(curve: Curve, start: int, stop: int, amount: float) -> Curve:
-    """An amount added to layers `[start, stop)`."""
+    """Add an amount to layers `[start, stop)`."""
     return _on(curve, start, stop, (value + amount for value in curve[start:stop]))
 
 
 def scale(curve: Curve, start: int, stop: int, factor: float) -> Curve:
-    """Layers `[start, stop)` multiplied."""
+    """Multiply layers `[start, stop)` by a factor."""
     return _on(curve, start, stop, (value * factor for value in curve[start:stop]))
 
 
 def ramp(curve: Curve, start: int, stop: int, first: float, last: float) -> Curve:
-    """A straight line over layers `[start, stop)`."""
+    """Set layers `[start, stop)` to a straight line."""
     return spread(curve, start, stop, (first, last))
 
 
 def spread(curve: Curve, start: int, stop: int, values: Sequence[float]) -> Curve:
-    """A gradient, such as a recipe has, over layers `[start, stop)`."""
+    """Set layers `[start, stop)` to a gradient as in a recipe."""
     return _on(curve, start, stop, drawn(values, stop - start))
 
 
 def drawn(values: Sequence[float], count: int) -> Curve:
-    """A gradient's numbers at each of `count` layers."""
+    """The value of a gradient at each of `count` layers."""
     return tuple(float(value) for value in over_layers(tuple(values), count))
 
 
 def smooth(curve: Curve, start: int, stop: int, radius: float = 1.0) -> Curve:
-    """Layers `[start, stop)` averaged with their neighbours, weighted by a Gaussian of that deviation in layers."""
+    """Average layers `[start, stop)` with their neighbours, weighted by a Gaussian of deviation `radius` (layers)."""
     reach = max(1, round(2 * radius))
 
     def mean(index: int) -> float:
@@ -63,19 +63,21 @@ def smooth(curve: Curve, start: int, stop: int, radius: float = 1.0) -> Curve:
 
 
 def mirror(curve: Curve, start: int, stop: int) -> Curve:
-    """Layers `[start, stop)` in the opposite order."""
+    """Reverse the order of layers `[start, stop)`."""
     return _on(curve, start, stop, reversed(curve[start:stop]))
 
 
 def clamp(curve: Curve, low: float | None, high: float | None) -> Curve:
-    """Every value within bounds; None is no bound."""
+    """Limit every value to `[low, high]`; None is no bound."""
     floor, ceiling = float("-inf") if low is None else low, float("inf") if high is None else high
     return tuple(min(max(value, floor), ceiling) for value in curve)
 
 
 def taper(curve: Curve, count: int, value: float, *, first: bool = True, last: bool = True) -> Curve:
-    """The outermost `count` layers led from an end value into the curve: `value` at the outermost, and
-    `1 - k / count` of it at the k-th behind, as the edge policies of a recipe do."""
+    """Blend the outermost `count` layers from an end value into the curve, as the edge policies of a recipe do.
+
+    The k-th layer from the end is `w * value + (1 - w) * curve` with `w = 1 - k / count`; the outermost has k = 0.
+    """
     out = list(curve)
     for outer in range(min(count, len(curve))):
         weight = 1 - outer / count
@@ -92,29 +94,28 @@ PRESETS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "inverted V": {REST: (0.0, 1.0, 0.0)},
     "gradient slerp": {"self_attn": (0.0, 0.5, 0.3, 0.7, 1.0), "mlp": (1.0, 0.5, 0.7, 0.3, 0.0), REST: (0.5,)},
 }
-"""Gradients from 0 to 1, by filter. `gradient slerp` is the one of mergekit's example of slerp, on most merged models'
-cards."""
+"""Gradients from 0 to 1, by filter. `gradient slerp` is mergekit's example of slerp, which many model cards use."""
 
 
 def preset(name: str, count: int, low: float = 0.0, high: float = 1.0) -> dict[str, Curve]:
-    """A preset over `count` layers, from `low` to `high`: filter -> curve. KeyError when there is none of that name."""
+    """A preset over `count` layers, scaled to `low`..`high`: filter -> curve. KeyError if the name is unknown."""
     return {
         rule: tuple(low + value * (high - low) for value in drawn(gradient, count))
         for rule, gradient in PRESETS[name].items()
     }
 
 
-# -- in a recipe
+# -- in a recipe: tracks and settings
 
 
 @dataclass(frozen=True)
 class Track:
-    """The curve of one filter's tensors.
+    """The curve for the tensors that one filter matches.
 
     Attributes:
-        filter: part of the tensors' names, `REST` for all that no earlier track takes.
-        values: one per layer; empty where nothing gives a value.
-        origin: `source`, `slice` or `recipe`, whose table says so; `default` for a method's own.
+        filter: part of the tensors' names; `REST` for all tensors that no earlier track matches.
+        values: one per layer; empty if no table gives a value.
+        origin: the table that gives the values (`source`, `slice` or `recipe`), or `default` for the method's default.
     """
 
     filter: str
@@ -123,21 +124,22 @@ class Track:
 
 
 class Level(NamedTuple):
-    """A table in which a parameter is looked up, and whose it is."""
+    """A table in which a parameter is looked up, and where the table comes from."""
 
     origin: str
     parameters: Mapping[str, Any]
 
 
 def tracks(name: str, count: int, levels: Sequence[Level]) -> tuple[Track, ...]:
-    """A parameter of a slice of `count` layers as tracks, in the order in which they take tensors; the rest is last, if
-    anything gives it a value.
+    """A parameter of a slice of `count` layers as tracks, in the order in which they match tensors.
+
+    The track `REST` is last. It is absent if no table gives it a value.
 
     Args:
         levels: the most specific first: source, slice, recipe.
 
     Raises:
-        ValueError: filters within filters, which no curve shows.
+        ValueError: a filter is nested in a filter; no curve can show that.
     """
     found: dict[str, Track] = {}
     for origin, table in levels:
@@ -160,7 +162,7 @@ def _filtered(value: Any) -> bool:
 
 
 def setting(curves: Mapping[str, Sequence[Word]]) -> Any:
-    """Curves by filter, in the order in which they take tensors, as the value a parameter has in a recipe."""
+    """The value of a parameter in a recipe, from curves by filter in the order in which they match tensors."""
     forms = {rule: shortest(values).value for rule, values in curves.items()}
     if set(forms) <= {REST}:
         return forms.get(REST, [])
@@ -168,7 +170,7 @@ def setting(curves: Mapping[str, Sequence[Word]]) -> Any:
 
 
 def shortened(value: Any, count: int) -> Any:
-    """A setting of a slice of `count` layers with its gradients as short as they can be."""
+    """A setting of a slice of `count` layers with its gradients in their shortest form."""
     if isinstance(value, dict) and "value" in value:
         return {**value, "value": shortened(value["value"], count)}
     if isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value):

@@ -1,4 +1,4 @@
-"""Edits of a recipe: named, serialisable, pure. `grammar` has their text form."""
+"""Edits of a recipe: named, serialisable, pure functions of a recipe. `grammar` has their text form."""
 
 from .blend_edits import BLENDS, BlendLayers, Collapse, Edges, SetMethod, SetParameters, Unblend
 from .edit import DepthOf, Edit

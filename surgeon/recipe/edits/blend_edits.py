@@ -1,4 +1,4 @@
-"""Edits that make blends of copies and copies of blends, and say how a blend is computed."""
+"""Edits that turn copies into blends and blends into copies, and that set the method and parameters of blends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import stack
 from ..curves.tracks import shortened
 from ..schema import EdgePolicy, Parameters, Recipe, Slice, Source
 from .edit import DepthOf, Edit, check_donor, check_range, restacked
-from .parameter_tables import Setting, adjusted, checked, told, with_donors, with_ends
+from .parameter_tables import Setting, adjusted, checked, with_donors, with_ends, with_setting
 from .scale_edits import bare
 
 Run = tuple[str, int, int]
@@ -21,7 +21,7 @@ Run = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class _OverLayers(Edit):
-    """An edit of output layers `[start, stop)` that puts as many others in their place."""
+    """An edit that replaces output layers `[start, stop)` by the same number of layers."""
 
     start: int
     stop: int
@@ -41,7 +41,7 @@ class _OverLayers(Edit):
         return tuple(part if id(part) in whole or part in made else _shortened(part) for part in after)
 
     def _piece(self, part: Slice, offset: int, recipe: Recipe) -> Slice:
-        """A slice, or what of it is in the range, after the edit; `offset` layers of the range are before it."""
+        """The part of a slice that is in the range, after the edit; `offset` layers of the range are before it."""
         raise NotImplementedError
 
     @property
@@ -57,10 +57,10 @@ class _OverLayers(Edit):
 
 @dataclass(frozen=True)
 class BlendLayers(_OverLayers):
-    """Output layers `[start, stop)` blended: with further donors' runs, `(model, start, stop)` each as long, or by
-    another method.
+    """Blends output layers `[start, stop)` with runs of further donors, or by another method.
 
-    `method` and `base` None leave what holds there. Parameters that the method does not have are dropped.
+    Each run `(model, start, stop)` has the same number of layers. `method` and `base` stay unchanged if they are
+    None. Parameters that the method does not have are dropped.
     """
 
     runs: tuple[Run, ...] = ()
@@ -69,7 +69,7 @@ class BlendLayers(_OverLayers):
     settings: tuple[Setting, ...] = ()
     verb = "blend"
     usage = "blend 16-23 B:8-15 method=slerp [base=A] [t=0.5]"
-    help = "layers 16 to 23 blended with layers 8 to 15 of donor B (and others), with parameters as `param` takes them"
+    help = "blend layers 16 to 23 with layers 8 to 15 of donor B (and others); parameters as in `param`"
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         for model, start, stop in self.runs:
@@ -77,7 +77,7 @@ class BlendLayers(_OverLayers):
             if stop - start != self._count:
                 raise InputError(
                     f"{plural(stop - start, 'layer')} of {one_line(model)} for {plural(self._count, 'layer')}",
-                    why="each layer is blended with one of every donor",
+                    why="each layer is blended with one layer of every donor",
                     remedy="give runs of the same length",
                 )
         if self.base is not None:
@@ -87,7 +87,7 @@ class BlendLayers(_OverLayers):
     def _piece(self, part: Slice, offset: int, recipe: Recipe) -> Slice:
         name = self.method or part.merge_method or recipe.merge_method
         if name == "passthrough":
-            raise InputError("no method to blend with is given", remedy=f"write it like: {self.usage}")
+            raise InputError("no blend method is given", remedy=f"write it like: {self.usage}")
         _known_method(name)
         count = stack.length(part)
         more = tuple(
@@ -101,7 +101,7 @@ class BlendLayers(_OverLayers):
         return adjusted(part, self.settings, offset, self._count, offset + count)
 
     def _base_of(self, part: Slice, name: str, recipe: Recipe) -> str | None:
-        """The slice's base_model: what is given, and for methods that begin at it, one of the sources."""
+        """The slice's base_model: the given one; for a method that starts at the base, it is one of the sources."""
         if self.base is not None:
             return None if self.base == recipe.base_model else self.base
         method, held = find(name), part.base_model or recipe.base_model
@@ -109,7 +109,7 @@ class BlendLayers(_OverLayers):
             return part.base_model
         if method.base == "required" and held is None:
             raise InputError(
-                f"{name} needs a base", why="it works on what donors differ from it by", remedy="add base=A"
+                f"{name} needs a base", why="it works on differences of donors from a base", remedy="add base=A"
             )
         if method.base == "start" and held not in [source.model for source in part.sources]:
             return part.sources[0].model
@@ -123,12 +123,12 @@ class BlendLayers(_OverLayers):
 
 @dataclass(frozen=True)
 class Unblend(_OverLayers):
-    """Output layers `[start, stop)` copied from one of their sources: the first of `model`, or the first of all."""
+    """Turns output layers `[start, stop)` into copies of one of their sources: the first of `model`, or the first."""
 
     model: str | None = None
     verb = "unblend"
     usage = "unblend 16-23 [A]"
-    help = "layers 16 to 23 as copies of what they have of donor A (the first source without it)"
+    help = "make layers 16 to 23 copies of their source from donor A (without A: of their first source)"
 
     def _piece(self, part: Slice, offset: int, recipe: Recipe) -> Slice:
         found = next((source for source in part.sources if self.model in (None, source.model)), None)
@@ -141,14 +141,14 @@ class Unblend(_OverLayers):
 
 @dataclass(frozen=True)
 class SetParameters(_OverLayers):
-    """Parameters of output layers `[start, stop)`; gradients run over all of them."""
+    """Sets parameters of output layers `[start, stop)`; a gradient runs over the whole range."""
 
     settings: tuple[Setting, ...] = ()
     verb = "param"
     usage = "param 16-23 t=0,.5,1 [filter=mlp] [donor=B]"
     help = (
-        "parameters of layers 16 to 23, one value or a gradient over them; filter=, donor=, source=1 or end=lm_head "
-        "behind a value say what it is for, nothing behind = takes it away"
+        "set parameters of layers 16 to 23: one value, or a gradient over them; filter=, donor=, source=1 or "
+        "end=lm_head after a value limit where it applies; an empty value removes the parameter"
     )
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
@@ -166,7 +166,7 @@ class SetParameters(_OverLayers):
         return adjusted(part, self.settings, offset, self._count, offset + stack.length(part))
 
     def _whole(self, recipe: Recipe, depth_of: DepthOf) -> Recipe | None:
-        """Where the range is all that there is: the recipe's own tables and its `models` instead of a slice's."""
+        """The recipe with changed recipe-level tables, if the range is its only slice and these tables apply."""
         slices = recipe.explicit(depth_of)
         if len(slices) != 1 or (self.start, self.stop) != (0, stack.depth(slices)):
             return None
@@ -194,7 +194,7 @@ class SetParameters(_OverLayers):
 
 @dataclass(frozen=True)
 class SetMethod(_OverLayers):
-    """The method of the blends among output layers `[start, stop)`; parameters it does not have are dropped."""
+    """Sets the method of the blends among output layers `[start, stop)`; parameters it does not have are dropped."""
 
     method: str
     verb = "method"
@@ -204,7 +204,7 @@ class SetMethod(_OverLayers):
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         _known_method(self.method)
         if self.method == "passthrough":
-            raise InputError("passthrough copies, and does not blend", remedy="write: unblend 16-23 A")
+            raise InputError("passthrough copies and does not blend", remedy="write: unblend 16-23 A")
         slices = recipe.explicit(depth_of)
         alone = len(slices) == 1 and not slices[0].merge_method
         if alone and (self.start, self.stop) == (0, stack.depth(slices)):
@@ -217,7 +217,7 @@ class SetMethod(_OverLayers):
 
 @dataclass(frozen=True)
 class Collapse(Edit):
-    """Output layers `[start, stop)`, copies of one model's, as one: the first plus what each other differs from it by.
+    """Merges output layers `[start, stop)`, copies from one model, into one: the first plus each other's difference.
 
     Source: LaCo, arXiv 2402.11187, equation 1 (reserving differences while seeking common).
     """
@@ -226,7 +226,7 @@ class Collapse(Edit):
     stop: int
     verb = "collapse"
     usage = "collapse 10-13"
-    help = "LaCo's merge of layers 10 to 13 into one: the first, and what the others differ from it by"
+    help = "merge layers 10 to 13 into one, as LaCo does: the first plus the differences of the others from it"
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         return restacked(recipe, depth_of, lambda slices: self._collapsed(slices, recipe))
@@ -247,12 +247,12 @@ class Collapse(Edit):
         models = list(dict.fromkeys(model for model, _ in layers))
         if len(models) > 1:
             raise InputError(
-                f"these layers are of {plural(len(models), 'donor')}", why="the layers of one are collapsed into one"
+                f"these layers are of {plural(len(models), 'donor')}", why="only layers of one donor can be collapsed"
             )
         if len(layers) < 2:
-            raise InputError("one layer is one already", remedy="give a range of two or more")
+            raise InputError("one layer cannot be collapsed", remedy="give a range of two or more")
         parameters: dict[str, Any] = {"weight": 1}
-        # What the recipe says for its other blends is not meant for this one.
+        # The recipe's values are for its other blends, so this slice overrides them.
         parameters |= {
             key: value for key, value in {"lambda": 1, "normalize": False}.items() if key in recipe.parameters
         }
@@ -273,13 +273,13 @@ class Collapse(Edit):
 
 @dataclass(frozen=True)
 class Edges(Edit):
-    """What the outermost `count` layers are, over what the slices say; 0 leaves them to the slices again.
+    """Overrides the slices at the outermost `count` layers (see `EdgePolicy`); 0 removes the override.
 
     Attributes:
-        last: the last layers, instead of the first.
-        model: take them from this donor.
-        settings: blend them with other parameters.
-        taper: let these lead into the slices' own.
+        last: the last layers instead of the first.
+        model: copy them from this donor.
+        settings: blend them with these parameters.
+        taper: let the parameters change towards the slices' values.
     """
 
     last: bool
@@ -290,7 +290,8 @@ class Edges(Edit):
     verb = "edges"
     usage = "edges first 2 model=A|t=0.5,0 [taper]"
     help = (
-        "the first (or last) 2 layers from donor A, or with other parameters (taper: leading into the slices'); 0: none"
+        "take the first (or last) 2 layers from donor A, or blend them with other parameters (taper: change these "
+        "towards the slices' values); 0 removes the override"
     )
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
@@ -301,18 +302,18 @@ class Edges(Edit):
         if self.count > depth:
             raise InputError(f"{key} cannot be {plural(self.count, 'layer')}", why=f"the stack has {depth}")
         old = getattr(recipe, key)
-        said: dict[str, Any] = {"count": self.count}
+        fields: dict[str, Any] = {"count": self.count}
         if self.model is not None:
             depth_of(self.model)
-            said["model"] = self.model
+            fields["model"] = self.model
         if parameters := self._parameters():
-            said["parameters"] = parameters
+            fields["parameters"] = parameters
         if self.taper:
-            said["taper"] = True
-        if len(said) > 1:
-            new = EdgePolicy(**said)
+            fields["taper"] = True
+        if len(fields) > 1:
+            new = EdgePolicy(**fields)
         elif old is not None:
-            new = old.model_copy(update=said)
+            new = old.model_copy(update=fields)
         else:
             raise InputError("neither a donor nor parameters are given", remedy=f"write it like: {self.usage}")
         return recipe.model_copy(update={key: new})
@@ -321,14 +322,14 @@ class Edges(Edit):
         table: dict[str, Any] = {}
         for setting in self.settings:
             if setting.donor is not None or setting.source is not None or setting.end is not None:
-                raise InputError("an edge's parameters hold for all donors", remedy="leave donor=, source=, end= out")
+                raise InputError("the parameters of an edge apply to all donors", remedy="omit donor=, source=, end=")
             checked(setting, None)
-            table = told(table, setting, setting.of(0, self.count, self.count))
+            table = with_setting(table, setting, setting.of(0, self.count, self.count))
         return table
 
 
 def _with_method(part: Slice, name: str, recipe: Recipe) -> Slice:
-    """A slice by another method, without parameters that it does not have."""
+    """A slice with another method, without parameters that the method does not have."""
     method = find(name)
     own = None if name == recipe.merge_method else name
     if own != part.merge_method:
@@ -344,7 +345,7 @@ def _with_method(part: Slice, name: str, recipe: Recipe) -> Slice:
 
 
 def _shortened(part: Slice) -> Slice:
-    """What is left of a slice that was cut, its gradients as short as they can be."""
+    """A slice that was cut, with its gradients in their shortest form."""
     count = stack.length(part)
 
     def short(table: Parameters) -> Parameters:
@@ -369,7 +370,7 @@ def _check_all(settings: Sequence[Setting], method: str | None) -> None:
 
 
 def with_renamed_donors(edit: Edit, name: Callable[[str], str]) -> Edit:
-    """The same edit with its donors under other references."""
+    """The edit with renamed donors; `name` maps references."""
 
     def one(model: str | None) -> str | None:
         return None if model is None else name(model)

@@ -1,4 +1,4 @@
-"""The edits of blends as text: runs, `name=value` settings, and what behind a setting says whose it is."""
+"""The text form of blend edits: runs, `name=value` settings, and the qualifiers after a setting."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END_ALIASES: dict[str, End] = {
 
 
 def span(start: int, stop: int) -> str:
-    """A half-open range as it is typed: `8-23`."""
+    """A half-open range in its typed form: `8-23`."""
     return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
 
 
@@ -37,7 +37,7 @@ def is_setting(word: str) -> bool:
 
 
 def build(words: EditWords) -> Edit:
-    """The edit of blends that these words describe."""
+    """The blend edit that these words describe; InputError if they describe none."""
     kind = words.kind
     if kind is blend_edits.Edges:
         return _edges(words)
@@ -79,20 +79,20 @@ def _edges(words: EditWords) -> Edit:
 
 
 def _own(words: EditWords, names: Sequence[str]) -> dict[str, str]:
-    """The edit's own `name=value` words, taken out."""
+    """Take the `name=value` words with these names out of `words`."""
     found = {}
     for word in list(words.rest):
         match = _SETTING.fullmatch(word)
         if match and match[1] in names:
             if match[1] in found or not match[2]:
-                raise words.wrong(f"{word!r} is not expected there" if match[2] else f"{word} says nothing")
+                raise words.wrong(f"{word!r} is not expected there" if match[2] else f"{word} has no value")
             found[match[1]] = match[2]
             words.rest.remove(word)
     return found
 
 
 def settings(words: EditWords) -> tuple[Setting, ...]:
-    """Every `name=value`, each with the words behind it that say whose it is; taken out."""
+    """Take every setting `name=value` with its qualifiers out of `words`."""
     found: list[Setting] = []
     while words.rest and is_setting(words.rest[0]):
         word = words.rest.pop(0)
@@ -111,7 +111,7 @@ def settings(words: EditWords) -> tuple[Setting, ...]:
 
 def _qualified(setting: Setting, name: str, value: str, words: EditWords) -> Setting:
     if not value:
-        raise words.wrong(f"{name}= says nothing")
+        raise words.wrong(f"{name}= has no value")
     if name == "filter":
         return replace(setting, filter=value)
     if name == "donor":
@@ -138,14 +138,14 @@ def _word(text: str, word: str, words: EditWords) -> Word:
         raise words.wrong(f"{word!r} has a value that is neither a number nor a word") from None
 
 
-# -- the other way round
+# -- from an edit to its text
 
 Donor = Callable[[str], str]
-"""How a donor is named in text."""
+"""Maps a donor's reference to its name in text."""
 
 
 def text(edit: Edit, donor: Donor) -> str:
-    """The text of an edit of blends."""
+    """The text of a blend edit."""
     return " ".join(filter(None, _words(edit, donor)))
 
 
@@ -179,7 +179,7 @@ def _words(edit: Edit, donor: Donor) -> Iterator[str]:
 
 
 def settings_text(found: Sequence[Setting], donor: Donor) -> str:
-    """Settings as they are typed."""
+    """Settings in their typed form."""
     return " ".join(word for setting in found for word in _setting_words(setting, donor))
 
 

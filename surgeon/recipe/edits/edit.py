@@ -1,4 +1,4 @@
-"""What every edit is, and how a recipe takes on an edited stack."""
+"""The base class of edits, and the application of an edited stack to a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..parameters import has_gradient, over
 from ..schema import Parameters, Recipe, Slice, Source
 
 DepthOf = Callable[[str], int]
-"""Number of layers of a donor by its reference; raises InputError when it cannot be opened."""
+"""Gives the number of layers of a donor by its reference; raises InputError if the donor cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Edit:
     help: ClassVar[str]
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
-        """The recipe after the edit; InputError, with the reason, when it makes no sense there."""
+        """The recipe after the edit; InputError if the edit cannot be applied to this recipe."""
         return restacked(recipe, depth_of, lambda slices: self.stack(slices, depth_of))
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
-        """The slices after the edit (for edits that change the stack)."""
+        """The slices after the edit; only for edits that change the stack."""
         raise NotImplementedError
 
     def touched(self) -> tuple[int, int] | None:
-        """Output layers `[start, stop)` that the edit made or moved, to select them afterwards."""
+        """Output layers `[start, stop)` that the edit made or moved, to select them after it."""
         return None
 
     def moved_to(self, start: int, stop: int) -> Edit:
-        """The same edit for another selection, for repeat."""
+        """The edit for another selection, for repeat."""
         return self
 
 
 def restacked(recipe: Recipe, depth_of: DepthOf, change: Callable[[Sequence[Slice]], Sequence[Slice]]) -> Recipe:
-    """The recipe with other slices. Gradients that it sets for all slices go with the pieces of a slice that is cut."""
+    """The recipe with changed slices. A slice that is cut gets its part of gradients that the recipe sets for all."""
     slices = _with_base(recipe, recipe.explicit(depth_of), depth_of)
     shared = {name: value for name, value in recipe.parameters.items() if has_gradient(value)}
     held = [_holding(part, shared) for part in slices] if shared else list(slices)
@@ -53,13 +53,13 @@ def restacked(recipe: Recipe, depth_of: DepthOf, change: Callable[[Sequence[Slic
         return recipe
     if stack.depth(changed) > max(stack.MAX_LAYERS, stack.depth(slices)):
         raise InputError(
-            f"the stack would have {stack.depth(changed):,} layers", why=f"the most is {stack.MAX_LAYERS:,}"
+            f"the stack would have {stack.depth(changed):,} layers", why=f"the limit is {stack.MAX_LAYERS:,}"
         )
     return _with_slices(recipe, changed)
 
 
 def _with_base(recipe: Recipe, slices: tuple[Slice, ...], depth_of: DepthOf) -> tuple[Slice, ...]:
-    """The slice that `models:` stands for, with the base as a source where its method works on one."""
+    """The slice of `models:`, with the base added as a source if the method uses a base."""
     method, base = find(recipe.merge_method), recipe.base_model
     if recipe.models is None or recipe.slices is not None or base is None or method is None or method.base == "none":
         return slices
@@ -70,7 +70,7 @@ def _with_base(recipe: Recipe, slices: tuple[Slice, ...], depth_of: DepthOf) -> 
 
 
 def _holding(part: Slice, shared: Parameters) -> Slice:
-    """A slice that says itself what the recipe says for all of them."""
+    """A slice that holds the parameters that the recipe sets for all slices."""
     own = {name: over(part.parameters.get(name), value) for name, value in shared.items()}
     return part.model_copy(update={"parameters": {**part.parameters, **own}})
 
@@ -83,15 +83,15 @@ def _with_slices(recipe: Recipe, slices: tuple[Slice, ...]) -> Recipe:
 
 
 def check_range(start: int, stop: int, depth: int, what: str = "the stack") -> None:
-    """Refuse layers `[start, stop)` that are not all there, or none at all."""
+    """InputError if layers `[start, stop)` do not all exist or are empty."""
     if start < 0 or stop > depth:
-        shown = f"is no layer {start}" if stop == start + 1 else f"are no layers {start}-{stop - 1}"
+        absent = f"is no layer {start}" if stop == start + 1 else f"are no layers {start}-{stop - 1}"
         has = f"0-{depth - 1}" if depth else "none"
-        raise InputError(f"there {shown} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
+        raise InputError(f"there {absent} in {what}", why=f"it has {plural(depth, 'layer')} ({has})")
     if start >= stop:
         raise InputError("the range is empty", remedy="write it first-last, such as 8-23")
 
 
 def check_donor(model: str, start: int, stop: int, depth_of: DepthOf) -> None:
-    """Refuse layers `[start, stop)` that a donor does not have."""
+    """InputError if a donor does not have layers `[start, stop)`."""
     check_range(start, stop, depth_of(model), model)

@@ -1,7 +1,7 @@
-"""Edits as text, for `surgeon edit --op`, the TUI's command line, logs and replays.
+"""The text form of edits, for `surgeon edit --op`, the TUI's command line, logs and replays.
 
-Ranges are inclusive as on screen (`8-23`, `8`) or half-open as in files (`[8,24)`); `@14` is a position, `x2` a
-count, `name=value` a setting; a donor is a letter, a folder name, or its path (quoted if it has spaces).
+Ranges are inclusive as on screen (`8-23`, `8`) or half-open as in files (`[8,24)`). `@14` is a position, `x2` a
+count, `name=value` a setting. A donor is a letter, a folder name, or a path (quoted if it has spaces).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SETTINGS: dict[type[edits.Edit], str] = {
 
 
 def parse(text: str, models: Sequence[str]) -> edits.Edit:
-    """The edit that `text` describes, donors named by the letters of `models`.
+    """The edit that `text` describes; the letters of donors follow the order of `models`.
 
     Raises:
-        InputError: no such edit, or its arguments are wrong; with the usage.
+        InputError: there is no such edit, or its arguments are wrong; with the usage.
     """
     try:
         words = shlex.split(re.sub(r"\[\s*(\d+)\s*,\s*(\d+)\s*\)", r"[\1,\2)", text))
@@ -54,7 +54,7 @@ def parse(text: str, models: Sequence[str]) -> edits.Edit:
 
 
 class _Arguments(EditWords):
-    """The arguments of one edit, as the edit itself."""
+    """Builds one edit from its arguments."""
 
     def __init__(self, kind: type[edits.Edit], words: list[str], models: Sequence[str]) -> None:
         super().__init__(kind, [], models)
@@ -148,11 +148,11 @@ class _Arguments(EditWords):
 
 
 def unparse(edit: edits.Edit, models: Sequence[str] = ()) -> str:
-    """The text of an edit; donors by letter when `models` names them, by reference otherwise."""
+    """The text of an edit; a donor is written as a letter if `models` contains it, else as its reference."""
     known = letters(models)
 
     def donor(model: str) -> str:
-        # Another donor's own name may be this one's letter.
+        # Another donor's name can equal this donor's letter.
         letter = known.get(model, "")
         return letter if named(letter, models) == model else shlex.quote(model)
 
@@ -197,7 +197,7 @@ def unparse(edit: edits.Edit, models: Sequence[str] = ()) -> str:
 
 
 def renamed(edit: edits.Edit, name: Callable[[str], str]) -> edits.Edit:
-    """The same edit with its donors under other references."""
+    """The edit with renamed donors; `name` maps references."""
     match edit:
         case edits.InsertRuns():
             return replace(edit, runs=tuple((name(model), start, stop) for model, start, stop in edit.runs))

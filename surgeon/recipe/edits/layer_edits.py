@@ -1,7 +1,7 @@
-"""Edits: named, serialisable, pure. Each takes a recipe and gives a new one; undo, repeat and the CLI follow from that.
+"""Edits of the stack of layers, of the ends, the dtype and the base.
 
-Positions are output layers counted from 0, and every range held here is half-open. Models are held by their
-reference, never by letter, so an edit means the same in another session.
+Positions are output layers counted from 0; ranges are half-open. Edits hold models by reference, never by letter, so
+that an edit has the same meaning in another session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .parameter_tables import Setting, with_end
 
 @dataclass(frozen=True)
 class Insert(Edit):
-    """Copies of a donor's layers, put before output layer `at` (at the end when None)."""
+    """Inserts copies of a donor's layers before output layer `at` (at the end if None)."""
 
     model: str
     start: int
@@ -27,7 +27,7 @@ class Insert(Edit):
     at: int | None = None
     verb = "insert"
     usage = "insert B:8-23 [@14]"
-    help = "layers 8 to 23 of donor B before layer 14 (at the end without @)"
+    help = "insert layers 8 to 23 of donor B before layer 14 (at the end without @)"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_donor(self.model, self.start, self.stop, depth_of)
@@ -46,13 +46,13 @@ class Insert(Edit):
 
 @dataclass(frozen=True)
 class InsertRuns(Edit):
-    """Several runs of donors' layers, `(model, start, stop)` each, put one after the other before layer `at`."""
+    """Inserts several runs of donors' layers, each `(model, start, stop)`, in order before output layer `at`."""
 
     runs: tuple[tuple[str, int, int], ...]
     at: int | None = None
     verb = "insert"
     usage = "insert A:0-3 B:8-23 [@14]"
-    help = "several runs of layers, one after the other"
+    help = "insert several runs of layers, one after the other"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         at = stack.depth(slices) if self.at is None else self.at
@@ -70,13 +70,13 @@ class InsertRuns(Edit):
 
 @dataclass(frozen=True)
 class Delete(Edit):
-    """Output layers `[start, stop)` taken out."""
+    """Removes output layers `[start, stop)`."""
 
     start: int
     stop: int
     verb = "delete"
     usage = "delete 16-17"
-    help = "take layers 16 to 17 out of the stack"
+    help = "remove layers 16 to 17 from the stack"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
@@ -88,14 +88,14 @@ class Delete(Edit):
 
 @dataclass(frozen=True)
 class Move(Edit):
-    """Output layers `[start, stop)` moved so that they stand before what is now layer `to`."""
+    """Moves output layers `[start, stop)` before the layer that is now layer `to`."""
 
     start: int
     stop: int
     to: int
     verb = "move"
     usage = "move 16-23 @4"
-    help = "layers 16 to 23 before what is now layer 4"
+    help = "move layers 16 to 23 before the current layer 4"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         total = stack.depth(slices)
@@ -124,21 +124,21 @@ class Move(Edit):
 
 @dataclass(frozen=True)
 class Duplicate(Edit):
-    """`times` more copies of output layers `[start, stop)`, right behind them."""
+    """Inserts `times` more copies of output layers `[start, stop)` directly after them."""
 
     start: int
     stop: int
     times: int = 1
     verb = "duplicate"
     usage = "duplicate 16-23 [x2]"
-    help = "two more copies of layers 16 to 23 behind them (one without x)"
+    help = "insert two more copies of layers 16 to 23 after them (one without x)"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
         if not 1 <= self.times <= 1000:
-            raise InputError(f"{self.times} copies make no sense", remedy="give 1 to 1000")
+            raise InputError(f"{self.times} is not a valid number of copies", remedy="give 1 to 1000")
         if (self.stop - self.start) * self.times > stack.MAX_LAYERS:
-            raise InputError("that makes too many layers", why=f"the most is {stack.MAX_LAYERS:,}")
+            raise InputError("the stack would have too many layers", why=f"the limit is {stack.MAX_LAYERS:,}")
         return stack.splice(slices, self.stop, self.stop, stack.take(slices, self.start, self.stop) * self.times)
 
     def touched(self) -> tuple[int, int] | None:
@@ -150,7 +150,7 @@ class Duplicate(Edit):
 
 @dataclass(frozen=True)
 class Replace(Edit):
-    """Output layers `[start, stop)` replaced by a donor's `[from_start, from_stop)`; lengths may differ."""
+    """Replaces output layers `[start, stop)` by a donor's `[from_start, from_stop)`; lengths may differ."""
 
     start: int
     stop: int
@@ -159,7 +159,7 @@ class Replace(Edit):
     from_stop: int
     verb = "replace"
     usage = "replace 16-23 B:8-15"
-    help = "layers 8 to 15 of donor B in the place of layers 16 to 23"
+    help = "replace layers 16 to 23 by layers 8 to 15 of donor B"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
@@ -175,13 +175,13 @@ class Replace(Edit):
 
 @dataclass(frozen=True)
 class Reverse(Edit):
-    """Output layers `[start, stop)` in the opposite order, one slice each."""
+    """Reverses the order of output layers `[start, stop)`; each becomes a slice of one layer."""
 
     start: int
     stop: int
     verb = "reverse"
     usage = "reverse 4-7"
-    help = "layers 4 to 7 in the opposite order"
+    help = "reverse the order of layers 4 to 7"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         check_range(self.start, self.stop, stack.depth(slices))
@@ -197,9 +197,9 @@ class Reverse(Edit):
 
 @dataclass(frozen=True)
 class SetEnd(Edit):
-    """The donor of an end; `model` None leaves it to the slices again, `tie` makes the head the embedding.
+    """Sets the donor of an end. With `model` None the slices decide again; `tie` ties the head to the embedding.
 
-    With `settings` it is blended as the slices say, but for these parameters.
+    With `settings` the end is blended as the slices are, except for these parameters.
     """
 
     end: End
@@ -209,8 +209,8 @@ class SetEnd(Edit):
     verb = "end"
     usage = "end lm_head B|tie|auto|t=0.5"
     help = (
-        "embeddings, final_norm or lm_head from donor B (tie: the embedding; auto: as the slices say; t=0.5: blended "
-        "with that parameter)"
+        "take embeddings, final_norm or lm_head from donor B (tie: share the embedding; auto: follow the slices; "
+        "t=0.5: blend with that parameter)"
     )
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
@@ -229,7 +229,7 @@ class SetEnd(Edit):
 
 @dataclass(frozen=True)
 class Upscale(Edit):
-    """Depth up-scaling: two copies of a donor, the first without its last `drop` layers, the second without its first.
+    """Depth up-scaling: a copy of a donor without its last `drop` layers, then one without its first `drop` layers.
 
     Source: SOLAR 10.7B, arXiv 2312.15166 (n = 32, m = 8 gives 2 (n - m) = 48 layers).
     """
@@ -239,7 +239,7 @@ class Upscale(Edit):
     depth: int | None = None
     verb = "upscale"
     usage = "upscale A m=8 [n=32]"
-    help = "SOLAR's depth up-scaling: [0, n-m) and [m, n) of donor A as the whole stack"
+    help = "SOLAR's depth up-scaling: the stack becomes layers [0, n-m) and [m, n) of donor A"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         depth = depth_of(self.model) if self.depth is None else self.depth
@@ -254,9 +254,9 @@ class Upscale(Edit):
 
 @dataclass(frozen=True)
 class Interleave(Edit):
-    """Blocks of `block` layers every `stride` layers, taken from `models` in turn; one model stacks upon itself.
+    """Makes a stack of blocks of `block` layers, one every `stride` layers, taken from `models` in turn.
 
-    Block 20 and stride 10 of one 80-layer model are the ranges of the 120B self-merges; block 1 and stride 1 of two
+    Block 20 and stride 10 of one 80-layer model give the ranges of the 120B self-merges. Block 1 and stride 1 of two
     models alternate their layers.
     """
 
@@ -265,12 +265,12 @@ class Interleave(Edit):
     stride: int = 1
     verb = "interleave"
     usage = "interleave A B [block=16 stride=8]"
-    help = "blocks of the donors in turn as the whole stack (block 1, stride 1 alternates layer by layer)"
+    help = "make the stack from blocks of the donors in turn (block 1, stride 1 alternates layer by layer)"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         if not self.models or self.block < 1 or not 1 <= self.stride <= self.block:
             raise InputError(
-                f"block={self.block} stride={self.stride} would leave layers out",
+                f"block={self.block} stride={self.stride} would omit layers",
                 remedy="give block >= stride >= 1",
             )
         depth = min(depth_of(model) for model in self.models)
@@ -289,14 +289,14 @@ class Interleave(Edit):
 
 @dataclass(frozen=True)
 class SelfStack(Edit):
-    """Blocks of one donor stacked upon themselves (see `Interleave`)."""
+    """Makes a stack of overlapping blocks of one donor (see `Interleave`)."""
 
     model: str
     block: int
     step: int
     verb = "selfstack"
     usage = "selfstack A block=20 stride=10"
-    help = "overlapping blocks of one donor as the whole stack"
+    help = "make the stack from overlapping blocks of one donor"
 
     def stack(self, slices: Sequence[Slice], depth_of: DepthOf) -> tuple[Slice, ...]:
         return Interleave((self.model,), self.block, self.step).stack(slices, depth_of)
@@ -304,7 +304,7 @@ class SelfStack(Edit):
 
 @dataclass(frozen=True)
 class SetDtype(Edit):
-    """The dtype of what is written; None keeps each donor's own."""
+    """Sets the dtype of the output; None keeps each donor's dtype."""
 
     dtype: str | None
     verb = "dtype"
@@ -314,19 +314,19 @@ class SetDtype(Edit):
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"{self.dtype!r} is not a dtype", remedy=f"give one of {', '.join(DTYPES)} or keep")
-        # out_dtype would go on deciding what is written.
+        # out_dtype would override dtype in the output.
         clear = {"out_dtype": None} if recipe.out_dtype else {}
         return recipe.model_copy(update={"dtype": self.dtype, **clear})
 
 
 @dataclass(frozen=True)
 class SetBase(Edit):
-    """The donor of config and tokenizer; None leaves it to the first slice."""
+    """Sets the donor of config and tokenizer; with None it is the first slice's donor."""
 
     model: str | None
     verb = "base"
     usage = "base A|auto"
-    help = "config and tokenizer from donor A (auto: from the first slice's donor)"
+    help = "take config and tokenizer from donor A (auto: from the first slice's donor)"
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         if self.model is not None:

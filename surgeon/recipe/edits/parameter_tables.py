@@ -1,4 +1,4 @@
-"""Parameters as an edit gives them, and what becomes of the tables of slices, edges and ends."""
+"""Parameter settings of edits, and their application to the tables of slices, edges and ends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Setting:
 
     Attributes:
         name: the parameter.
-        values: one for all layers, or a gradient over the range; none takes the parameter away.
-        filter: only for tensors whose names contain this. Without one, what the parameter's filters say is dropped.
-        donor: only for sources of this donor; for all without one.
-        source: only for this source of the slice, counted from 0.
-        end: not for layers but for an end of the network.
+        values: one for all layers, or a gradient over the range; empty removes the parameter.
+        filter: apply to tensors whose names contain this. `REST` applies to all and drops the parameter's filters.
+        donor: apply to sources of this donor; None: to all.
+        source: apply to this source of the slice, counted from 0; None: to all.
+        end: apply to this end of the network instead of layers.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Setting:
     end: End | None = None
 
     def of(self, start: int, stop: int, total: int) -> Any:
-        """The parameter's value in a slice that is layers `[start, stop)` of `total`; None where it is taken away."""
+        """The parameter's value in a slice of layers `[start, stop)` of `total`; None if it is removed."""
         return shortest(over_layers(self.values, total)[start:stop]).value if self.values else None
 
 
 def checked(setting: Setting, method: Method | None) -> None:
-    """Refuse a parameter that the method does not have, and values it does not take."""
+    """InputError if the method does not have the parameter or does not accept a value."""
     if not all(isfinite(value) for value in setting.values if not isinstance(value, (bool, str))):
         raise InputError(f"a value of {one_line(setting.name)} is not a finite number")
     if method is None:
@@ -57,7 +57,7 @@ def checked(setting: Setting, method: Method | None) -> None:
             remedy=f"did you mean {guess}" if guess else f"it has: {known}",
         )
     if not parameter.each and (setting.donor is not None or setting.source is not None):
-        raise InputError(f"{setting.name} is one value for all donors", remedy="leave donor= and source= out")
+        raise InputError(f"{setting.name} is one value for all donors", remedy="omit donor= and source=")
     try:
         for value in setting.values:
             parameter.typed(value)
@@ -65,8 +65,8 @@ def checked(setting: Setting, method: Method | None) -> None:
         raise InputError(f"{setting.name} cannot have that value", why=str(error)) from error
 
 
-def told(parameters: Parameters, setting: Setting, value: Any) -> Parameters:
-    """A table after a setting; `value` None takes it away."""
+def with_setting(parameters: Parameters, setting: Setting, value: Any) -> Parameters:
+    """A parameter table with a setting applied; `value` None removes the parameter."""
     name = setting.name
     if setting.filter == REST:
         new = [] if value is None else [{"value": value}]
@@ -82,22 +82,22 @@ def told(parameters: Parameters, setting: Setting, value: Any) -> Parameters:
 
 
 def adjusted(part: Slice, settings: Iterable[Setting], start: int, total: int, stop: int) -> Slice:
-    """A slice with other parameters, where it is layers `[start, stop)` of the `total` that settings are over.
+    """A slice with settings applied; it is layers `[start, stop)` of the `total` layers that the settings cover.
 
-    A setting for all donors also wins over what single sources say.
+    A setting for all donors also overrides the tables of single sources.
     """
     for setting in settings:
         if setting.end is not None:
             continue
         value = setting.of(start, stop, total)
         if setting.donor is None and setting.source is None:
-            part = part.model_copy(update={"parameters": told(part.parameters, setting, value)})
+            part = part.model_copy(update={"parameters": with_setting(part.parameters, setting, value)})
             meant = [index for index, source in enumerate(part.sources) if setting.name in source.parameters]
             new = None if setting.filter == REST else value
         else:
             meant, new = _meant(part, setting), value
         sources = [
-            bare(source.model_copy(update={"parameters": told(source.parameters, setting, new)}))
+            bare(source.model_copy(update={"parameters": with_setting(source.parameters, setting, new)}))
             if index in meant
             else source
             for index, source in enumerate(part.sources)
@@ -107,7 +107,7 @@ def adjusted(part: Slice, settings: Iterable[Setting], start: int, total: int, s
 
 
 def _meant(part: Slice, setting: Setting) -> list[int]:
-    """The sources that a setting is for."""
+    """The numbers of the sources that a setting applies to."""
     found = [
         index
         for index, source in enumerate(part.sources)
@@ -121,7 +121,7 @@ def _meant(part: Slice, setting: Setting) -> list[int]:
 
 
 def with_ends(recipe: Recipe, settings: Iterable[Setting]) -> Recipe:
-    """The recipe after those settings that are for ends."""
+    """The recipe with those settings applied that are for ends."""
     for setting in settings:
         if setting.end is not None:
             recipe = with_end(recipe, setting.end, [setting])
@@ -129,16 +129,16 @@ def with_ends(recipe: Recipe, settings: Iterable[Setting]) -> Recipe:
 
 
 def with_end(recipe: Recipe, end: End, settings: Sequence[Setting]) -> Recipe:
-    """The recipe with an end that is blended as the slices say, but for these parameters."""
+    """The recipe with an end that is blended as the slices are, except for these parameters."""
     old = recipe.end(end)
     parameters = dict(old.parameters) if old and not old.model and not old.tie else {}
     for setting in settings:
         if setting.donor is not None or setting.source is not None:
-            raise InputError(f"a parameter of {end} holds for all donors", remedy="leave donor= and source= out")
+            raise InputError(f"a parameter of {end} applies to all donors", remedy="omit donor= and source=")
         checked(setting, None)
         if len(setting.values) > 1:
-            raise InputError(f"{end} is no run of layers", remedy="give one value instead of a gradient")
-        parameters = told(parameters, setting, setting.values[0] if setting.values else None)
+            raise InputError(f"{end} is not a run of layers", remedy="give one value instead of a gradient")
+        parameters = with_setting(parameters, setting, setting.values[0] if setting.values else None)
     value = EndSource(parameters=parameters) if parameters else None
     if value is None and (old is None or old.model or old.tie):
         return recipe
@@ -146,5 +146,5 @@ def with_end(recipe: Recipe, end: End, settings: Sequence[Setting]) -> Recipe:
 
 
 def with_donors(settings: Iterable[Setting], name: Callable[[str], str]) -> tuple[Setting, ...]:
-    """The same settings with their donors under other references."""
+    """The settings with renamed donors; `name` maps references."""
     return tuple(s if s.donor is None else replace(s, donor=name(s.donor)) for s in settings)

@@ -1,4 +1,4 @@
-"""Edits that multiply tensors: factors on layers, and copies of layers that factors of 0 make the identity."""
+"""Edits that multiply tensors: factors on layers, and copies of layers that factors of 0 turn into the identity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .edit import DepthOf, Edit, check_range, restacked
 
 @dataclass(frozen=True)
 class Scale(Edit):
-    """Factors on the tensors of output layers `[start, stop)` whose names contain a filter (`*`: all of them)."""
+    """Sets factors on the tensors of output layers `[start, stop)` whose names contain a filter (`*`: all)."""
 
     start: int
     stop: int
     factors: tuple[tuple[str, float], ...]
     verb = "scale"
     usage = "scale 16-31 o_proj=0.707 [down_proj=0.707]"
-    help = "multiply these tensors of layers 16 to 31 (* for all; 1 takes the factor away)"
+    help = "multiply these tensors of layers 16 to 31 (* for all; 1 removes the factor)"
 
     def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
         below = rules(recipe.parameters.get("scale"))
@@ -43,7 +43,10 @@ class Scale(Edit):
         return stack.splice(slices, self.start, self.stop, [self.scaled(part, below) for part in parts])
 
     def scaled(self, part: Slice, below: list[dict[str, Any]]) -> Slice:
-        """The slice with these factors before those it has: in its source's table if that has any, as that one wins."""
+        """The slice with these factors before its present ones, in its source's table if that has any: it has priority.
+
+        `below` are the rules of the recipe's table.
+        """
         source = part.sources[0]
         if len(part.sources) == 1 and rules(source.parameters.get("scale")):
             below = [*rules(part.parameters.get("scale")), *below]
@@ -69,10 +72,11 @@ class Scale(Edit):
 
 @dataclass(frozen=True)
 class Expand(Edit):
-    """After every `every`-th of output layers `[start, stop)` a copy of it that adds nothing: `zero`, the parts of its
-    output projections' names, are multiplied with 0. Layers left over at the end get none.
+    """Inserts after every `every`-th of output layers `[start, stop)` a copy of it that is the identity.
 
-    `zero` depends on the donors' family; `plan.expansion.completed` fills it in.
+    In the copy, the output projections are multiplied by 0; `zero` holds parts of their names. A last group of fewer
+    than `every` layers gets no copy. `zero` depends on the donors' family;
+    `plan.layers.block_expansion.completed` fills it in.
     Source: LLaMA Pro, arXiv 2401.02415, section 3 (32 layers and groups of 4 give 40).
     """
 
@@ -82,14 +86,14 @@ class Expand(Edit):
     zero: tuple[str, ...] = ()
     verb = "expand"
     usage = "expand 0-31 every=4"
-    help = "LLaMA Pro's block expansion: after each group of 4 layers a copy of its last one, zeroed to the identity"
+    help = "LLaMA Pro's block expansion: after each group of 4 layers, insert a copy of its last one as the identity"
 
     def with_zero(self, filters: tuple[str, ...]) -> Expand:
-        """The same edit with other filters."""
+        """The edit with these filters in `zero`."""
         return replace(self, zero=filters)
 
     def ends(self, depth: int) -> range:
-        """The layers that are copied, in a stack of that depth; InputError when there is none."""
+        """The layers of a stack of that depth that are copied; InputError if there is none."""
         check_range(self.start, self.stop, depth)
         if not 1 <= self.every <= self.stop - self.start:
             raise InputError(
@@ -108,7 +112,7 @@ class Expand(Edit):
 
     def _expanded(self, slices: Sequence[Slice], below: list[dict[str, Any]]) -> tuple[Slice, ...]:
         if not self.zero:
-            raise InputError("which tensors must be zero is not known", remedy=f"write for instance: {self.usage}")
+            raise InputError("the tensors to set to zero are not known", remedy=f"write for instance: {self.usage}")
         zero = Scale(0, 1, tuple((name, 0.0) for name in self.zero))
         ends = self.ends(stack.depth(slices))
         first, last = ends[0] + 1 - self.every, ends[-1] + 1
@@ -138,8 +142,8 @@ _Part = TypeVar("_Part", Slice, Source, WholeModel)
 
 
 def bare(part: _Part) -> _Part:
-    """Without a parameter table that holds nothing."""
+    """The part without its parameter table if that is empty."""
     if part.parameters or "parameters" not in part.model_fields_set:
         return part
-    said = {name: getattr(part, name) for name in part.model_fields_set - {"parameters"}}
-    return type(part).model_construct(_fields_set=set(said), **said)
+    fields = {name: getattr(part, name) for name in part.model_fields_set - {"parameters"}}
+    return type(part).model_construct(_fields_set=set(fields), **fields)

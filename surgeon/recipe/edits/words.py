@@ -1,4 +1,4 @@
-"""The words of an edit's text, taken one by one: ranges, donors, settings."""
+"""The words of an edit's text, read one by one: ranges, donors, settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?|\[(\d{1,9}),(\d{1,9})\)")
 
 
 class EditWords:
-    """The arguments of one edit, taken from its words one by one.
+    """The arguments of one edit, read from its words one by one.
 
     Attributes:
-        settings: words `name=value` that the edit knows.
-        rest: words that are not taken yet.
+        settings: the words `name=value` that the edit knows.
+        rest: the words that are not read yet.
     """
 
     def __init__(self, kind: type[Edit], words: list[str], models: Sequence[str]) -> None:
@@ -26,17 +26,17 @@ class EditWords:
         self.settings: dict[str, str] = {}
 
     def wrong(self, why: str) -> InputError:
-        """The error that says how the edit is written."""
+        """An error with the edit's usage as remedy."""
         return InputError(f"{self.kind.verb}: {why}", remedy=f"write it like: {self.kind.usage}")
 
     def next(self, what: str) -> str:
-        """The next word; InputError, which names what is missing, where there is none."""
+        """The next word; InputError that names `what` if there is none."""
         if not self.rest:
             raise self.wrong(f"{what} is missing")
         return self.rest.pop(0)
 
     def model(self, text: str) -> str:
-        """A donor's reference, from its letter, its folder's name or its path."""
+        """A donor's reference, from its letter, folder name or path."""
         found = named(text, self.models)
         if found is not None:
             return found
@@ -46,7 +46,7 @@ class EditWords:
         return text
 
     def range(self, text: str) -> tuple[int, int]:
-        """A half-open range, from `8-23`, `8` or `[8,24)`."""
+        """A half-open range from `8-23`, `8` or `[8,24)`."""
         match = _RANGE.fullmatch(text)
         if not match:
             raise self.wrong(f"{text!r} is not a range")
@@ -66,7 +66,7 @@ class EditWords:
         return (self.model(model), *self.range(text))
 
     def setting(self, name: str, default: int | None = None) -> int:
-        """A setting that is a whole number, taken out."""
+        """Take out a setting that is a whole number."""
         text = self.settings.pop(name, None)
         if text is None:
             if default is None:

@@ -1,1 +1,1 @@
-"""YAML text: read into nodes that know their place, changed without touching the rest, written in one style."""
+"""YAML text: read into nodes with positions, changed in place, or written in one style."""

@@ -1,6 +1,6 @@
-"""YAML text as a tree of nodes that know their characters: one of them can be changed without touching the rest.
+"""YAML text as a tree of nodes with character positions, so that one node can be changed and the rest stays.
 
-Scanning and parsing are ruamel.yaml's; the tree is built from its events, so nothing but plain data can come of it.
+ruamel.yaml scans and parses. The tree is built from its events, so it can hold nothing but plain data.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from ruamel.yaml import events as ev
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 MAX_NODES = 100_000
-"""Keys and values in one file, aliases unfolded."""
+"""Most keys and values in one file, with aliases expanded."""
 
 MAX_NESTING = 60
 MAX_DOCUMENTS = 32
-"""Documents of one file; checking what a chain of stages exports takes the square of its length."""
+"""Most documents in one file: the time to check the export of a chain of stages grows with the square of its
+length."""
 
 Place = tuple[str | int, ...]
 
@@ -38,7 +39,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class TextError(ValueError):
-    """The text is not YAML, or not of the kind that a recipe may be; `line` counts from 1."""
+    """The text is not YAML, or uses YAML that a recipe may not contain; `line` counts from 1."""
 
     def __init__(self, why: str, line: int | None = None) -> None:
         super().__init__(why)
@@ -46,7 +47,7 @@ class TextError(ValueError):
 
 
 class TooLarge(TextError):
-    """The text is YAML, and has more of something than a recipe needs."""
+    """The text is valid YAML, but exceeds a size limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,17 @@ class Node:
     """A piece of YAML.
 
     Attributes:
-        kind: what it is; an `alias` stands for `target`.
-        start: its first character; for a block collection under a key, the start of the line after the key's.
-        stop: the character after its last; for a block collection, the end of its last line.
-        line: the line it begins on, from 1.
+        kind: the kind of node; an `alias` refers to `target`.
+        start: the first character; for a block collection under a key, the start of the line after the key.
+        stop: one past the last character; for a block collection, the end of its last line.
+        line: the line of the first character, from 1.
         flow: whether a collection is written in brackets.
         value: a scalar's data.
         quote: a scalar's quote or block indicator, or "".
         keys: the keys of a map, in order.
         items: the values of a map, or the items of a list.
-        anchor: the name it is given, or that an alias names.
-        target: what an alias stands for.
+        anchor: the anchor of this node, or the anchor that an alias refers to.
+        target: the node that an alias refers to.
     """
 
     kind: Literal["scalar", "map", "list", "alias"]
@@ -81,11 +82,11 @@ class Node:
 
     @property
     def block(self) -> bool:
-        """Whether this is a collection laid out in lines."""
+        """Whether this is a collection in block style."""
         return self.kind in ("map", "list") and not self.flow
 
     def entries(self) -> list[tuple[Node | None, Node]]:
-        """Key (None in a list) and value of every entry."""
+        """(key, value) of every entry; the key is None in a list."""
         return list(zip(self.keys or (None,) * len(self.items), self.items, strict=True))
 
 
@@ -95,7 +96,7 @@ def is_merge(key: Node) -> bool:
 
 
 def resolve_word(text: str) -> Any:
-    """What an unquoted scalar means in YAML 1.2: null, a boolean, a number, or itself."""
+    """The value of an unquoted scalar in YAML 1.2: null, a boolean, a number, or the text itself."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) < 400:
@@ -107,7 +108,11 @@ def resolve_word(text: str) -> Any:
 
 
 def plain(node: Node) -> Any:
-    """A node's data as plain dicts (with text keys), lists and scalars; merge keys are carried out."""
+    """A node's data as plain dicts (with text keys), lists and scalars, with merge keys applied.
+
+    Raises:
+        TextError: a merge key's value is not a table or a list of tables.
+    """
     if node.kind == "alias":
         assert node.target is not None
         return plain(node.target)
@@ -131,7 +136,7 @@ def plain(node: Node) -> Any:
 
 
 def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
-    """The line of every key and item, by its place such as `("slices", 2)`."""
+    """(place, line) of every key and item; a place is a path such as `("slices", 2)`."""
     if node.target is not None:
         yield from lines(node.target, place)
     for number, (key, item) in enumerate(node.entries()):
@@ -143,7 +148,7 @@ def lines(node: Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
 
 
 def anchor_carriers(root: Node) -> dict[str, bool]:
-    """Keys at the top of a document whose values, or parts of them, have an anchor; and whether an alias repeats it."""
+    """Top-level keys whose values contain an anchor -> whether an alias refers to such an anchor."""
     if root.kind != "map":
         return {}
     used = {node.anchor for node in _walk(root) if node.kind == "alias"}
@@ -156,7 +161,7 @@ def anchor_carriers(root: Node) -> dict[str, bool]:
 
 
 def _walk(node: Node, own: bool = False) -> Iterator[Node]:
-    """A node and all within it; `own`: without aliases."""
+    """A node and all nodes in it; with `own`, aliases are left out."""
     waiting = [node]
     while waiting:
         here = waiting.pop()
@@ -166,7 +171,7 @@ def _walk(node: Node, own: bool = False) -> Iterator[Node]:
 
 
 def scalars(node: Node) -> Iterator[Node]:
-    """Every scalar within a node, keys too, in their order; what an alias stands for is left out."""
+    """Every scalar in a node, keys included, in text order; the targets of aliases are left out."""
     waiting = [node]
     while waiting:
         part = waiting.pop()
@@ -177,17 +182,17 @@ def scalars(node: Node) -> Iterator[Node]:
 
 
 def build(text: str) -> list[Node]:
-    """The trees of a text's documents; those that hold nothing are left out.
+    """The trees of a text's documents; empty documents are left out.
 
     Raises:
-        TextError: not valid YAML, a tag, or a key twice.
-        TooLarge: more documents, nesting or values than a recipe needs, aliases unfolded.
+        TextError: the text is not valid YAML, has an unsupported tag, or a key occurs twice.
+        TooLarge: there are too many documents, levels of nesting, or values (with aliases expanded).
     """
     try:
         return _Builder(text).build()
     except MarkedYAMLError as error:
         if (spaced := _INNER_TABS.sub(lambda found: " " * len(found[0]), text)) != text:
-            return build(spaced)  # The scanner knows no tabs between words; as spaces, every character keeps its place.
+            return build(spaced)  # The scanner refuses tabs between words; spaces keep every character's position.
         mark = error.problem_mark or error.context_mark
         reason = " ".join(part for part in (error.context, error.problem) if part)
         raise TextError(reason.replace("\n", " "), mark.line + 1 if mark else None) from error
@@ -197,7 +202,7 @@ def build(text: str) -> list[Node]:
 
 @dataclass
 class _Open:
-    """A collection whose end has not come yet."""
+    """A collection that is still open while events are read."""
 
     event: Any
     keys: list[Node] = field(default_factory=list)
@@ -248,18 +253,18 @@ class _Builder:
         return Node("scalar", start, stop, line, value=value, quote=event.style or "", anchor=event.anchor)
 
     def _tag(self, event: Any, line: int) -> str | None:
-        """The core type a tag names, None without one."""
+        """The core type that a tag names; None without a tag."""
         tag = event.tag
         if tag is None:
             return None
         name = str(tag).removeprefix(_TAG)
         if name not in {"!", "str", "int", "float", "bool", "null", "map", "seq"}:
-            raise TextError(f"the tag {name!r} has no place in a recipe", line)
+            raise TextError(f"the tag {name!r} is not allowed in a recipe", line)
         return "str" if name == "!" else name
 
     def _alias(self, event: Any, line: int) -> None:
         if event.anchor not in self.anchors:
-            raise TextError(f"the alias *{event.anchor} names nothing that ends above it", line)
+            raise TextError(f"the alias *{event.anchor} has no anchor that ends above it", line)
         target, size = self.anchors[event.anchor]
         start, stop = event.start_mark.index, event.end_mark.index
         self._put(Node("alias", start, stop, line, anchor=event.anchor, target=target), size)
@@ -277,10 +282,10 @@ class _Builder:
     def _put(self, node: Node, size: int) -> None:
         if node.anchor is not None and node.kind != "alias":
             self.anchors[node.anchor] = (node, size)
-        # A collection's entries are counted already when it is closed.
+        # The entries of a collection are already counted when it is closed.
         self.size += size if node.kind in ("scalar", "alias") else 0
         if self.size > MAX_NODES:
-            raise TooLarge(f"it has more than {MAX_NODES:,} values, aliases unfolded", node.line)
+            raise TooLarge(f"it has more than {MAX_NODES:,} values, aliases expanded", node.line)
         if not self.open:
             self.roots.append(node)
             return
@@ -290,11 +295,11 @@ class _Builder:
             parent.items.append(node)
         elif parent.key is None:
             if node.kind != "scalar":
-                raise TextError("a key is a word, not a collection", node.line)
+                raise TextError("a key must be a word, not a collection", node.line)
             parent.key = node
         else:
             key = parent.key
-            # At the top, a key that carries an anchor may occur again: its name means nothing.
+            # At the top level, a key that only holds an anchor may occur again: its name has no meaning.
             carries = len(self.open) == 1 and node.anchor is not None and node.kind != "alias"
             if key.value in parent.names and not is_merge(key) and not carries:
                 raise TextError(f"the key {key.value!r} occurs twice", key.line)
@@ -304,11 +309,14 @@ class _Builder:
             parent.key = None
 
     def _below(self, key: Node, node: Node) -> Node:
-        """A value in its place: nothing stands behind the colon, and a block collection owns the lines from the key's
-        on, comments above its first entry too."""
+        """The value of a key, with corrected positions.
+
+        An empty value starts at the colon. A block collection starts on the line after the key, so that comments above
+        its first entry belong to it.
+        """
         colon = self.text.find(":", key.stop)
         if node.kind == "scalar" and node.start == node.stop and not self.text[key.stop : colon].strip():
-            return replace(node, start=colon + 1, stop=colon + 1)  # The scanner places nothing before what comes next.
+            return replace(node, start=colon + 1, stop=colon + 1)  # The scanner puts it at the next token.
         line_end = self._line_end(key.stop)
         bare = node.block and node.anchor is None and not self.text[key.stop : line_end].lstrip(" :\t").startswith("!")
         return replace(node, start=line_end + 1) if bare and node.start > line_end else node

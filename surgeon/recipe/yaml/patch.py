@@ -1,12 +1,11 @@
-"""Changing what a YAML text means while touching as few of its characters as can be: comments, order, spelling stay.
+"""Changes the data of a YAML text with as few changed characters as possible: comments, order and spelling stay.
 
-The old and the new data are walked along the text's tree. What did not change is copied character by character; a
-changed scalar is replaced where it stands; entries of collections are moved, taken out and put in as whole lines,
-each with the comment lines above it. A full-line comment is never dropped: that of an entry taken out goes to the
-entry after it.
+The old and the new data are walked along the text's tree. Unchanged data is copied character by character. A changed
+scalar is replaced in place. Entries of collections are moved, removed and inserted as whole lines, each with the
+comment lines above it. A full-line comment is never dropped: the comment of a removed entry moves to the next entry.
 
-What comes out must be read again by the caller and compared with what was wanted: anchors that several places share
-can make it mean something else, and then `without_aliases` gives a text that can be changed piece by piece.
+The caller must parse the result and compare it with the wanted data: a change under an anchor also changes every place
+that refers to it. In that case `without_aliases` gives a text in which each place can be changed alone.
 """
 
 from __future__ import annotations
@@ -27,14 +26,18 @@ _DASH = re.compile(r"[ ]*-[ \t]+")
 
 
 class Unpatchable(ValueError):
-    """The text is laid out in a way that lines cannot be moved in."""
+    """The layout of the text does not allow this change."""
 
 
 def patch(text: str, tree: Node, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """`text`, whose tree is `tree` and which means `old`, changed to mean `new`; lines end in a line feed.
+    """`text` changed so that its data is `new`. Lines must end in a line feed.
+
+    Args:
+        tree: the tree of `text`.
+        old: the data of `text`.
 
     Raises:
-        Unpatchable: see there.
+        Unpatchable: the layout of the text does not allow the change.
     """
     start = _header(text, tree.start)
     root = Node(tree.kind, start, tree.stop, tree.line, tree.flow, keys=tree.keys, items=tree.items)
@@ -43,7 +46,7 @@ def patch(text: str, tree: Node, old: Mapping[str, Any], new: Mapping[str, Any])
 
 
 def _header(text: str, start: int) -> int:
-    """Where the comment lines above the first key begin."""
+    """The start of the comment lines above the first key."""
     begin = text.rfind("\n", 0, start) + 1
     if text[begin:start].strip():
         return start
@@ -59,13 +62,13 @@ def comments(text: str) -> list[str]:
 
 
 def without_aliases(text: str, tree: Node, dropped: Collection[str] = ()) -> str:
-    """The same text with every alias and merge key written out and no anchor left.
+    """The text with every alias and merge key written out and every anchor removed.
 
     Args:
-        dropped: keys at the top of the document that go with their values.
+        dropped: top-level keys to remove with their values.
 
     Raises:
-        Unpatchable: such a key does not stand in lines of its own.
+        Unpatchable: a dropped key shares a line with something else, or a merge key adds nothing.
     """
     edits: list[tuple[int, int, str]] = []
     gone: set[int] = set()
@@ -74,7 +77,7 @@ def without_aliases(text: str, tree: Node, dropped: Collection[str] = ()) -> str
             start = text.rfind("\n", 0, key.start) + 1
             stop = text.find("\n", item.stop) + 1 or len(text)
             if tree.flow or text[start : key.start].strip():
-                raise Unpatchable("a key that does not stand in lines of its own")
+                raise Unpatchable("a dropped key shares a line with something else")
             edits.append((start, stop, ""))
             gone.add(id(item))
 
@@ -106,10 +109,10 @@ def without_aliases(text: str, tree: Node, dropped: Collection[str] = ()) -> str
 
 
 def _merged(text: str, node: Node, key: Node, merged: Mapping[str, Any]) -> str:
-    """Entries that stand for a merge key."""
+    """The text of the entries that replace a merge key."""
     parts = [f"{yamltext.scalar(name)}: {yamltext.inline(value)}" for name, value in merged.items()]
     if not parts:
-        raise Unpatchable("a merge key that adds nothing")
+        raise Unpatchable("a merge key adds nothing")
     column = key.start - (text.rfind("\n", 0, key.start) + 1)
     return (", " if node.flow else "\n" + " " * column).join(parts)
 
@@ -120,7 +123,13 @@ def _same(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Order:
-    """What a collection shall hold: old entries by number and new ones by their lines; old ones' new text; the rest."""
+    """The wanted entries of a collection.
+
+    Attributes:
+        entries: in order, the number of an old entry or the lines of a new one.
+        texts: the new text of old entries that change.
+        lost: the numbers of removed entries.
+    """
 
     entries: list[int | list[str]]
     texts: dict[int, str]
@@ -136,7 +145,7 @@ class _Writer:
         self.root = root
 
     def render(self, node: Node, old: Any, new: Any) -> str:
-        """The text of a node that shall mean `new` instead of `old`."""
+        """The text of a node after its data changes from `old` to `new`."""
         if _same(old, new):
             return self.text[node.start : node.stop]
         if node.kind == "map" and isinstance(old, dict) and isinstance(new, dict):
@@ -144,7 +153,7 @@ class _Writer:
         if node.kind == "list" and isinstance(old, list) and isinstance(new, list):
             return self._list(node, old, new)
         if node.block:
-            raise Unpatchable("a block in the place of something else")
+            raise Unpatchable("a block collection becomes another kind of value")
         return self._scalar(node, new)
 
     def _scalar(self, node: Node, new: Any) -> str:
@@ -160,7 +169,7 @@ class _Writer:
         lost = [index for index, name in enumerate(own) if name in old and name not in new]
         added = [name for name in new if name not in own and not (name in old and _same(old[name], new[name]))]
         if any(name not in own and name not in new for name in old):
-            raise Unpatchable("a key that a merge brings cannot be taken out")
+            raise Unpatchable("a key that comes from a merge key cannot be removed")
         texts = {}
         for index, (name, key, item) in enumerate(zip(own, node.keys, node.items, strict=True)):
             if name is not None and name in new and not _same(old.get(name), new[name]):
@@ -177,13 +186,13 @@ class _Writer:
         return self._emit(node, _Order(entries, texts, lost))
 
     def _entry(self, node: Node, key: Node, item: Node, old: Any, new: Any) -> str:
-        """A table's entry with another value, from its key on; written afresh where the old form cannot hold it."""
+        """The text of a table's entry with another value, from its key on; rewritten if the old form cannot hold it."""
         kind = dict if item.kind == "map" else list
         if item.block:
-            afresh = not new or not isinstance(new, kind)
+            rewrite = not new or not isinstance(new, kind)
         else:
-            afresh = not node.flow and not yamltext.is_short(new) and not (isinstance(new, kind) and item.items)
-        if not afresh:
+            rewrite = not node.flow and not yamltext.is_short(new) and not (isinstance(new, kind) and item.items)
+        if not rewrite:
             return self.text[key.start : item.start] + self.render(item, old, new)
         first, *rest = self._fresh(node, str(key.value), new)
         indent = " " * self._column(key.start)
@@ -195,7 +204,7 @@ class _Writer:
 
     def _list(self, node: Node, old: list[Any], new: list[Any]) -> str:
         if len(old) != len(node.items):
-            raise Unpatchable("a list that is not what it seemed")
+            raise Unpatchable("a list and its data differ in length")
         pairs = _matched(old, new)
         texts = {
             index: self.render(node.items[index], old[index], value)
@@ -208,13 +217,13 @@ class _Writer:
             entries.append(fresh if index is None else index)
         return self._emit(node, _Order(entries, texts, [index for index in range(len(old)) if index not in pairs]))
 
-    # Laying entries out.
+    # Layout of entries.
 
     def _emit(self, node: Node, order: _Order) -> str:
         if order.entries == list(range(len(node.items))):
             return self._in_place(node, order.texts)
         if not order.entries and not node.flow:
-            raise Unpatchable("a block cannot be empty")
+            raise Unpatchable("a block collection cannot be empty")
         own = self.text[node.start : node.stop]
         if node.flow and ("\n" not in own or (not node.items and "#" not in own)):
             return self._in_line(node, order)
@@ -238,7 +247,7 @@ class _Writer:
         return "".join(out) + self.text[position : node.stop]
 
     def _in_line(self, node: Node, order: _Order) -> str:
-        """Entries of brackets that open and close on one line."""
+        """Lays out entries in brackets that open and close on one line."""
         spans = [self._span(node, index) for index in range(len(node.items))]
         parts = [
             "".join(entry) if isinstance(entry, list) else order.texts.get(entry, self.text[slice(*spans[entry])])
@@ -250,7 +259,7 @@ class _Writer:
         return self.text[node.start : spans[0][0]] + ", ".join(parts) + closing
 
     def _in_lines(self, node: Node, order: _Order) -> str:
-        """Entries that each have lines of their own, in a block or in brackets."""
+        """Lays out entries that each have their own lines, in a block or in brackets."""
         rows = _Rows(self.text, node, [self._span(node, index) for index in range(len(node.items))])
         out: list[str] = []
         waiting = {index: rows.comments(index) for index in order.lost}
@@ -267,7 +276,8 @@ class _Writer:
         return rows.around(out)
 
     def _find_offset(self, node: Node, deep: bool = True) -> int | None:
-        """How far the first list under a key stands in from it, in the entries of this node or (deep) within them."""
+        """The indentation of the first list under a key, relative to the key; with `deep`, nested entries are
+        searched too."""
         for key, item in node.entries():
             if key is not None and item.kind == "list" and item.block and item.items:
                 start = self.text.rfind("\n", 0, item.items[0].start) + 1
@@ -282,9 +292,11 @@ class _Writer:
 
 
 class _Rows:
-    """The lines of a collection whose entries do not share any.
+    """The lines of a collection whose entries do not share lines.
 
-    `spans` are the characters of each entry. The first entry of a table in a list stands behind the list's dash.
+    Attributes:
+        spans: (start, stop) of the characters of each entry.
+        after_dash: whether the first entry follows the dash of an enclosing list on its line.
     """
 
     def __init__(self, text: str, node: Node, spans: Sequence[tuple[int, int]]) -> None:
@@ -293,7 +305,7 @@ class _Rows:
         self.text, self.node, self.spans = text, node, spans
         self.starts = [text.rfind("\n", 0, start) + 1 for start, _ in spans]
         self.ends = [len(text) if (end := text.find("\n", stop)) < 0 else end for _, stop in spans]
-        self.behind = node.start > self.starts[0] and not node.flow
+        self.after_dash = node.start > self.starts[0] and not node.flow
         self.column = spans[0][0] - self.starts[0]
         own_line = node.flow or node.anchor is not None
         self.begin = text.find("\n", node.start) + 1 if own_line else node.start
@@ -308,12 +320,12 @@ class _Rows:
         opening = _DASH if self.node.kind == "list" and not self.node.flow else re.compile(r"[ \t]*")
         above = self.begin
         for index, (start, _) in enumerate(self.spans):
-            if not (index == 0 and self.behind):
+            if not (index == 0 and self.after_dash):
                 between = self.text[above : self.starts[index]]
                 if self.starts[index] < above or any(not _BLANK.fullmatch(line) for line in between.split("\n")):
                     raise Unpatchable("entries share a line")
                 if not opening.fullmatch(self.text, self.starts[index], start):
-                    raise Unpatchable("an entry begins behind something else")
+                    raise Unpatchable("something precedes an entry on its line")
             if not re.fullmatch(r",?[ \t]*(#.*)?", self._tail(index)) or self.ends[index] > self.node.stop:
                 raise Unpatchable("something follows an entry on its line")
             above = self.ends[index] + 1
@@ -321,33 +333,33 @@ class _Rows:
             raise Unpatchable("something follows the bracket on its line")
 
     def _until(self, end: int) -> int:
-        """The end of an entry with the comment lines that follow it and stand further in than it does."""
+        """The end of an entry, including comment lines after it that are indented further than the entry."""
         deeper = re.compile(rf"\n {{{self.column + 1},}}#[^\n]*")
         while not self.node.flow and end < self.node.stop and (line := deeper.match(self.text, end)):
             end = line.end()
         return end
 
     def _tail(self, index: int) -> str:
-        """What follows an entry on its line: a comma, a comment."""
+        """The text after an entry on its line: a comma, a comment."""
         tail = self.text[self.spans[index][1] : self.ends[index]]
         return tail.lstrip() if tail.lstrip().startswith(",") else tail
 
     def _lead(self, index: int) -> list[str]:
-        """The comment and blank lines above an entry."""
-        if index == 0 and self.behind:
+        """Comment and blank lines above an entry."""
+        if index == 0 and self.after_dash:
             return []
         above = self.begin if index == 0 else self.until[index - 1] + 1
         return self.text[above : self.starts[index]].split("\n")[:-1]
 
     def comments(self, index: int) -> list[str]:
-        """The full-line comments above and within an entry."""
+        """Full-line comments above and in an entry."""
         lead = [line for line in self._lead(index) if line.strip()]
         return lead + [" " * self.column + line for line in comments(self.text[self.starts[index] : self.until[index]])]
 
     def kept(self, index: int, changed: str | None, last: bool) -> list[str]:
-        """The lines of an old entry: as it stands, or with another text."""
+        """The lines of an old entry, unchanged or with another text."""
         start, stop = self.spans[index]
-        before = " " * self.column if index == 0 and self.behind else self.text[self.starts[index] : start]
+        before = " " * self.column if index == 0 and self.after_dash else self.text[self.starts[index] : start]
         body = before + (self.text[start:stop] if changed is None else changed) + self._with_comma(index, last)
         return [*self._lead(index), body]
 
@@ -364,17 +376,17 @@ class _Rows:
         return [" " * self.column + line for line in lines[:-1]] + [" " * self.column + lines[-1] + comma]
 
     def around(self, lines: list[str]) -> str:
-        """All lines in their place."""
+        """The text of the collection with these lines as its entries."""
         body = "\n".join(lines)
-        if self.behind:
-            # The first line stands behind the list's dash; comments that would come before it come after it.
+        if self.after_dash:
+            # The first entry follows the list's dash, so comments above it move below it.
             first = next(number for number, line in enumerate(lines) if not _BLANK.fullmatch(line))
             body = "\n".join([lines[first][self.column :], *lines[:first], *lines[first + 1 :]])
         return self.text[self.node.start : self.begin] + body + self.text[self.until[-1] : self.node.stop]
 
 
 def _matched(old: list[Any], new: list[Any]) -> list[int | None]:
-    """For each item of `new` the item of `old` that it is or grew out of; each old item is used once."""
+    """For each item of `new`, the number of the item of `old` that it equals or derives from; each is used once."""
     keys_old, keys_new = [json.dumps(item) for item in old], [json.dumps(item) for item in new]
     if len(old) == len(new) and not any(isinstance(item, (dict, list)) for item in (*old, *new)):
         return list(range(len(old)))
@@ -390,7 +402,7 @@ def _matched(old: list[Any], new: list[Any]) -> list[int | None]:
 
 
 def _pair(old: Sequence[str | None], new: Sequence[str | None], found: dict[int, int]) -> None:
-    """Give each position of `new` that has none yet the first free one of `old` with its key."""
+    """Pair each unpaired position of `new` with the first free position of `old` that has the same key."""
     used = set(found.values())
     free: dict[str, deque[int]] = {}
     for index, key in enumerate(old):
@@ -402,7 +414,7 @@ def _pair(old: Sequence[str | None], new: Sequence[str | None], found: dict[int,
 
 
 def _name(item: Any) -> str | None:
-    """What makes one item another with other ranges or settings: its donors in their order, or its filter."""
+    """What identifies an item whose ranges or settings changed: its donors in order, or its filter."""
     if not isinstance(item, dict):
         return None
     if isinstance(sources := item.get("sources"), list):

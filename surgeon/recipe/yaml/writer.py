@@ -1,4 +1,4 @@
-"""Plain data as YAML in the house style; what it writes means the same to YAML 1.1 and 1.2 readers."""
+"""Writes plain data as YAML in one style. YAML 1.1 and 1.2 readers get the same data from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .nodes import resolve_word
 
 OFFSET = 2
-"""Spaces that a list under a key stands in by, where no text at hand says otherwise."""
+"""Default indentation of a list under a key, in spaces."""
 
 _PLAIN = re.compile(r"[A-Za-z_./][\w./@+=()-]*(?: [\w./@+=()-]+)*", re.ASCII)
 _NUMBER_LIKE = re.compile(r"[-+.\d][-+.:_\deExobaftnBFTN]*")
@@ -20,7 +20,7 @@ _OLD_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "nu
 
 
 def scalar(value: Any) -> str:
-    """One value as it may stand in a line or between brackets."""
+    """The text of a scalar, valid on a line and in brackets."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -40,7 +40,7 @@ def _float(value: float) -> str:
     if math.isinf(value):
         return ".inf" if value > 0 else "-.inf"
     digits, e, exponent = repr(value).partition("e")
-    # YAML 1.1, which mergekit reads, takes 1e-05 for text.
+    # YAML 1.1, which mergekit reads, parses 1e-05 as text.
     return f"{digits}.0e{exponent}" if e and "." not in digits else digits + e + exponent
 
 
@@ -57,7 +57,7 @@ def _quoted(text: str) -> str:
 
 
 def inline(value: Any) -> str:
-    """Any data in one line."""
+    """Any data on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{scalar(key)}: {inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -66,7 +66,7 @@ def inline(value: Any) -> str:
 
 
 def is_short(value: Any) -> bool:
-    """Whether a value is written in one line: scalars, ranges, gradients, filters and ends."""
+    """Whether a value is written on one line: scalars, ranges, gradients, filters and ends."""
     if isinstance(value, Mapping):
         return not value or set(value) <= {"filter", "value"} or (len(value) == 1 and set(value) <= {"model", "tie"})
     if isinstance(value, (list, tuple)):
@@ -75,7 +75,7 @@ def is_short(value: Any) -> bool:
 
 
 def entry(key: str, value: Any, offset: int = OFFSET, inner: int | None = None) -> list[str]:
-    """The lines of one key and its value; `offset` is that of the value itself, `inner` that of lists within it."""
+    """The lines of one key and its value; `offset` indents the value if it is a list, `inner` the lists in it."""
     inner = offset if inner is None else inner
     if is_short(value):
         return [f"{scalar(key)}: {inline(value)}"]

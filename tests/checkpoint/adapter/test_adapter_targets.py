@@ -276,7 +276,7 @@ def test_tables_that_have_grown_together(base: Path) -> None:
         ({f"{TABLE}.weight": (66, HIDDEN)}, ["'model.embed_tokens.weight' 66 rows", "'lm_head.weight' has 64"]),
         ({f"{HEAD}.weight": (66, HIDDEN)}, ["'lm_head.weight' 66 rows", "'model.embed_tokens.weight' has 64"]),
         ({f"{TABLE}.weight": (65, HIDDEN), f"{HEAD}.weight": (66, HIDDEN)}, ["65 rows", "has 66"]),
-        ({f"{TABLE}.weight": (VOCAB, 8)}, ["has shape [64, 8]", "of the base has [64, 16]", "do not belong together"]),
+        ({f"{TABLE}.weight": (VOCAB, 8)}, ["has shape [64, 8]", "of the base has [64, 16]", "do not match"]),
         ({"model.norm.weight": (17,)}, ["model.norm.weight", "[17]", "[16]"]),
         (rows(TABLE, 66), ["lora_embedding_A", "is for shape [66, 16]", "has [64, 16]"]),
         (

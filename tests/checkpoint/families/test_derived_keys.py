@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from surgeon.checkpoint.families.model_config import ModelConfig
-from surgeon.checkpoint.families.type_rules import FILLED, WINDOW_KEYS, ruled
+from surgeon.checkpoint.families.type_rules import FILLED, WINDOW_KEYS, attributes_by_rules
 from surgeon.plan.config.output_config import output_config
 from tests.families import matrix
 from tests.families.test_matrix import bare, built
@@ -48,7 +48,7 @@ def test_flints_dense_layers_are_those_of_transformers(tmp_path: Path, more: dic
     made = json.loads(matrix.make_config(matrix.CASES["flint"]).to_json_string())
     raw = {key: value for key, value in made.items() if key != "mlp_only_layers"} | {"architectures": ["X"], **more}
     classes = [next(value for key, value in layer.items() if key == "mlp.class") for layer in built(raw, tmp_path)]
-    assert ruled("flint", raw, 6)["mlp"] == ["experts" if "Moe" in name else "dense" for name in classes]
+    assert attributes_by_rules("flint", raw, 6)["mlp"] == ["experts" if "Moe" in name else "dense" for name in classes]
 
 
 @pytest.mark.parametrize("kind", ["qwen2_vl_text", "qwen2_5_vl_text"])
@@ -59,7 +59,7 @@ def test_a_window_that_a_switch_turns_on(kind: str, more: dict[str, Any]) -> Non
     from transformers import AutoConfig
 
     theirs = AutoConfig.for_model(kind, num_hidden_layers=6, **more).layer_types
-    assert [f"{word}_attention" for word in ruled(kind, more, 6)["attention"]] == theirs
+    assert [f"{word}_attention" for word in attributes_by_rules(kind, more, 6)["attention"]] == theirs
 
 
 @pytest.mark.parametrize("kind", WINDOW_KEYS)

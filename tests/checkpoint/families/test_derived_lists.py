@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from surgeon.checkpoint.families.derived_lists import FILLED_RULES, FILLED_VALUES
-from surgeon.checkpoint.families.type_rules import RULES, ruled
+from surgeon.checkpoint.families.type_rules import RULES, attributes_by_rules
 from surgeon.plan.config.output_config import output_config
 from tests.families import matrix
 from tests.families.test_matrix import bare, built
@@ -68,8 +68,8 @@ def test_what_transformers_fills_in(kind: str, depth: int) -> None:
         for rule in RULES[kind]:
             key = WORDS[rule.attribute]
             if isinstance(made := getattr(theirs, key, None), list):
-                read = ruled(kind, said, depth)[rule.attribute]
-                assert read == ruled(kind, {**said, key: made}, depth)[rule.attribute], (more, key)
+                read = attributes_by_rules(kind, said, depth)[rule.attribute]
+                assert read == attributes_by_rules(kind, {**said, key: made}, depth)[rule.attribute], (more, key)
         for (owner, key), (form, _) in FILLED_VALUES.items():
             assert owner != kind or form(said, depth) == getattr(theirs, key), (more, key)
 

@@ -123,7 +123,7 @@ def test_numbers_whose_sums_overflow_are_refused(tmp_path: Path, value: str) -> 
     for name in "ab":
         sparse_llama(tmp_path / name)
     text = f"merge_method: linear\nmodels: [{{model: a}}, {{model: b}}]\nparameters: {{weight: {value}}}\n"
-    assert "is beyond 1e+15" in found(plan_of(tmp_path, text), "parameter").why
+    assert "exceeds 1e+15" in found(plan_of(tmp_path, text), "parameter").why
 
 
 @pytest.mark.parametrize(("weights", "more", "told"), [

@@ -258,7 +258,7 @@ def test_quantised_and_plain_do_not_mix(tmp_path: Path, text: str) -> None:
 def test_quantised_by_the_names_alone_stays_refused(tmp_path: Path) -> None:
     quantised(tmp_path / "a", None, FORMATS["gptq"][1])
     finding = found(plan_of(tmp_path, stack_of(("a", 0, 4))), "not-spliceable")
-    assert "its tensors are quantised (GPTQ or AWQ), and config.json does not say how" in finding.why
+    assert "its tensors are quantised (GPTQ or AWQ), but config.json does not describe the quantisation" in finding.why
 
 
 def test_arithmetic_is_refused(tmp_path: Path) -> None:
