@@ -254,7 +254,7 @@ def test_settings_only_one_config_states_are_taken_for_defaults(tmp_path: Path) 
 
 def test_a_longer_context_is_noted(tmp_path: Path) -> None:
     plan = plan_of(with_b(tmp_path, extra_config={"max_position_embeddings": 32768}), TWO)
-    assert "8,192 tokens, A's: B says 32,768" in found(plan, "context").sentence()
+    assert "A's context of 8,192 tokens: B has a context of 32,768" in found(plan, "context").sentence()
 
 
 def test_mixed_dtypes(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_unknown_keys_are_errors_with_the_nearest_known(pair: Path) -> None:
     assert [(finding.line, finding.remedy) for finding in unknown] == [
         (5, "did you mean `dtype`?"),
         (6, "did you mean `parameters`?"),
-        (7, "take it out"),
+        (7, "remove it"),
     ]
     assert unknown[0].sentence().endswith("Did you mean `dtype`?")
     assert not plan.ok
@@ -345,9 +345,9 @@ def test_parameters_that_copying_does_not_have(pair: Path) -> None:
     found_here = [(f.severity, f.line, f.remedy) for f in plan_of(pair, text).findings if f.code == "parameter"]
     assert found_here == [
         ("error", 2, "did you mean `scale`?"),
-        ("error", 5, "take it out"),
-        ("warning", 2, "take it out"),
-        ("warning", 6, "take it out"),
+        ("error", 5, "remove it"),
+        ("warning", 2, "remove it"),
+        ("warning", 6, "remove it"),
     ]
 
 
