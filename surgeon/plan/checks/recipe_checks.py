@@ -51,7 +51,7 @@ def keys(document: Document) -> Iterator[Finding]:
             "error",
             "unknown-key",
             f"The key `{one_line(problem.key)}` is not known",
-            "a recipe has no such key, so it would have no effect",
+            "it would have no effect",
             _key_remedy(problem),
             line=problem.line,
         )
