@@ -1,4 +1,4 @@
-"""The checkpoints a recipe names, opened once each."""
+"""Open each checkpoint that a recipe names, once."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .adapters import open_adapted
 
 @dataclass(frozen=True)
 class Lent:
-    """An unwritten merge as a donor.
+    """An unwritten stage as a donor.
 
     Attributes:
-        checkpoint: what it would be on disk.
-        overlay: what its tensors are computed from, by name.
-        refs: the donors it is made of.
-        key: what it was made from, to tell whether it still is that.
-        findings: what was found when it was planned.
-        taken: layers of donors that it takes.
-        serial: its own number, by which later stages tell it from what it was before.
+        checkpoint: the checkpoint that it would be on disk.
+        overlay: the operands that its tensors are computed from, by name.
+        refs: the donors that it is made from.
+        key: identifies its recipe and stages, to detect changes.
+        findings: the findings of its plan.
+        taken: number of donors' layers that it takes.
+        serial: a unique number, by which later stages detect that it was planned again.
     """
 
     checkpoint: Checkpoint
@@ -43,11 +43,11 @@ class Lent:
 
 
 class Donors:
-    """Opens donors by their reference and remembers them; what failed once is told again until `forget`.
+    """Opens donors by reference and caches them; a failure is cached too, until `forget`.
 
     Args:
-        roots: folders that relative references are looked for in before the working directory.
-        first: references that get the first letters, whatever a recipe says.
+        roots: folders in which to look for relative references before the working directory.
+        first: references that get the first letters, independent of the recipe.
     """
 
     def __init__(self, roots: Iterable[Path] = (), first: Iterable[str] = ()) -> None:
@@ -59,26 +59,30 @@ class Donors:
         self._base: str | None = None
 
     def adapt(self, base: str | None) -> None:
-        """Say which donor adapters that stand alone belong on: the recipe's base."""
+        """Set the base model for references to an adapter alone; None to use the one that its config names."""
         if base != self._base:
             self._base = base
             for ref in [ref for ref in self._open if self._depends_on_base(ref)]:
                 del self._open[ref]
 
     def _depends_on_base(self, ref: str) -> bool:
-        # A failure may have been for want of a base.
+        # The failure may be due to a missing base.
         return ref in self._overlays or isinstance(self._open[ref], InputError)
 
     def lend(self, name: str, lent: Lent) -> None:
-        """Make an unwritten merge a donor under its name."""
+        """Make an unwritten stage available as a donor under its name."""
         self._lent[name] = lent
 
     def lent(self, name: str) -> Lent | None:
-        """The unwritten merge of that name."""
+        """The unwritten stage of that name; None if there is none."""
         return self._lent.get(name)
 
     def checkpoint(self, ref: str) -> Checkpoint:
-        """The donor of that reference; InputError when it cannot be opened."""
+        """The checkpoint of a reference.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
         if ref in self._lent:
             return self._lent[ref].checkpoint
         if ref not in self._open:
@@ -103,20 +107,20 @@ class Donors:
             return checkpoint
 
     def _below(self, ref: str) -> Checkpoint:
-        """The checkpoint that an adapter belongs on."""
+        """The checkpoint that an adapter is applied to."""
         return open_checkpoint(ref, self.roots)
 
     def depth(self, ref: str) -> int:
-        """Number of layers of a donor."""
+        """Number of layers of a donor; raises InputError if it cannot be opened."""
         return self.checkpoint(ref).depth
 
     def forget(self) -> None:
-        """Open everything afresh the next time (files may have changed)."""
+        """Clear the cache, because files may have changed."""
         self._open.clear()
         self._lent.clear()
 
     def lettered(self, refs: Iterable[str]) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
-        """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them."""
+        """Donors by letter, errors by reference, and the letter of every reference, including those of `first`."""
         names = letters([*self.first, *refs])
         donors: dict[str, Donor] = {}
         failed: dict[str, InputError] = {}
@@ -131,13 +135,13 @@ class Donors:
 
 
 def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
-    """The document as it is to be saved at `path`, its relative donor paths naming what they named before.
+    """The document as saved at `path`: relative donor paths are changed so that they still name the same donors.
 
     Args:
-        document: paths in it are looked for in `roots`, then in the working directory.
-        roots: usually the folder of the file it came from.
-        path: where it will lie. References found alike from there, and Hub ids, stay as they are; so do those found
-            from the working directory when the folder is one of `roots`.
+        document: the recipe; its paths are relative to `roots`, then to the working directory.
+        roots: usually the folder of the file that it came from.
+        path: the path of the saved file. Hub ids and references that are valid from there stay unchanged; if its folder
+            is one of `roots`, so do references relative to the working directory.
     """
     folder = path.absolute().parent
     rename: dict[str, str] = {}
@@ -146,7 +150,7 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     for ref in refs:
         name = located(ref, roots, folder)
         if name in taken and name != ref:
-            # Two spellings of one donor stay two, so that nothing that counts donors is put out.
+            # Two spellings of one donor stay different, because the number of donors must not change.
             name = os.path.realpath(folder / name)
         if name not in taken:
             rename[ref] = name
@@ -156,8 +160,10 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
 
 
 def absolute(document: Document, roots: Sequence[Path]) -> Document:
-    """The document with every donor's relative path, looked for in `roots` and then in the working directory, written
-    in full: for a process that works elsewhere. Hub ids stay as they are."""
+    """The document with absolute donor paths, for a process with another working directory.
+
+    Relative paths are resolved against `roots`, then the working directory. Hub ids stay unchanged.
+    """
     refs = (*document.model_refs, *document.tokenizer_refs)
     rename = {ref: name for ref in refs if (name := _in_full(ref, roots)) != ref}
     return document.with_models(rename) if rename else document
@@ -173,7 +179,7 @@ def _in_full(ref: str, roots: Sequence[Path]) -> str:
 
 
 def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
-    """How a recipe in `folder` names the donor that `ref` names from `roots`, then from the working directory."""
+    """The reference for a recipe in `folder` to the donor that `ref` names in `roots` or the working directory."""
     plain = expanded(ref)
     if plain.is_absolute():
         return ref
@@ -185,7 +191,7 @@ def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
         return "+".join(located(part, roots, folder) if part else part for part in ref.split("+"))
     if found is None or _same(folder / plain, found):
         return ref
-    # The donor's own name is kept, even where it is a link; the folders to it are the real ones.
+    # The donor's own name is kept even if it is a link; the folders above it are resolved.
     whole = Path(os.path.realpath(found.parent)) / found.name if found.name not in ("", "..") else found.resolve()
     name = os.path.relpath(whole, os.path.realpath(folder))
     name = name if name.startswith("..") or not ref.startswith("./") else f"./{name}"

@@ -1,4 +1,4 @@
-"""Merges in stages: an earlier document of a recipe as a donor, its tensors computed where a later one reads them."""
+"""Merges in stages: an earlier document of a recipe is a donor, whose tensors are computed when they are read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Resolve = Callable[[Document, Donors, int], Plan]
 
 @dataclass
 class Stages:
-    """What came of the stages.
+    """The result of planning stages.
 
     Attributes:
-        findings: what was found in them, with the stage's name.
-        taken: layers of donors that they take.
+        findings: their findings, with the stage's name.
+        taken: number of donors' layers that they take.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -34,10 +34,12 @@ class Stages:
 
 
 def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
-    """Plan every earlier stage that the recipe uses, each once, and make it a donor under its name.
+    """Plan every earlier stage that the recipe uses once, and make it available as a donor under its name.
 
     Args:
-        resolve: plans one document without its stages, given how many layers those before it have taken.
+        document: the recipe with its stages.
+        donors: receives the stages.
+        resolve: plans one document without its stages, given the number of donors' layers that stages already take.
     """
     by_name = {stage.recipe.name: stage for stage in document.stages if stage.recipe.name}
     made = Stages()
@@ -47,7 +49,7 @@ def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
     def visit(current: Document, above: tuple[str, ...]) -> None:
         for ref in current.recipe.model_refs():
             if ref in above:
-                # A stage that is planned by itself is among no stages.
+                # A stage that is planned alone is not in `by_name`.
                 made.findings.append(_circle(by_name.get(ref, current), ref))
             elif ref in by_name and ref not in done:
                 stage = by_name[ref]
@@ -57,7 +59,7 @@ def lend_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
                     made.findings += (lent := _lend(stage, ref, donors, resolve, made.taken)).findings
                     made.taken += lent.taken
                 if donors.lent(ref) is None:
-                    # What is made of it would say nothing but that it is not there.
+                    # A plan of a stage that uses it would only report that it is missing.
                     failed.add(ref)
 
     name = document.recipe.name
@@ -82,7 +84,7 @@ def _lend(stage: Document, name: str, donors: Donors, resolve: Resolve, spent: i
 
 
 def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
-    """What the whole recipe is told of a stage."""
+    """The findings about a stage that the whole recipe reports."""
     for finding in plan.findings:
         if finding.severity != "note":
             what = f"Stage {one_line(name)}: {finding.what}"
@@ -91,7 +93,7 @@ def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
         yield Finding(
             "note",
             "stage",
-            f"{one_line(name)} is computed where it is read, and not rounded in between",
+            f"{one_line(name)} is computed when it is read, without intermediate rounding",
             "it is an earlier document of this recipe",
             line=stage.line("name"),
         )
@@ -102,7 +104,7 @@ def _circle(stage: Document, name: str) -> Finding:
         "error",
         "stage-circle",
         f"Stage {one_line(name)} needs itself",
-        "stages cannot be made of one another in a circle",
+        "stages cannot use each other in a circle",
         "name another donor",
         line=stage.line("name"),
     )
@@ -113,23 +115,23 @@ def _unused(stage: Document, name: str) -> Finding:
         "warning",
         "stage-unused",
         f"Stage {one_line(name)} is not used",
-        "no document that leads to the result names it",
-        "take it out, or use it as a model",
+        "no document that contributes to the result names it",
+        "remove it, or use it as a model",
         line=stage.line("name"),
     )
 
 
 def as_checkpoint(name: str, plan: Plan) -> Checkpoint:
-    """A plan as the checkpoint that it would be on disk; its tensors lie in no file."""
+    """A plan as the checkpoint that it would be on disk; its tensors are in no file."""
     assert plan.config is not None and plan.config_donor is not None
     template = plan.donors[plan.config_donor].checkpoint
-    nowhere = Path(f"<{name}>")
-    tensors = {t.name: TensorEntry(t.name, t.dtype, t.shape, nowhere, 0, t.nbytes) for t in plan.tensors}
+    no_file = Path(f"<{name}>")
+    tensors = {t.name: TensorEntry(t.name, t.dtype, t.shape, no_file, 0, t.nbytes) for t in plan.tensors}
     return assembled(name, template.folder, tensors, ModelConfig.of(plan.config))
 
 
 def overlay(plan: Plan) -> Mapping[str, Operand]:
-    """What each tensor of a plan is computed from, to compute further with."""
+    """The operand of each tensor of a plan, by name."""
     return MappingProxyType({tensor.name: _operand(tensor) for tensor in plan.tensors})
 
 
