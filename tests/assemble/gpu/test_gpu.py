@@ -320,7 +320,7 @@ class TestVram:
         plan = plan_of(four, recipe("linear"))
         for device in ("cpu", *([] if CUDA else ["auto"])):
             for refuse in (assemble, ready):
-                with pytest.raises(InputError, match="--vram is of the memory of a GPU"):
+                with pytest.raises(InputError, match="--vram limits the memory of a GPU"):
                     refuse(plan, tmp_path / "out", device=device, vram=10**9)
 
     def test_the_least_that_works_is_told(self, four: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
