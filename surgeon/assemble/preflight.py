@@ -33,27 +33,27 @@ def locate(out: Path) -> Path:
         raise InputError("the path cannot be a folder", where=str(out), why=str(error)) from error
 
 
-def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, keep: Iterable[Path] = ()) -> None:
+def check(final: Path, working: Path, inputs: Iterable[Input], *, force: bool, keep: Iterable[Path] = ()) -> None:
     """Check that the folder may be written.
 
     Args:
         final: the folder, as returned by `locate`.
-        beside: the hidden folder next to it, in which the output is written first.
+        working: the hidden folder next to it, in which the output is written first.
         inputs: the files and folders that must not be changed.
         force: whether a folder that is not empty may be replaced.
         keep: further files and folders that it must not contain.
 
     Raises:
-        InputError: it is a file; it is, contains or lies in an input's folder; or it is not empty and `force` is unset.
+        InputError: it is a file; it is, contains or is in an input's folder; or it is not empty and `force` is unset.
         OSError: it cannot be examined.
     """
     where = str(final)
     if final.exists() and not final.is_dir():
         raise InputError("there is a file of that name", where=where, remedy="name a folder")
     for each in inputs:
-        _spare(each, final, beside)
+        _spare(each, final, working)
     for path in filter(None, (*keep, Path.cwd(), home())):
-        for one in (final, beside):
+        for one in (final, working):
             if any(_holds(one, place) for place in stations(path)):
                 what = f"the folder contains {path}, which would be lost"
                 raise InputError(what, where=str(one), remedy="name another folder")
@@ -63,7 +63,7 @@ def check(final: Path, beside: Path, inputs: Iterable[Input], *, force: bool, ke
         raise InputError("the folder is not empty", where=where, remedy="name another, or replace it with --force")
 
 
-def _spare(each: Input, final: Path, beside: Path) -> None:
+def _spare(each: Input, final: Path, working: Path) -> None:
     remedy = "name a folder elsewhere, because surgeon never writes to anything that a recipe reads"
     inside = each.path.is_dir()
     for place in each.places():
@@ -71,7 +71,7 @@ def _spare(each: Input, final: Path, beside: Path) -> None:
             same = _holds(final, place)
             what = f"the output folder {'is' if same else 'is inside'} the folder of {each.name}"
             raise InputError(what, where=str(final), remedy=remedy)
-        for one in (final, beside):
+        for one in (final, working):
             if _holds(one, place):
                 raise InputError(f"the output folder contains {each.name}", where=str(one), remedy=remedy)
 

@@ -101,13 +101,13 @@ def _arity(
             line,
         )
     elif count < low or (high is not None and count > high):
-        beside = ""
+        with_base = ""
         if method.base != "none" and part.base is not None:
-            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
+            with_base = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
         yield Finding(
             "error",
             "donors",
-            f"{part.name} takes {counted(method.donors)}{beside}, and the slice has {count}",
+            f"{part.name} takes {counted(method.donors)}{with_base}, and the slice has {count}",
             method.summary.rstrip(".")[:1].lower() + method.summary.rstrip(".")[1:],
             "give the slice that many sources, or choose another method",
             here,

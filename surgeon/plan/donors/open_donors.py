@@ -173,7 +173,7 @@ def _in_full(ref: str, roots: Sequence[Path]) -> str:
     plain = expanded(ref)
     found = next((root / plain for root in (*roots, Path.cwd()) if exists(root / plain)), None)
     if found is None and "+" in ref:
-        # A donor with an adapter on it: each of the two by itself.
+        # A donor with an adapter: its two references separately.
         return "+".join(_in_full(part, roots) if part else part for part in ref.split("+"))
     return os.path.abspath(found) if found is not None else ref  # noqa: PTH100 - links are kept
 
@@ -187,7 +187,7 @@ def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
     places = roots if same_folder else (*roots, Path.cwd())
     found = next((root / plain for root in places if exists(root / plain)), None)
     if found is None and "+" in ref:
-        # A donor with an adapter on it: each of the two by itself.
+        # A donor with an adapter: its two references separately.
         return "+".join(located(part, roots, folder) if part else part for part in ref.split("+"))
     if found is None or _same(folder / plain, found):
         return ref
