@@ -1,6 +1,6 @@
-"""The plan to disk: copied byte ranges and computed chunks at offsets known beforehand, in a folder that appears whole.
+"""Write a plan to disk: copied byte ranges and computed chunks at offsets that are known before the first write.
 
-Workers write one file each; nothing has its final name before everything is written and looked at.
+Workers write parts of files; the output gets its final name after everything is written and checked.
 """
 
 from .options import AssembleOptions

@@ -1,4 +1,4 @@
-"""Looks at what is really on disk: the donors before they are read, the output before it gets its name."""
+"""Check files on disk: the donors before they are read, and the output before it gets its final name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..text import one_line
 
 
 def check_sources(plan: Plan) -> None:
-    """Every source tensor still lies where it was when the plan was made.
+    """Check that every source tensor is at the same place as when the plan was made.
 
     Raises:
         SurgeonError: a donor's file has changed since.
-        InputError: it has gone, or is not a safetensors file any more.
+        InputError: a donor's file is missing, or no longer a safetensors file.
     """
     headers: dict[Path, dict[str, TensorEntry]] = {}
     for tensor in plan.tensors:
@@ -35,24 +35,24 @@ def _check_source(entry: TensorEntry, headers: dict[Path, dict[str, TensorEntry]
             f"tensor {one_line(entry.name)!r} is not where it was",
             where=str(entry.file),
             why="the file has changed since the plan was made",
-            remedy="start again",
+            remedy="make the plan again",
         )
 
 
 class Mistaken(SurgeonError):
-    """What was written is not what was planned, and would not be if it were written again."""
+    """The written model differs from the plan, and would differ again after a restart."""
 
 
 def check_written(folder: Path, plan: Plan, final: Path) -> None:
-    """The output, opened like any checkpoint, is what the plan says: names, shapes, dtypes, layers, attributes.
+    """Open the output like any checkpoint, and compare names, shapes, dtypes, layers and attributes with the plan.
 
     Args:
-        folder: where it lies.
-        plan: what it is to be.
-        final: the name it is known by.
+        folder: the folder that it is in now.
+        plan: the plan.
+        final: the output folder, named in errors.
 
     Raises:
-        Mistaken: it is not.
+        Mistaken: they differ.
     """
     written = open_checkpoint(str(folder))
     expected = {tensor.name: (tensor.dtype, tensor.shape) for tensor in plan.tensors}
@@ -78,5 +78,5 @@ def _same(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
 def _wrong(what: str, found: object, expected: object) -> Mistaken:
     return Mistaken(
         f"the written model is not what was planned: {what} is {found} and should be {expected}",
-        remedy="this is a mistake in surgeon; nothing was written, please report it",
+        remedy="this is a bug in surgeon and nothing was written; please report it",
     )

@@ -1,4 +1,4 @@
-"""Where every byte of the output goes: shards, their headers and their offsets, all known before the first write."""
+"""The place of every byte of the output: shards, headers and offsets, all known before the first write."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ..plan.model import PlannedTensor
 from ..plan.operands import Copy
 
 PARTS = 8
-"""Parts for each worker: so many that none waits long for the last."""
+"""Parts per worker: enough that no worker waits long for the last part."""
 
 SMALLEST, LARGEST = 64 * 1024 * 1024, 512 * 1024 * 1024
-"""Bytes of a part: each is brought to the disk at its end."""
+"""Limits of a part's size in bytes; each part is flushed to the disk at its end."""
 
 DATA_ALIGNMENT = 4096
-"""Bytes that data starts at a multiple of: file systems that share blocks between files need it."""
+"""The data starts at a multiple of this number of bytes, so that file systems can share blocks between files."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A tensor and the byte of its shard that it begins at."""
+    """A tensor and its offset in its shard, in bytes."""
 
     tensor: PlannedTensor
     offset: int
 
     @property
     def stop(self) -> int:
-        """The byte after its last."""
+        """The offset after its last byte."""
         return self.offset + self.tensor.nbytes
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One output file: `header` with the eight bytes of its length, tensors in the order of their bytes."""
+    """One output file: `header` includes the eight bytes of its length; tensors are in the order of their offsets."""
 
     name: str
     header: bytes
@@ -53,13 +53,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class FilePart:
-    """Tensors that follow one another in a shard: what one worker writes at a time.
+    """Consecutive tensors of a shard, which one worker writes at a time.
 
     Attributes:
         shard: the file.
-        tensors: in the order of their bytes.
-        number: which part of the file it is.
-        count: how many the file has.
+        tensors: the tensors, in the order of their offsets.
+        number: index of the part in the file.
+        count: number of parts of the file.
     """
 
     shard: Shard
@@ -69,7 +69,7 @@ class FilePart:
 
     @property
     def start(self) -> int:
-        """The byte of the file that it begins at; the header belongs to the first part."""
+        """Its offset in the file; the header belongs to the first part."""
         return self.tensors[0].offset if self.number else 0
 
     @property
@@ -80,7 +80,7 @@ class FilePart:
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """All weight files; `index` is the text of the index file, None for a single shard."""
+    """All weight files; `index` is the text of the index file; None for a single shard."""
 
     shards: tuple[Shard, ...]
     index: str | None
@@ -102,7 +102,7 @@ class OutputLayout:
 
 @dataclass(frozen=True)
 class ByteRun:
-    """Bytes adjacent in a source file that are adjacent in the output as well: one copy for several tensors."""
+    """Bytes that are adjacent in a source file and in the output, so one copy serves several tensors."""
 
     file: Path
     start: int
@@ -110,12 +110,12 @@ class ByteRun:
 
     @property
     def offset(self) -> int:
-        """The byte of the shard it goes to."""
+        """Its offset in the shard."""
         return self.tensors[0].offset
 
     @property
     def stop(self) -> int:
-        """The byte of the shard after its last."""
+        """The offset in the shard after its last byte."""
         return self.tensors[-1].stop
 
     @property
@@ -125,11 +125,11 @@ class ByteRun:
 
 
 Step = ByteRun | Placed
-"""What a worker does next: copy a run, or compute one tensor."""
+"""A step of a worker: copy a run of bytes, or compute one tensor."""
 
 
 def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> OutputLayout:
-    """The layout of `tensors` in shards of at most `shard_size` bytes (a larger tensor gets a shard of its own)."""
+    """The layout of `tensors` in shards of at most `shard_size` bytes; a larger tensor gets a shard alone."""
     parts = split(tensors, shard_size)
     if len(parts) == 1:
         return OutputLayout((_shard(SINGLE, parts[0]),), None)
@@ -141,15 +141,16 @@ def lay_out(tensors: Sequence[PlannedTensor], shard_size: int) -> OutputLayout:
 
 
 def parts(layout: OutputLayout, workers: int) -> list[FilePart]:
-    """The shards in parts of which every worker gets several, in the order to begin them in.
+    """The shards in parts, several per worker, in the order in which to start them.
 
-    Parts of one file lie apart in it: workers that write to the same file wait for each other. What is much larger
-    than the others, a single tensor, comes first, not last where one worker would be left alone with it.
+    Consecutive parts belong to different files, because workers that write to the same file wait for each other. A part
+    that is much larger than the others, a single tensor, comes first, so that it does not keep one worker busy at the
+    end.
     """
     goal = min(max(layout.data_bytes // (PARTS * workers), SMALLEST), LARGEST)
     cut = [_cut(shard, goal) for shard in layout.shards]
     found: list[FilePart] = []
-    # The last files go with those before them: too few for every worker to have one of its own, they would come last.
+    # The last files are too few to give every worker one, so they join the group before them.
     groups = max(len(cut) // workers, 1)
     for number in range(groups):
         last = (number + 1) * workers if number + 1 < groups else None
@@ -168,7 +169,7 @@ def _cut(shard: Shard, goal: int) -> list[FilePart]:
 
 
 def steps(tensors: Sequence[Placed], done: Container[str] = ()) -> list[Step]:
-    """The work of tensors in the order of their bytes, adjacent copies joined, without those that are `done`."""
+    """The steps to write tensors in the order of their offsets; joins adjacent copies and skips `done` tensors."""
     found: list[Step] = []
     for placed in tensors:
         source = placed.tensor.source
@@ -200,7 +201,7 @@ def _shard(name: str, tensors: Sequence[PlannedTensor]) -> Shard:
             "data_offsets": [starts[-1], position],
         }
     text = json.dumps(table, separators=(",", ":")).encode()
-    # The format allows trailing spaces in the header; they move the data to where blocks can be shared.
+    # The format allows trailing spaces in the header; they align the data so that blocks can be shared.
     text += b" " * (-(8 + len(text)) % DATA_ALIGNMENT)
     header = len(text).to_bytes(8, "little") + text
     placed = tuple(Placed(tensor, len(header) + start) for tensor, start in zip(ordered, starts, strict=True))
@@ -208,9 +209,9 @@ def _shard(name: str, tensors: Sequence[PlannedTensor]) -> Shard:
 
 
 def _aligned(tensors: Sequence[PlannedTensor]) -> list[PlannedTensor]:
-    """The given order, or, where it would put an element at an odd address, the wide dtypes first.
+    """The given order, or the widest dtypes first if the given order would misalign an element.
 
-    The format has no gaps, and torch cannot view an element that does not lie at a multiple of its own width.
+    The format has no gaps, and torch cannot view an element whose offset is not a multiple of its width.
     """
     position = 0
     for tensor in tensors:

@@ -1,7 +1,7 @@
-"""The load-back check seen from this side: what is expected, the child process that asks transformers, its answer.
+"""The parent's side of the load-back check: the expectation, the child process that uses transformers, its outcome.
 
-torch and transformers take seconds to import, so the child starts before the copying and works beside it; this
-process imports neither. What the child does is in `surgeon.verify.load_back_child`.
+torch and transformers take seconds to import, so the child starts before the copying and runs in parallel; this process
+imports neither. The child's side is `surgeon.verify.load_back_child`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ CONFIG = "config.json"
 EXPECTED = "expected.json"
 
 PATIENCE = 600.0
-"""Seconds that an answer is waited for when there is nothing else left to do."""
+"""Seconds to wait for the child's answer after everything else is done."""
 
 _INTERVAL = 0.05
 _ROOT = Path(__file__).resolve().parents[2]
 _NOT_MADE = "the written config was not checked with transformers"
 
 Expectation = dict[str, Any]
-"""JSON: `tensors` name -> [dtype, shape]; `layers`, each {attributes, donor, layer}, or null where they are
-not known; `donors` letter -> config.json; `base` the letter of the config's donor; `tied`;
-`beside`, the names outside layers and ends, which the class may have no place for."""
+"""JSON: `tensors`, name -> [dtype, shape]; `layers`, each {attributes, donor, layer}, or null if unknown; `donors`,
+letter -> config.json; `base`, the letter of the config's donor; `tied`; `beside`, the names of tensors outside layers
+and ends, which the class may not have."""
 
 
 _KEYS = {
@@ -53,26 +53,26 @@ _KEYS = {
         "num_local_experts",
     ),
 }  # fmt: skip
-"""For each attribute of a layer the config keys it may come from, the most telling first."""
+"""For each attribute of a layer, the config keys that may set it, the most specific first."""
 
 
 def key_of(attribute: str, text: Mapping[str, Any]) -> str:
-    """The config key that an attribute of the layers comes from, in the text model's part of a config.json."""
+    """The config key that sets an attribute of the layers, in the text model's part of a config.json."""
     keys = _KEYS.get(attribute, (attribute,))
     return next((key for key in keys if key in text), keys[0])
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing that transformers would make different from what was wanted.
+    """One difference between the plan and the model that transformers builds.
 
     Attributes:
-        layer: output layer, or None for what belongs to none.
+        layer: output layer; None for a difference outside the layers.
         key: config key or tensor name.
-        wanted: what it should be.
-        found: what transformers makes of it.
-        message: all of it as a clause.
-        severity: `error`, or `warning` for what may be meant.
+        wanted: the planned value.
+        found: transformers' value.
+        message: the difference as a clause.
+        severity: `error`, or `warning` for a difference that may be intended.
     """
 
     layer: int | None
@@ -83,21 +83,21 @@ class Mismatch:
     severity: str = "error"
 
     def sentence(self) -> str:
-        """The mismatch with its layer and key, safe for a terminal."""
+        """The mismatch with its layer and key, without control characters."""
         place = "" if self.layer is None else f"layer {self.layer}, "
         return one_line(f"{place}{self.key}: {self.message}")
 
 
 @dataclass(frozen=True)
 class LoadBackOutcome:
-    """What the check found.
+    """The result of the check.
 
     Attributes:
-        checked: whether it could be made at all.
-        why: the reason if not, as a clause.
-        model: the class that transformers makes of the config.
-        transformers: its version.
-        mismatches: in the order of the layers, errors first.
+        checked: whether the check was possible.
+        why: the reason if it was not, as a clause.
+        model: the class that transformers builds from the config.
+        transformers: the version of transformers.
+        mismatches: errors first, in the order of the layers.
     """
 
     checked: bool
@@ -108,12 +108,12 @@ class LoadBackOutcome:
 
     @property
     def errors(self) -> tuple[Mismatch, ...]:
-        """What makes the output wrong."""
+        """The mismatches that make the output wrong."""
         return tuple(item for item in self.mismatches if item.severity == "error")
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for the user about an output that is kept."""
+        """Sentences for the user about an output that is kept in spite of them."""
         found = [item.sentence() + "." for item in self.mismatches if item.severity != "error"]
         return tuple(found) if self.checked else (f"{_NOT_MADE}: {one_line(self.why)}.",)
 
@@ -129,7 +129,7 @@ class LoadBackOutcome:
 
 
 def expectation(plan: Plan) -> Expectation:
-    """What transformers should make of a plan's output."""
+    """The model that transformers should build from a plan's output."""
     sources = [layer.sources[0] for layer in plan.layers]
     used = {letter for letter, _ in sources} | {plan.config_donor}
     configs = {letter: donor.checkpoint.config for letter, donor in plan.donors.items() if letter in used}
@@ -147,10 +147,10 @@ def expectation(plan: Plan) -> Expectation:
 
 
 def expectation_of(checkpoint: Checkpoint) -> Expectation:
-    """What transformers should make of a checkpoint that nothing but itself is known of."""
+    """The model that transformers should build from a checkpoint without a plan."""
     config = checkpoint.config
     rows: list[dict[str, Any]] | None = None
-    # Of a family that surgeon does not know, its reading of the layers is a guess and proves nothing.
+    # For an unknown family surgeon only guesses the layers' attributes, which proves nothing.
     if config is not None and config.family is not None and checkpoint.naming is not None:
         rows = [{"attributes": dict(layer.attributes)} for layer in checkpoint.layers]
     return {
@@ -164,15 +164,15 @@ def expectation_of(checkpoint: Checkpoint) -> Expectation:
 
 
 def tensors_of(checkpoint: Checkpoint) -> dict[str, list[Any]]:
-    """The `tensors` of an expectation: what is on disk."""
+    """The `tensors` of an expectation: the tensors on disk."""
     return {name: [entry.dtype, list(entry.shape)] for name, entry in checkpoint.tensors.items()}
 
 
 class LoadBack:
-    """The child process, for the length of a `with`: started at its beginning, gone at its end whatever happens."""
+    """Context manager of the child process: starts it, and ends it in any case."""
 
     def __init__(self, config: Mapping[str, Any], expected: Expectation) -> None:
-        """Args: config: the config.json to be checked. expected: see `Expectation`."""
+        """Args: config: the config.json to check. expected: see `Expectation`."""
         self._config, self._expected = config, expected
         self._process: subprocess.Popen[bytes] | None = None
         self._problem = ""
@@ -191,8 +191,8 @@ class LoadBack:
         (folder / EXPECTED).write_text(json.dumps(self._expected, default=str), encoding="utf-8")
         self._answer: IO[bytes] = self._stack.enter_context((folder / "answer.json").open("w+b"))
         self._log: IO[bytes] = self._stack.enter_context((folder / "log.txt").open("w+b"))
-        # Started in its own empty folder, so that no file of the user's working directory can pose as a module, and
-        # in its own session: a Ctrl-C is for this process alone, which then ends the child.
+        # An empty working directory prevents imports of the user's files. An own session keeps Ctrl-C from the child;
+        # this process ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE, str(folder), "--expect", str(folder / EXPECTED)],
             stdin=subprocess.DEVNULL,
@@ -210,7 +210,7 @@ class LoadBack:
         self._stack.close()
 
     def outcome(self, pause: Callable[[], None] = lambda: None) -> LoadBackOutcome:
-        """Wait for the answer; never raises, but for what `pause` raises, which is called many times a second."""
+        """Wait for the answer. Raises only what `pause` raises, which is called many times per second."""
         if self._process is None:
             return LoadBackOutcome(False, self._problem)
         end = time.monotonic() + PATIENCE
@@ -234,18 +234,18 @@ class LoadBack:
                 return f"was ended by {signal.Signals(-code).name}"
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"ended with exit code {code}" + (f" ({said[:300]})" if said else "")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"ended with exit code {code}" + (f" ({last[:300]})" if last else "")
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, from which the child finds this very surgeon, and one thread for torch."""
+    """The child's environment: it imports the same surgeon, and torch uses one thread."""
     paths = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(_ROOT)]), "OMP_NUM_THREADS": "1"}
 
 
 def summary(mismatches: tuple[Mismatch, ...]) -> str:
-    """Mismatches in one clause: the first in full, the layers of the others."""
+    """Mismatches as one clause: the first in full, then the layers of the others."""
     first, rest = mismatches[0], mismatches[1:]
     if not rest:
         return first.sentence()

@@ -1,4 +1,4 @@
-"""How a plan is written: one value that the command line, a job's arguments and the engine share."""
+"""Options of assembling: one value that the command line, a job's arguments and the engine share."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class AssembleOptions:
-    """Options of `assemble`, none of which changes what the model computes but `allow_nonfinite`.
+    """Options of `assemble`. Only `allow_nonfinite` can change what the model computes.
 
     Attributes:
-        shard_size: bytes per weight file; None takes those of the run that is resumed, or 5 GB.
-        force: replace what is in the output folder.
-        resume: resume what an earlier run has left, if there is any. The bytes are those of one run.
-        restart: remove what an earlier run has left.
-        workers: how many write, each one part of a file at a time; None takes one per core, or three per GPU. The
-            bytes do not depend on it.
-        fsync: return only when everything is on the disk; a power loss costs little. Without it, what a resumed run
-            finds is read and compared with its hashes.
-        check: let transformers, in a child process, resolve the config and match every name and shape with the model
-            it makes of it; a difference is an error. It starts before the copying and takes some seconds.
-        allow_nonfinite: blend NaN and infinity in donors as they come, instead of refusing them.
+        shard_size: bytes per weight file; None uses that of the resumed run, or 5 GB.
+        force: replace the contents of the output folder.
+        resume: resume an unfinished run, if there is one. The output has the same bytes as that of an uninterrupted
+            run.
+        restart: remove what an unfinished run has written.
+        workers: number of workers, each of which writes one part of a file at a time; None uses one per core, or
+            three per GPU. The bytes do not depend on it.
+        fsync: return only when everything is on the disk, and flush regularly, so that a power loss costs little.
+            Without it, a resumed run reads existing tensors and compares them with their hashes.
+        check: run the load-back check: transformers resolves the config in a child process, and every name and shape
+            is compared with the model that it builds. A difference is an error. The check starts before the copying
+            and takes some seconds.
+        allow_nonfinite: blend NaN and infinity in donors instead of refusing them.
         device: where blends are computed: `cpu`, `cuda` (all visible GPUs), `cuda:1`, or `auto`.
-        vram: bytes of each GPU's memory to use; None takes most of what is free.
-        keep: files that replacing the output must not remove, such as the recipe's own.
+        vram: bytes of each GPU's memory to use; None uses most of what is free.
+        keep: files that replacing the output must not remove, such as the recipe's file.
     """
 
     shard_size: int | None = None
@@ -40,9 +42,9 @@ class AssembleOptions:
     keep: tuple[Path, ...] = ()
 
     def arguments(self) -> list[str]:
-        """These options on a command line of `surgeon assemble`, which checks unless told not to.
+        """These options as arguments of `surgeon assemble`, whose defaults are the same except for `check`.
 
-        `keep` is left out: a command line names its recipe.
+        `keep` is left out, because the command line names the recipe.
         """
         found: list[str] = []
         for field in fields(self):

@@ -1,4 +1,4 @@
-"""What the workers have done so far, counted by them and told to the caller by the main thread alone."""
+"""Progress: the workers count what they have written, and the main thread reports it to the caller."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..process import resident, shares
 Event = dict[str, Any]
 OnEvent = Callable[[Event], object]
 Where = int | str
-"""An output layer's index, or the role of what lies outside the layers."""
+"""An output layer's index, or the role of a tensor outside the layers."""
 
 INTERVAL = 0.25
 """Seconds between two progress events."""
 
 WINDOW = 10.0
-"""Seconds that the rate is the mean of."""
+"""Seconds over which the rate is averaged."""
 
 SETTLED = 2.0
-"""Seconds of writing after which the time that is left can be told, if the rate has been even."""
+"""Seconds of writing before the remaining time is estimated, if the rate is steady."""
 
 _EVEN = 1.3
-"""How much the rates of both halves of what was measured may differ."""
+"""Largest ratio between the rates of both halves of the window for a steady rate."""
 
 
 class Cancelled(SurgeonError):
-    """The user stopped it (exit code 130, as for any program ended by Ctrl-C); `kept` says what is left of it."""
+    """The user has cancelled the run (exit code 130, as after Ctrl-C); `kept` says what is kept of it."""
 
     exit_code = 130
 
@@ -41,56 +41,56 @@ class Cancelled(SurgeonError):
 
 
 class Halted(Exception):
-    """Raised in a worker that is to stop because of a cancel or of another worker's failure."""
+    """Raised in a worker to stop it after a cancel or another worker's failure."""
 
 
 def places(plan: Plan) -> dict[str, Where]:
-    """Where each output tensor belongs."""
+    """The layer or role of each output tensor, by name."""
     found: dict[str, Where] = {tensor.name: layer.index for layer in plan.layers for tensor in layer.tensors}
     found |= {tensor.name: role for role, end in plan.ends.items() for tensor in end.tensors}
     return found | {tensor.name: "other" for tensor in plan.extra}
 
 
 class Counts(Protocol):
-    """What a worker tells of its work."""
+    """Receives a worker's reports of its progress."""
 
     def check(self) -> None:
-        """Raises Halted when it is time to stop."""
+        """Raise Halted if the worker must stop."""
 
     def open(self, file: str, total: int, parts: int) -> None:
-        """A worker turns to one of the parts of a file with `total` bytes of tensors."""
+        """A worker starts one of the `parts` of a file with `total` bytes of tensors."""
 
     def close(self, file: str) -> None:
         """A part of a file is written."""
 
     def begin(self, name: str) -> None:
-        """A worker turns to a tensor."""
+        """A worker starts a tensor."""
 
     def advance(self, count: int, file: str = "") -> None:
-        """`count` more bytes are written (to a file that is open); raises Halted when it is time to stop."""
+        """`count` more bytes are written (to an open file); raises Halted if the worker must stop."""
 
     def finish(self, name: str) -> None:
-        """All of a tensor is written."""
+        """A tensor is completely written."""
 
     def skip(self, name: str, count: int, file: str) -> None:
-        """A tensor was written by an earlier run."""
+        """An earlier run has written this tensor of `count` bytes."""
 
     def warn(self, sentence: str) -> None:
-        """Note something for the user that does not stop the work."""
+        """Add a warning for the user; the work continues."""
 
 
 class Tracker(Counts):
-    """Shared by all workers; every method may be called from any thread.
+    """Counts the progress of all workers; every method may be called from any thread.
 
     Attributes:
-        done: bytes written, those of earlier runs included.
-        earlier: bytes of earlier runs.
-        current: what was worked on last.
-        finished: layers and ends of which every tensor is written, until the main thread takes them.
-        files: bytes done and bytes in all of every file that is being written.
-        files_done: how many are written.
+        done: bytes written, including those of earlier runs.
+        earlier: bytes written by earlier runs.
+        current: the layer or role that a worker has started last.
+        finished: completely written layers and ends, until the main thread reports them.
+        files: bytes done and total bytes of every file that is being written.
+        files_done: number of files that are written.
         warnings: sentences about the result.
-        processes: ids of those that work, where it is not threads of this one.
+        processes: ids of the worker processes; empty if the workers are threads.
     """
 
     def __init__(self, where: Mapping[str, Where]) -> None:
@@ -107,7 +107,7 @@ class Tracker(Counts):
         self.processes: tuple[int, ...] = ()
 
     def halt(self) -> None:
-        """Make every worker stop at its next piece."""
+        """Make every worker stop at its next piece of bytes."""
         self._stop.set()
 
     def check(self) -> None:
@@ -166,27 +166,27 @@ class Reporter:
     def __init__(self, tracker: Tracker, total: int, emit: OnEvent) -> None:
         self._tracker, self._total, self._emit = tracker, total, emit
         self._samples: deque[tuple[float, int]] = deque()
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def tick(self, last: bool = False) -> None:
-        """Tell what has finished, and the progress if it is time for it (or if this is the last call)."""
+        """Report what is finished, and the progress if `INTERVAL` has passed or this is the last call."""
         while self._tracker.finished:
             where = self._tracker.finished.popleft()
             known = {"event": "layer", "index": where} if isinstance(where, int) else {"event": "end", "role": where}
             self._emit(known)
         now = time.monotonic()
-        if last or now - self._told >= INTERVAL:
-            self._told = now
+        if last or now - self._reported >= INTERVAL:
+            self._reported = now
             self._progress(now)
 
     def _memory(self) -> int | None:
-        """Bytes held here and by the processes that work for this one."""
+        """Bytes of memory held by this process and its worker processes; None if unknown."""
         if not self._tracker.processes:
             return resident()
         return sum(shares(pid)[0] for pid in (os.getpid(), *self._tracker.processes)) or resident()
 
     def _settled(self) -> bool:
-        """Whether the rate has lasted, and neither rises nor falls."""
+        """Whether the rate is measured for long enough and is steady."""
         if self._samples[-1][0] - self._samples[0][0] < SETTLED:
             return False
         middle = len(self._samples) // 2
@@ -195,7 +195,7 @@ class Reporter:
 
     def _progress(self, now: float) -> None:
         done, fresh = self._tracker.done, self._tracker.done - self._tracker.earlier
-        # What comes before the first byte is the start of the program, and no writing.
+        # Time before the first byte belongs to the start of the run, not to writing.
         if fresh:
             self._samples.append((now, fresh))
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW:
@@ -218,7 +218,7 @@ class Reporter:
 
 
 def _rate(samples: Sequence[tuple[float, int]], first: int, last: int) -> float:
-    """Bytes a second between two samples; 0 where there are none."""
+    """Bytes per second between two samples; 0 with fewer than two samples."""
     if len(samples) < 2:
         return 0.0
     (since, before), (now, after) = samples[first], samples[last]

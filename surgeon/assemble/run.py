@@ -1,4 +1,4 @@
-"""The plan to disk: checks, workers, small files, a look at the result, and only then its name."""
+"""Write a plan to disk: checks, workers, small files, checks of the result, and then the final name."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ Cancel = Callable[[], bool] | threading.Event | None
 
 @dataclass(frozen=True)
 class Result:
-    """What was written.
+    """A written model.
 
     Attributes:
         out: the folder.
-        layers: its layers.
-        parameters: its elements.
+        layers: number of layers.
+        parameters: number of elements.
         nbytes: bytes of its tensors.
-        seconds: how long it took.
+        seconds: duration of the run.
         files: names of its files.
-        warnings: sentences about it that no plan could know.
+        warnings: sentences about facts that a plan cannot know.
     """
 
     out: Path
@@ -70,24 +70,25 @@ def assemble(
     on_event: OnEvent | None = None,
     cancelled: Cancel = None,
 ) -> Result:
-    """Write a plan's model into the folder `out`, which has it whole or is as it was.
+    """Write a plan's model into the folder `out`, which afterwards has the whole model or is unchanged.
 
-    What is written when the run ends early stays in a hidden folder beside `out` for a later run.
+    If the run ends early, what it has written stays in a hidden folder next to `out` and can be resumed.
 
     Args:
-        plan: must be `ok`.
-        out: a new or empty folder; with `options.force` any that holds no donor.
-        options: how it is written.
-        recipe: the recipe's text, to be written beside the model; by default made from the plan.
-        on_event: called in this thread with a dict per event: start, progress (at most 4 a second), layer, end, check
-            (only waiting for it is left), done, and error or cancelled before this raises.
-        cancelled: asked four times a second, and a last time before the model gets its name.
+        plan: the plan, which must be `ok`.
+        out: a new or empty folder; with `options.force` any folder that contains no donor.
+        options: how to write it.
+        recipe: the recipe's text, to write next to the weights; by default made from the plan.
+        on_event: called in this thread with a dict per event: start, progress (at most 4 per second), layer, end, check
+            (everything is written; the load-back check is still running), done, and error or cancelled before this
+            raises.
+        cancelled: an event or function, checked four times per second and before the model gets its name.
 
     Raises:
-        InputError: the plan has errors, or `out` is refused, or an earlier run has left something and neither
-            `resume` nor `restart` is given, or it cannot be resumed.
-        SurgeonError: reading or writing failed, or what was written is not what was planned.
-        Cancelled: `cancelled` said so.
+        InputError: the plan has errors, `out` is refused, or an unfinished run exists that cannot be resumed or for
+            which neither `resume` nor `restart` is set.
+        SurgeonError: reading or writing failed, or the written model differs from the plan.
+        Cancelled: the run was cancelled.
     """
     emit = on_event or _ignored
     try:
@@ -105,12 +106,12 @@ def assemble(
 
 
 def ready(plan: Plan, out: Path, options: AssembleOptions | None = None, *, recipe: str | None = None) -> None:
-    """Raises the InputError, or SurgeonError, that `assemble` with these arguments would begin with."""
+    """Raise the InputError or SurgeonError that `assemble` would raise before writing, if any."""
     AssemblyRun(plan, out, options or AssembleOptions(), recipe, _ignored, _never).check()
 
 
 class AssemblyRun:
-    """One run of `assemble`: the plan, where it goes, and what is known of the output while it is written."""
+    """One run of `assemble`: the plan, the output folder, and the state while the output is written."""
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class AssemblyRun:
     # -- before anything is written
 
     def check(self) -> None:
-        """Raises what `result` would begin with."""
+        """Raise the error that `result` would raise before writing, if any."""
         final = self._located()
         try:
             if self.options.resume and self._is_done(final):
@@ -152,9 +153,9 @@ class AssemblyRun:
         preflight.check(final, hidden(final), inputs(self.plan), force=options.force, keep=options.keep)
 
     def _is_done(self, final: Path) -> bool:
-        """Whether an earlier run has written this very model whole. It may have been killed before it could tidy up."""
-        shown = self._published
-        if not final.is_dir() or not manifest.is_complete(final, shown.plan, shown.recipe, self._fingerprint):
+        """Whether an earlier run has completely written this model; it may have been killed before its clean-up."""
+        public = self._published
+        if not final.is_dir() or not manifest.is_complete(final, public.plan, public.recipe, self._fingerprint):
             return False
         if hidden(final).is_dir():
             with Workspace(final) as workspace:
@@ -175,7 +176,7 @@ class AssemblyRun:
             self._check_output(final)
             disk_checks.check_sources(self.plan)
             with Workspace(final) as workspace:
-                # A run that was killed in its last moment may have left the old folder to be put back.
+                # Entering the workspace may restore the old folder, if a run was killed between its two renames.
                 self._check_output(final)
                 layout, files = self._in_workspace(workspace)
         except OSError as error:
@@ -183,7 +184,7 @@ class AssemblyRun:
         return self._done(final, layout.data_bytes, files)
 
     def _done(self, final: Path, nbytes: int, files: Iterable[str]) -> Result:
-        """What was written, reported as well."""
+        """Report and return the result."""
         result = Result(
             out=final,
             layers=len(self.plan.layers),
@@ -199,7 +200,7 @@ class AssemblyRun:
         return result
 
     def _in_workspace(self, workspace: Workspace) -> tuple[OutputLayout, list[str]]:
-        """Write and publish the model; gives its files. What is there when that fails is kept, and named."""
+        """Write and publish the model; returns its files. On failure, keep what is written and name it in the error."""
         plan, final = self.plan, workspace.final
         journal, begun = unfinished.begin(workspace, self._terms, self.options.fsync)
         layout = lay_out(plan.tensors, begun.shard_size)
@@ -239,7 +240,7 @@ class AssemblyRun:
         )
 
     def _write(self, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work) -> list[str]:
-        """Everything from the first tensor to the final name; gives the files' names."""
+        """Write everything, check it, and give it the final name; returns the files' names."""
         plan, options = self.plan, self.options
         with self._loading_back() as child:
             with one_thread() if plan.needs_arithmetic else contextlib.nullcontext():
@@ -256,21 +257,21 @@ class AssemblyRun:
     def _write_small(
         self, workspace: Workspace, layout: OutputLayout, begun: Fingerprint, work: Work
     ) -> dict[str, str]:
-        """Write the files beside the weights; gives their hashes by name, without the manifest's."""
-        shown, folder, flush = self._published, workspace.model, self.options.fsync
-        small = small_files.write_companions(shown.plan, layout, folder, workspace.final.name, shown.recipe, flush)
-        text = manifest.compose(shown.plan, shown.recipe, layout, work.journal.lines, begun, small)
+        """Write the files other than weights; returns their hashes by name, without the manifest's."""
+        public, folder, flush = self._published, workspace.model, self.options.fsync
+        small = small_files.write_companions(public.plan, layout, folder, workspace.final.name, public.recipe, flush)
+        text = manifest.compose(public.plan, public.recipe, layout, work.journal.lines, begun, small)
         small_files.write_small(folder / manifest.MANIFEST, text.encode("utf-8", "backslashreplace"), flush)
         return small
 
     def _loading_back(self) -> contextlib.AbstractContextManager[LoadBack | None]:
-        """The load-back check, started before the copying that it works beside."""
+        """The load-back check, which runs in parallel with the copying; None if it is not wanted."""
         if not self.options.check or self.plan.config is None:
             return contextlib.nullcontext()
         return LoadBack(self.plan.config, expectation(self.plan))
 
     def _await(self, child: LoadBack, final: Path) -> None:
-        """Take the check's outcome; SurgeonError when the output would not be the model that was planned."""
+        """Wait for the check's outcome; raise SurgeonError if the output is not the planned model."""
         outcome = child.outcome(self._check_cancelled)
         for warning in outcome.warnings:
             self._tracker.warn(warning)
@@ -278,11 +279,11 @@ class AssemblyRun:
             raise SurgeonError(
                 f"the written model is not what was planned: {summary(outcome.errors)}",
                 where=str(final),
-                remedy="this is a mistake in surgeon, please report it (--no-check writes it anyway)",
+                remedy="this is a bug in surgeon, please report it (--no-check writes the model anyway)",
             )
 
     def _write_tensors(self, layout: OutputLayout, begun: Fingerprint, work: Work) -> None:
-        """Everything that the workers do, and what must be known before."""
+        """Survey the whole model if a method needs it, then let the workers write all tensors."""
         how = work.how
         workers = self.options.workers or PER_GPU * len(how.gpus) or cores()
         with hired(how, self.plan, workers) as lanes:
@@ -292,7 +293,7 @@ class AssemblyRun:
     def _run_workers(
         self, layout: OutputLayout, begun: Fingerprint, work: Work, workers: int, lanes: Sequence[Lane]
     ) -> None:
-        """Let the workers write every part; whatever ends it early also ends them."""
+        """Let the workers write every part; stop them if an error or a cancel ends this early."""
         reporter = Reporter(self._tracker, layout.data_bytes, self._emit)
         with crew(parts(layout, workers), work, self._tracker, workers, lanes) as working:
             pending = working.pending
@@ -315,13 +316,13 @@ class AssemblyRun:
 
 
 def _arithmetic(plan: Plan, options: AssembleOptions) -> Arithmetic:
-    """How blends are computed; torch is asked for a device only where there is something to compute."""
+    """How blends are computed; torch is imported for a device only if there is something to compute."""
     device, vram = options.device, options.vram
     gpus = blending_gpus(device) if device != "cpu" and plan.needs_arithmetic else ()
     if vram is not None and not gpus and (device == "cpu" or plan.needs_arithmetic):
         raise InputError(
-            "--vram is of the memory of a GPU, and blends are computed on the CPU",
-            remedy="leave it out" if device == "auto" else "leave it out, or give --device cuda",
+            "--vram limits the memory of a GPU, but blends are computed on the CPU",
+            remedy="remove it" if device == "auto" else "remove it, or add --device cuda",
         )
     if vram is not None and gpus:
         check_vram(plan, vram)
@@ -329,7 +330,7 @@ def _arithmetic(plan: Plan, options: AssembleOptions) -> Arithmetic:
 
 
 def _and_kept(error: SurgeonError, left: str) -> SurgeonError:
-    """The error with what is left of the work."""
+    """The error, with what is kept of the work in its remedy."""
     remedy = "; ".join(filter(None, [error.remedy, left or "nothing was written"]))
     kind = InputError if isinstance(error, InputError) else SurgeonError
     return kind(error.what, where=error.where, why=error.why, remedy=remedy)
@@ -346,10 +347,10 @@ def _never() -> bool:
 
 
 def _ignored(event: Event) -> None:
-    """An event that nobody listens for."""
+    """Drop an event."""
 
 
 def _report(emit: OnEvent, event: Event) -> None:
-    """Report how it ended; that the listener has failed too must not hide it."""
+    """Report the end of a run; an error of the listener must not hide it."""
     with contextlib.suppress(Exception):
         emit(event)

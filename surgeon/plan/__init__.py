@@ -1,4 +1,4 @@
-"""Recipe and checkpoints resolved: every output tensor decided, everything that can be wrong found, nothing written."""
+"""Resolve a recipe and its checkpoints: decide every output tensor and find every error, without writing anything."""
 
 from .donors.open_donors import Donors
 from .findings import Finding

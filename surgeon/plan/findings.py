@@ -1,4 +1,4 @@
-"""What a plan reports: errors, warnings and notes, each a sentence with its reason and its remedy."""
+"""Findings of a plan: errors, warnings and notes, each with a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a user should know before writing: what, why, and what to do.
+    """Something a user should know before writing: what, why, and the remedy.
 
     Attributes:
-        severity: an `error` stops assembling; a `warning` is likely wrong; a `note` says what is done.
+        severity: an `error` prevents assembling; a `warning` reports a likely mistake; a `note` reports a decision.
         code: one of `CODES`, such as `hidden-size`.
         what: one sentence without a full stop.
-        why: the reason.
+        why: the reason; may be empty.
         remedy: what to do about it; may be empty.
-        layers: output layers it is about.
-        line: line of the recipe, from 1.
+        layers: the output layers that it concerns.
+        line: the line of the recipe, counted from 1.
     """
 
     severity: Severity
@@ -38,7 +38,7 @@ class Finding:
         assert self.code in CODES, self.code
 
     def sentence(self) -> str:
-        """All of it as text, safe for a terminal."""
+        """The whole finding as text without control characters."""
         text = f"{self.what}: {self.why}." if self.why else f"{self.what}."
         if self.remedy:
             end = "" if self.remedy.endswith("?") else "."

@@ -1,4 +1,4 @@
-"""Everything on disk that a plan was made from, whatever part it plays: none of it may be replaced or written into."""
+"""All files and folders that a plan reads, in whatever role: none of them may be replaced or written to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .model import Donor, Plan
 
 _MOST_LINKS = 40
 _MODEL_FILES = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
-"""Any of these makes the folder around a file that is read a folder of a model, an adapter or a tokenizer."""
+"""A folder with any of these files belongs to a model, an adapter or a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Input:
     """A file or folder that the output is made from.
 
     Attributes:
-        name: what it is, such as `donor A`.
-        path: as it was found; a folder means all that is in it.
+        name: its role, such as `donor A`.
+        path: its path, with links unresolved; a folder stands for everything in it.
     """
 
     name: str
     path: Path
 
     def places(self) -> Iterator[Path]:
-        """Where it really lies: itself, every link on the way to it, and the same of every entry of a folder."""
+        """Its resolved path and every link that leads to it; for a folder, also those of each linked entry."""
         yield from stations(self.path)
         if self.path.is_dir():
             for entry in self.path.iterdir():
@@ -36,10 +36,10 @@ class Input:
 
 
 def inputs(plan: Plan) -> tuple[Input, ...]:
-    """Layer donors, bases, stages' donors, adapters, tokenizers, and every file that is copied along."""
+    """Layer donors, base models, donors of stages, adapters, tokenizers, and every file that is copied."""
     found: dict[Path, Input] = {}
     donors = {f"donor {letter}": donor for letter, donor in plan.donors.items()}
-    # A lone file may lie in any folder, which is not a donor's then.
+    # A donor that is a single file does not make the folder around it an input.
     whole = {d.checkpoint.path for d in donors.values() if d.checkpoint.path.is_dir()}
     loose = {d.checkpoint.folder for d in donors.values()} - whole
 
@@ -66,7 +66,7 @@ def _of_donor(donor: Donor) -> Iterator[Path]:
     yield checkpoint.path
     files = {*checkpoint.files, *checkpoint.tokenizer.files, checkpoint.folder / "config.json"}
     files |= {entry.file for operand in donor.overlay.values() for entry in operand.entries()}
-    yield from sorted(path for path in files if os.path.lexists(path))  # an unwritten stage lies nowhere
+    yield from sorted(path for path in files if os.path.lexists(path))  # an unwritten stage has no files
 
 
 def _is_model(folder: Path) -> bool:
@@ -74,8 +74,8 @@ def _is_model(folder: Path) -> bool:
 
 
 def stations(path: Path) -> Iterator[Path]:
-    """A path with the links in its folders resolved, and that of every link that it leads over."""
-    # What a link is called matters, not only what it leads to: whoever removes it breaks the way.
+    """Yield the path of every link that a path passes through, then the resolved path itself."""
+    # The links count too, not only their targets: to replace a link breaks the path.
     waiting = list(Path(os.path.abspath(path)).parts)[::-1]  # noqa: PTH100 - resolved here, link by link
     done = Path(waiting.pop())
     links = 0

@@ -1,4 +1,4 @@
-"""The plan as plain values. Assembling, probing and the screens read this and nothing else."""
+"""The plan as immutable values. Assemble, probe and the screens read only these."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .operands import Copy, Operand, Stored, TensorSource
 
 @dataclass(frozen=True)
 class Donor:
-    """A checkpoint under its letter; `ref` is how the recipe names it.
+    """A checkpoint with its letter. `ref` is its name in the recipe.
 
-    Tensors of a donor that is more than a checkpoint (one with an adapter, an unwritten merge) are in `overlay`.
+    `overlay` has the computed tensors, by name, of a donor with an adapter or of an unwritten stage.
     """
 
     letter: str
@@ -32,20 +32,20 @@ class Donor:
     overlay: Mapping[str, Operand] = field(default_factory=dict)
 
     def operand(self, entry: TensorEntry) -> Operand:
-        """One of its tensors, to compute with."""
+        """The operand that gives one of its tensors: from `overlay`, else the stored tensor."""
         return self.overlay.get(entry.name) or Stored(entry)
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one parameter is worth for one output tensor, and where that was said.
+    """The value of one parameter for one output tensor, and where the recipe sets it.
 
     Attributes:
         name: the parameter.
-        value: its number or word.
-        donor: number of the slice's source whose value it is; None for a parameter that all share.
-        origin: `source`, `slice`, `recipe`, `default`, an end or an edge policy of the recipe.
-        rule: the filter that matched, where there was one.
+        value: a number, truth value or word.
+        donor: index of the slice's source that the value belongs to; None for a parameter that all sources share.
+        origin: `source`, `slice`, `recipe`, `default`, or the recipe's key of an end or an edge policy.
+        rule: the filter that matched; empty without one.
     """
 
     name: str
@@ -61,8 +61,8 @@ class PlannedTensor:
 
     Attributes:
         dtype: safetensors code.
-        place: where it belongs.
-        donor: letter of its donor; of a blend's first one.
+        place: its role, layer and name within the layer.
+        donor: letter of its donor, or of the first donor of a blend.
         values: the method's parameters for it.
     """
 
@@ -76,7 +76,7 @@ class PlannedTensor:
 
     @property
     def entry(self) -> TensorEntry:
-        """The tensor on disk that it is made of, the first one of several."""
+        """The stored tensor that it is made from; the first one of several."""
         return next(self.source.entries())
 
     @cached_property
@@ -94,10 +94,10 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """One output layer: (letter, layer) of each source, its method, tensors and own attributes.
+    """One output layer: (letter, layer) of each source, its method, tensors and attributes.
 
-    `tensors` is empty when the source does not exist (there is an error finding then). `base` is the source that the
-    others are taken relative to, where the method subtracts one.
+    `tensors` is empty if a source does not exist; an error finding reports that. `base` is the index of the source that
+    the method subtracts from the others; None without one.
     """
 
     index: int
@@ -110,7 +110,7 @@ class PlannedLayer:
 
     @property
     def label(self) -> str:
-        """Provenance as it is shown everywhere: `B08`, or `A16~B16` for a blend, without a base that is subtracted."""
+        """Provenance as every output shows it: `B08`, or `A16~B16` for a blend, without a subtracted base model."""
         shown = [source for number, source in enumerate(self.sources) if number != self.base] or self.sources
         return "~".join(f"{letter}{index:02d}" for letter, index in shown)
 
@@ -127,11 +127,11 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class PlannedEnd:
-    """An end of the network: where it comes from (a letter; None when nothing is written), how, and its tensors.
+    """An end of the network: its donor, how it is made, and its tensors.
 
-    `how` is `copied`, `blended`, `tied` (the head is the embedding, nothing is written), `materialised` (the head is a
-    copy, or blend, of tied donors' embeddings), `absent` (the class has no language-model head) or `missing`. `donors`
-    are the letters of all that are blended.
+    `donor` is a letter; None if there is nothing to write. `how` is `copied`, `blended`, `tied` (the head is the
+    embedding and is not written), `materialised` (the head is a copy or blend of tied donors' embeddings), `absent`
+    (the class has no language-model head) or `missing`. `donors` are the letters of all donors of a blend.
     """
 
     role: str
@@ -143,16 +143,16 @@ class PlannedEnd:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Sizes, all in bytes unless named otherwise.
+    """Estimated sizes, in bytes unless stated otherwise.
 
     Attributes:
-        parameters: elements of the output, a tied head counted once.
+        parameters: number of elements of the output; a tied head counts once.
         nbytes: weights on disk.
-        shards: files at the shard size asked for.
+        shards: number of files at the requested shard size.
         kv_per_token: key-value cache of one token in the output's 16-bit dtype (32-bit for float32 models).
-        run_context: tokens of context that `run_bytes` reckons with.
+        run_context: number of context tokens that `run_bytes` assumes.
         run_bytes: weights and key-value cache for `run_context` tokens.
-        disk_bytes: free space assembling needs.
+        disk_bytes: free disk space that assembling needs.
     """
 
     parameters: int = 0
@@ -166,20 +166,20 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe resolved.
+    """A resolved recipe.
 
     Attributes:
-        recipe: what was resolved.
-        donors: by letter, in order; a donor that could not be opened is missing here and named in an error finding.
+        recipe: the recipe that was resolved.
+        donors: by letter, in order; without donors that cannot be opened, which error findings name.
         layers: the output stack.
         ends: embeddings, final_norm, lm_head.
-        extra: tensors outside layers and ends, taken from the config's donor.
-        config: the output's config.json; None when there is no donor to make it from.
+        extra: tensors outside layers and ends.
+        config: the output's config.json; None without a donor to make it from.
         config_donor: letter of the donor of config, tokenizer and generation config.
-        files: files to copy, by their name in the output (tokenizer, generation config, ...).
-        made: small files that are written anew, by name, as text.
-        tokenizer: what tokenizer files are made from; None where the config's donor's are copied.
-        findings: errors first.
+        files: files to copy (tokenizer, generation config, ...), by their name in the output.
+        made: texts of small files that are generated, by name.
+        tokenizer: how the tokenizer files are made; None if they are copied from the config's donor.
+        findings: errors first, then warnings and notes.
         estimates: sizes.
     """
 
@@ -198,7 +198,7 @@ class Plan:
 
     @cached_property
     def tensors(self) -> tuple[PlannedTensor, ...]:
-        """Every output tensor in the order it is written: embeddings, layers, norm, head, the rest."""
+        """Every output tensor in file order: embeddings, layers, final norm, head, the rest."""
         return (
             *self.ends["embeddings"].tensors,
             *(tensor for layer in self.layers for tensor in layer.tensors),
@@ -209,17 +209,17 @@ class Plan:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What stops assembling."""
+        """The findings that prevent assembling."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
     def ok(self) -> bool:
-        """Whether the plan can be carried out."""
+        """Whether the plan can be assembled: it has no errors."""
         return not self.errors
 
     @cached_property
     def needs_arithmetic(self) -> bool:
-        """Whether any tensor is more than a byte copy (so that torch is needed)."""
+        """Whether any tensor is more than a byte copy, so that torch is needed."""
         return any(not isinstance(tensor.source, Copy) for tensor in self.tensors)
 
     @property

@@ -1,4 +1,4 @@
-"""The output's tokenizer as a plain value: whose files it is made from, and what changes in them."""
+"""The output's tokenizer as a value: the tokenizer it is made from, and the changes to its files."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OF_ONE_VOCABULARY = frozenset(
         "vocab.txt",
     }
 )
-"""Files that say the vocabulary too, and would contradict a new tokenizer.json."""
+"""Other files with the vocabulary, which would contradict a new tokenizer.json."""
 _TEMPLATES = frozenset({TEMPLATE, "chat_template.json"})
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in a text before it is split, with the flags that tokenizer.json has for it."""
+    """A token that the tokenizer finds in a text before splitting it, with its flags in tokenizer.json."""
 
     text: str
     index: int
@@ -42,10 +42,10 @@ class NewTokenizer:
 
     Attributes:
         source: the tokenizer that they are made from.
-        appended: tokens it gets, with their ids, each above all before; added ones are among them.
-        added: tokens that become added ones; of `appended`, or tokens it had.
+        appended: all new tokens with their ids, in ascending order above the source's ids.
+        added: tokens to write as added tokens; each is one of `appended` or a token of the source.
         merges: the tokenizer.json of each tokenizer whose merges are appended.
-        template: the chat template; None leaves the source's.
+        template: the chat template; None keeps the source's.
     """
 
     source: Tokenizer
@@ -56,12 +56,12 @@ class NewTokenizer:
 
     @property
     def grown(self) -> bool:
-        """Whether the vocabulary is another than the source's."""
+        """Whether the vocabulary differs from the source's."""
         return bool(self.appended or self.added)
 
     @property
     def made(self) -> tuple[str, ...]:
-        """Names of the files that are written anew."""
+        """Names of the files that are generated."""
         names = {path.name for path in self.source.files}
         wanted = [TOKENIZER] if self.grown else []
         if SETTINGS in names and (self.grown or self.template is not None):
@@ -70,7 +70,7 @@ class NewTokenizer:
 
     @property
     def copied(self) -> dict[str, Path]:
-        """The files that are copied as they are, by name."""
+        """The files that are copied unchanged, by name."""
         dropped = set(self.made)
         if self.grown:
             dropped |= _OF_ONE_VOCABULARY

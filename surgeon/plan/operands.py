@@ -1,4 +1,4 @@
-"""What an output tensor is made of: stored tensors, adapters on them, token rows, blends; copied or cast."""
+"""What an output tensor is made from: stored tensors, adapters on them, token rows, blends; copied or cast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..methods.registry import Word
 
 @dataclass(frozen=True)
 class Stored:
-    """An operand: a donor's tensor as it lies on disk."""
+    """An operand: a stored tensor of a donor."""
 
     entry: TensorEntry
 
@@ -29,19 +29,21 @@ class Stored:
     leaves = 1
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         yield self.entry
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """An operand: a tensor with a low-rank adapter on it, `whole + factor * up @ down`.
+    """An operand: a tensor with a low-rank adapter on it, `whole + factor * up @ down` (LoRA, arXiv:2106.09685).
 
     Attributes:
+        whole: the tensor below the adapter, (out, in).
         down: A, (rank, in).
         up: B, (out, rank).
-        transposed: the tensor is (in, out), so that the product is added transposed (`fan_in_fan_out`, embeddings).
-        magnitude: DoRA's norms, one per output feature: the sum is scaled to them.
+        factor: the adapter's scaling, without a unit.
+        transposed: `whole` is (in, out), and the product is added transposed (`fan_in_fan_out`, embeddings).
+        magnitude: DoRA's norms, (out,), to which the rows of the sum are scaled (arXiv:2402.09353); None for LoRA.
     """
 
     whole: Operand
@@ -58,29 +60,30 @@ class Adapted:
 
     @property
     def dtype(self) -> str:
-        """Its safetensors code, that of the tensor below the adapter."""
+        """The safetensors code of the tensor below the adapter."""
         return self.whole.dtype
 
     @cached_property
     def leaves(self) -> int:
-        """How many tensors `entries` gives, told without going through them."""
+        """The number of tensors that `entries` yields, computed without iterating."""
         return self.whole.leaves + 2 + (self.magnitude is not None)
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         yield from self.whole.entries()
         yield from (self.down, self.up, *([self.magnitude] if self.magnitude else []))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """An operand: a table of token rows put together from the rows of others.
+    """An operand: a table of token rows, composed of the rows of other tables.
 
-    Row r is the mean of row `take[p][r]` of every part p where that is not negative; zeros where all are. Where the
-    first part's number is `MEAN`, it is the mean of all rows of the result for which it is not.
+    Row r is the mean of the rows `take[p][r]` of all parts p whose number is not negative; it is zero if all numbers
+    are negative. If the first part's number is `MEAN`, row r is the mean of all result rows whose number is not `MEAN`.
 
     Attributes:
-        take: one packed array of native int32 per part, of as many numbers as the result has rows.
+        parts: the tables, (rows, width) or (rows,) each; only their numbers of rows may differ.
+        take: for each part a packed array of native int32, with one number for each row of the result.
     """
 
     parts: tuple[Operand, ...]
@@ -93,40 +96,40 @@ class Rows:
 
     @property
     def dtype(self) -> str:
-        """Its safetensors code, that of its first part."""
+        """The safetensors code of its first part."""
         return self.parts[0].dtype
 
     @cached_property
     def leaves(self) -> int:
-        """How many tensors `entries` gives, told without going through them."""
+        """The number of tensors that `entries` yields, computed without iterating."""
         return sum(part.leaves for part in self.parts)
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         for part in self.parts:
             yield from part.entries()
 
 
 MEAN = -2
-"""Among the numbers of `Rows.take`: a row made of all others, for tokens and padding that no donor has a row for."""
+"""A number in `Rows.take`: the mean of all other rows, for tokens and padding that no donor has a row for."""
 
 
 Settings = tuple[tuple[str, Word], ...]
-"""Parameters by name, in an order that does not matter."""
+"""Pairs of parameter name and value; the order has no meaning."""
 
 
 @dataclass(frozen=True)
 class Blend:
-    """These operands merged by a method. A source of an output tensor, and an operand of another blend.
+    """Operands merged by a method: the source of an output tensor, or an operand of another blend.
 
     Attributes:
-        method: its name in `surgeon.methods`.
-        inputs: the donors' tensors; those without elements of their own are left out.
-        base: which of them is the base; None without one.
-        one: values of the parameters that all share.
-        each: for every input (in order, without a base that is subtracted) the values of its own parameters.
-        seeds: per input, for what is random.
-        code: safetensors code of the result where it is an operand.
+        method: the method's name in `surgeon.methods`.
+        inputs: the donors' tensors, all of one shape.
+        base: index of the base model's tensor in `inputs`; None without one.
+        one: values of the parameters that all inputs share.
+        each: for every input, in order and without a subtracted base, the values of its own parameters.
+        seeds: a 64-bit random seed for each input.
+        code: safetensors code of the result if it is an operand.
     """
 
     method: str
@@ -149,11 +152,11 @@ class Blend:
 
     @cached_property
     def leaves(self) -> int:
-        """How many tensors `entries` gives, told without going through them: a stage may use another several times."""
+        """The number of tensors that `entries` yields, computed without iterating: stages may multiply it."""
         return sum(operand.leaves for operand in self.inputs)
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         for operand in self.inputs:
             yield from operand.entries()
 
@@ -163,27 +166,29 @@ Operand = Stored | Adapted | Rows | Blend
 
 @dataclass(frozen=True)
 class Copy:
-    """These bytes, unchanged."""
+    """A stored tensor's bytes, unchanged."""
 
     entry: TensorEntry
     leaves = 1
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         yield self.entry
 
 
 @dataclass(frozen=True)
 class Convert:
-    """One tensor times `factor`, in the output's dtype: computed one step wider than the
-    tensor (float32 for 16-bit types, float64 for F32 scaled and for F64), rounded once."""
+    """One tensor times `factor`, cast to the output's dtype and rounded once.
+
+    The product is computed in float32 for 16-bit types, and in float64 for F64 and for a scaled F32.
+    """
 
     entry: TensorEntry
     factor: float = 1.0
     leaves = 1
 
     def entries(self) -> Iterator[TensorEntry]:
-        """Every tensor on disk that it is made of."""
+        """Every stored tensor that it is made from."""
         yield self.entry
 
 

@@ -1,4 +1,4 @@
-"""Slices as they are planned: their method, every source written out, and where each parameter is looked up."""
+"""Planned slices: their method, all their sources, and the tables in which their parameters are looked up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..recipe.schema import EdgePolicy, End, Recipe, Slice, Source
 
 
 class Table(NamedTuple):
-    """A parameter table, where it stands, and the position on gradients in it."""
+    """A parameter table, its place in the recipe, and the position (0 to 1) on its gradients."""
 
     origin: str
     parameters: Mapping[str, Any]
@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Taper:
-    """Values that change from an edge policy's to the slices': `weight` of the former."""
+    """Interpolation between an edge policy's values and the slice's; `weight` is the share of the policy's."""
 
     table: Table
     weight: float
@@ -30,13 +30,13 @@ class Taper:
 
 @dataclass(frozen=True)
 class Scope:
-    """The tables that hold for a tensor, the most specific first.
+    """The parameter tables that apply to a tensor.
 
     Attributes:
-        edge: an edge policy's or an end's own, over everything else; None without one.
-        sources: each source's own.
-        shared: the slice's and the recipe's.
-        taper: instead of `edge`.
+        sources: the table of each source.
+        shared: the tables of the slice and of the recipe.
+        edge: the table of an edge policy or an end, which precedes all others; None without one.
+        taper: an edge policy with a taper, instead of `edge`.
     """
 
     sources: tuple[Table, ...]
@@ -45,7 +45,7 @@ class Scope:
     taper: Taper | None = None
 
     def levels(self, source: int | None) -> list[Table]:
-        """Where to look, for a parameter of one source or (None) of all."""
+        """The tables for a parameter of one source (None: a shared parameter), the most specific first."""
         first = [self.edge] if self.edge else []
         return [*first, *([] if source is None else [self.sources[source]]), *self.shared]
 
@@ -55,13 +55,13 @@ class PlannedSlice:
     """A slice with its method.
 
     Attributes:
-        slice: the sources, the base's among them where the method needs one.
-        number: which slice of the recipe it is.
+        slice: the slice with its sources, including the base model if the method needs one.
+        number: index of the slice in the recipe; -1 for a copy from one donor outside the slices.
         name: the method's name.
-        method: None where there is none of that name.
-        base: which source is the base to the method; None without one.
-        base_ref: the donor that the recipe names as base.
-        only_base: the method that the recipe names, where the base is the only source, which is copied then.
+        method: the method; None if there is none of that name.
+        base: index of the source that is the method's base model; None without one.
+        base_ref: the donor that the recipe names as base model.
+        only_base: the recipe's method, if the base model is the only source and is therefore copied; else empty.
     """
 
     slice: Slice
@@ -78,7 +78,7 @@ class PlannedSlice:
         return self.slice.sources
 
     def scope(self, recipe: Recipe, t: float) -> Scope:
-        """Where parameters are looked up at gradient position `t`."""
+        """The tables in which parameters are looked up at gradient position `t`."""
         sources = tuple(Table("source", source.parameters, t) for source in self.sources)
         return Scope(sources, (Table("slice", self.slice.parameters, t), Table("recipe", recipe.parameters, t)))
 
@@ -88,11 +88,11 @@ class SliceRow:
     """One output layer.
 
     Attributes:
-        index: its number.
-        part: the slice it belongs to; for an edge policy's donor, a part of that donor alone.
+        index: its index in the output.
+        part: its slice; if an edge policy names a donor, a slice of that donor alone.
         sources: (reference, layer) of every source.
-        scope: where its parameters are looked up.
-        slice_index: the recipe's slice that it stands in.
+        scope: the tables in which its parameters are looked up.
+        slice_index: index of its slice in the recipe.
     """
 
     index: int
@@ -103,11 +103,11 @@ class SliceRow:
 
 
 def parts(recipe: Recipe, slices: Sequence[Slice], depth_of: Callable[[str], int]) -> tuple[PlannedSlice, ...]:
-    """The slices with their methods and bases.
+    """The slices with their methods and base models.
 
     Args:
-        slices: with explicit ranges.
-        depth_of: number of layers of a donor.
+        slices: slices with explicit ranges.
+        depth_of: returns the number of layers of a donor.
     """
     return tuple(_part(recipe, part, number, depth_of) for number, part in enumerate(slices))
 
@@ -119,7 +119,7 @@ def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], in
     if method is None or ref is None or (method.base == "none" and not _counts(recipe, method)):
         return PlannedSlice(part, number, name, method, None, ref)
     if method.subtracts and [source.model for source in part.sources] == [ref]:
-        # Nothing is added to the base: the result is the base, an adapter on it included.
+        # There is no task vector to add: the result is the base model, with its adapter if it has one.
         return PlannedSlice(part, number, "passthrough", find("passthrough"), None, ref, only_base=name)
     whole = recipe.models is not None
     if listed is None and (whole or method.base in ("start", "required")):
@@ -131,18 +131,18 @@ def _part(recipe: Recipe, part: Slice, number: int, depth_of: Callable[[str], in
 
 
 def _counts(recipe: Recipe, method: Method) -> bool:
-    """Whether mergekit takes an unlisted base for one more donor: in `models:`, where its weight is said for all."""
+    """Whether mergekit uses an unlisted base model as one more donor: in `models:`, if the recipe sets `weight`."""
     return recipe.models is not None and method.donors[1] is None and "weight" in recipe.parameters
 
 
 def _common_range(part: Slice) -> tuple[int, int] | None:
-    """The range that all sources have; None where they differ."""
+    """The layer range that all sources share; None if they differ."""
     spans = {stack.span(source) for source in part.sources}
     return spans.pop() if len(spans) == 1 else None
 
 
 def rows(recipe: Recipe, planned: Sequence[PlannedSlice], depth_of: Callable[[str], int]) -> list[SliceRow]:
-    """The output stack: the slices' layers, the outermost as the edge policies want them."""
+    """The output stack: the slices' layers, with the edge policies applied to the outermost."""
     cells = stack.cells([part.slice for part in planned])
     made = []
     for index, cell in enumerate(cells):
@@ -154,7 +154,7 @@ def rows(recipe: Recipe, planned: Sequence[PlannedSlice], depth_of: Callable[[st
 
 
 def edge_of(recipe: Recipe, index: int, depth: int) -> tuple[str, EdgePolicy, int] | None:
-    """The edge policy of an output layer: its key, itself, and the layer's number within it, in the stack's order."""
+    """The edge policy of an output layer: its key, the policy, and the layer's index within it, in stack order."""
     for key, policy in (("first_layers", recipe.first_layers), ("last_layers", recipe.last_layers)):
         if policy is not None:
             place = index if key == "first_layers" else index - (depth - policy.count)
@@ -186,9 +186,9 @@ def _edged(recipe: Recipe, row: SliceRow, depth: int, depth_of: Callable[[str], 
 
 
 def end_scope(recipe: Recipe, part: PlannedSlice, end: End) -> Scope:
-    """Where an end's parameters are looked up: its own, then its slice's, all at the start of gradients.
+    """The tables for an end's parameters: its own, then its slice's, all at the start of gradients.
 
-    An end with a donor of its own has nothing to do with the slice.
+    The slice does not apply to an end for which the recipe names a donor.
     """
     own = recipe.end(end)
     table = Table(end, own.parameters, 0.0) if own and own.parameters else None
@@ -197,19 +197,19 @@ def end_scope(recipe: Recipe, part: PlannedSlice, end: End) -> Scope:
 
 
 def outer_scope(recipe: Recipe, part: PlannedSlice) -> Scope:
-    """Where the parameters of a tensor outside the layers are looked up: its slice's, at the start of gradients."""
+    """The tables for the parameters of a tensor outside the layers: its slice's, at the start of gradients."""
     return Scope((Table("source", {}, 0.0),), ()) if part.number < 0 else part.scope(recipe, 0.0)
 
 
 def single(ref: str) -> PlannedSlice:
-    """A part that is no slice: a copy from one donor."""
+    """A copy from one donor, outside the recipe's slices."""
     return PlannedSlice(Slice(sources=(Source(model=ref),)), -1, "passthrough", find("passthrough"), None, None)
 
 
 def used_tables(
     recipe: Recipe, planned: Sequence[PlannedSlice]
 ) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...], list[PlannedSlice]]]:
-    """Every parameter table of a recipe, its place, and the slices it holds for."""
+    """Every parameter table of a recipe, its place, and the slices that it applies to."""
     yield recipe.parameters, ("parameters",), list(planned)
     for part in planned:
         yield part.slice.parameters, ("slices", part.number, "parameters"), [part]

@@ -1,4 +1,4 @@
 """A model in memory, from a plan or from disk: generate, score, perplexity.
 
-torch and transformers are imported when something is built, never when a module of this folder is.
+torch and transformers are imported when a model is built, not when a module of this folder is imported.
 """

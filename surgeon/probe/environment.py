@@ -1,4 +1,4 @@
-"""transformers and torch as a probe uses them: offline and quiet, on a device that is here, failing in sentences."""
+"""transformers and torch for a probe: offline and quiet, with fitting threads, and with failures as sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import SurgeonError
 
 SMALL = 5_000_000
-"""Parameters below which a model runs on one thread."""
+"""Number of parameters below which a model runs on one thread."""
 
 
 def transformers() -> Any:
@@ -29,7 +29,7 @@ def transformers() -> Any:
     module.utils.logging.set_verbosity_error()
     module.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"transformers\.")
-    # transformers imports its parts, and torch, when they are first asked for: now, so that it is not measured later.
+    # transformers imports its parts and torch at first use: here, so that later measurements do not include it.
     for part in ("PreTrainedModel", "GenerationMixin", "AutoTokenizer"):
         getattr(module, part)
     return module
@@ -37,7 +37,7 @@ def transformers() -> Any:
 
 @contextmanager
 def fitting_threads(parameters: int, device: str) -> Iterator[None]:
-    """One thread for a model whose operations are smaller than the cost of sharing them, else torch's default.
+    """Context with one thread for a model that is too small for several, else with torch's default.
 
     On two busy cores a model of 60,000 parameters generates ten times as fast with one thread as with two.
     """
@@ -55,9 +55,9 @@ def fitting_threads(parameters: int, device: str) -> Iterator[None]:
 
 
 def peak_memory(device: str) -> int | None:
-    """The most memory held so far, in bytes: on CUDA what was allocated there, else this process's resident set.
+    """Peak memory in bytes: on CUDA the allocated memory of the device, else this process's resident set.
 
-    The resident set counts the pages of weights that are mapped from their files. None where it is not known.
+    The resident set includes pages of weights that are mapped from their files. None if unknown.
     """
     if device.startswith("cuda"):
         import torch
@@ -73,7 +73,7 @@ def peak_memory(device: str) -> int | None:
 
 
 def failure(error: Exception) -> SurgeonError:
-    """What a model raised, as a sentence."""
+    """The SurgeonError for an error that a model has raised."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""Text, token by token: the loop over a key-value cache, and pieces of text that are never half a character."""
+"""Generate text token by token with a key-value cache, and yield it in pieces of whole characters."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     import torch
 
 _PATIENCE = 16
-"""Tokens that may wait for the rest of a character; a longer wait means bytes that are no character."""
+"""Most tokens to hold back for the rest of a character; more means that the bytes form no character."""
 
 _CONTEXT_TOKENS = 6
-"""Tokens of the prompt decoded along, so that a leading space is seen as the space it is."""
+"""Tokens of the prompt that are decoded too, so that a leading space is kept."""
 
 
 @dataclass
 class Generation:
-    """What became of one generation; filled while it runs.
+    """The result of one generation, filled while it runs.
 
     Attributes:
-        ids: tokens made, without the one that ended it.
+        ids: the generated tokens, without the one that ended it.
         finite: whether every logit was finite.
-        stop: `length`, `eos`, `context`, `not finite`, or empty while it runs or when it was left early.
-        first: seconds until the first token, the prompt's pass included.
-        seconds: all of it.
+        stop: `length`, `eos`, `context` or `not finite`; empty while it runs or if it was abandoned.
+        first: seconds until the first token, including the forward pass of the prompt.
+        seconds: seconds until the last token.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed after the first token; for a single token, with its prompt."""
+        """Speed after the first token; for a single token, including the prompt."""
         count, seconds = len(self.ids) - 1, self.seconds - self.first
         if count < 1 or seconds <= 0:
             count, seconds = len(self.ids), self.seconds
@@ -57,9 +57,9 @@ class Generation:
 def tokens(
     subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
 ) -> Iterator[int]:
-    """Up to `n` tokens that follow `prompt`; greedy, or sampled where `temperature` > 0.
+    """Yield up to `n` tokens that follow `prompt`; greedy, or sampled if `temperature` > 0.
 
-    Ends at an end-of-text token, at the end of the context, and at logits that are not finite.
+    Ends at an end-of-text token, at the end of the context, or at logits that are not finite.
 
     Raises:
         InputError: the prompt fills the context.
@@ -69,7 +69,7 @@ def tokens(
 
     room = n if subject.context is None else min(n, subject.context - len(prompt))
     if subject.context is not None and len(prompt) >= subject.context:
-        raise InputError(f"the prompt has {len(prompt)} tokens, and the model's context is {subject.context}")
+        raise InputError(f"the prompt has {len(prompt)} tokens, but the model's context is {subject.context}")
     choose = _chooser(temperature, seed)
     step = _stepper(subject, prompt)
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def tokens(
 def pieces(
     subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
 ) -> Iterator[str]:
-    """The text of `tokens`, in pieces as it comes; together they are exactly the text."""
+    """Yield the text of `tokens` in pieces as it is generated; joined, they are exactly the text."""
     decoder = Pieces(subject.decode, prompt[-_CONTEXT_TOKENS:])
     for token in tokens(subject, prompt, n, run, temperature=temperature, seed=seed):
         yield decoder.push(token)
@@ -101,16 +101,16 @@ def pieces(
 
 
 class Pieces:
-    """Turns tokens into text as they come, holding back the bytes of a character that is not complete.
+    """Turns tokens into text one at a time, and holds back the bytes of an incomplete character.
 
     Args:
-        decode: text of a list of token ids.
-        before: tokens in front, whose own text is not given.
+        decode: returns the text of a list of token ids.
+        before: preceding tokens, whose text is not returned.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int] = ()) -> None:
         self._decode = decode
-        # Decoded again with every token: those whose text was given last, then those that wait.
+        # These are decoded again with every token: those whose text was returned last, then those held back.
         self._window = list(before)
         self._given = len(self._window)
 
@@ -120,7 +120,7 @@ class Pieces:
         return self._take(final=len(self._window) - self._given >= _PATIENCE)
 
     def rest(self) -> str:
-        """What still waits, at the end."""
+        """The text that is still held back, at the end."""
         return self._take(final=True) if len(self._window) > self._given else ""
 
     def _take(self, *, final: bool) -> str:
@@ -135,7 +135,7 @@ class Pieces:
 
 
 def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
-    """A function from the last token (None at first) to the logits (vocabulary,) of the next, float32."""
+    """A function from the last token (None at first) to the logits of the next: (vocabulary,) float32."""
     import inspect
 
     import torch
@@ -151,7 +151,7 @@ def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], 
         nonlocal cache
         if token is not None:
             seen.append(token)
-        # A model that keeps no cache is given everything again.
+        # A model without a cache gets all tokens again.
         ids = torch.tensor([seen if cache is None else seen[-1:]], device=subject.device)
         try:
             out = model(input_ids=ids, past_key_values=cache, **options)

@@ -1,6 +1,6 @@
-"""Does a planned layer change anything? Run alone, with its own weights, and what comes out compared with what went in.
+"""Test whether a planned layer is the identity: run it alone with its own weights, and compare its output and input.
 
-The whole of a block expansion rests on it: a family is only expanded where this holds bit for bit.
+Block expansion depends on this: a family is expanded only if its zeroed layers are the identity bit for bit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _TOKENS = 7
 
 
 def is_identity(plan: Plan, index: int) -> bool:
-    """Whether output layer `index` gives the residual stream on bit for bit as it gets it.
+    """Whether output layer `index` returns the residual stream unchanged, bit for bit.
 
-    The layer is built alone between the plan's ends, in the config's dtype, on the CPU, and fed random states of
-    unit variance. A difference of the sign of a zero is none.
+    The layer is built alone between the plan's ends, in the config's dtype, on the CPU, and gets random states of
+    unit variance. The sign of a zero may differ.
 
     Raises:
-        InputError, SurgeonError: as `virtual.build`.
+        InputError, SurgeonError: see `unwritten_model.build`.
     """
     import torch
 
@@ -51,7 +51,7 @@ def is_identity(plan: Plan, index: int) -> bool:
 
 
 def alone(plan: Plan, index: int) -> Plan:
-    """The plan of a model of this one layer."""
+    """The plan of a model with only this layer."""
     layer = plan.layers[index]
     config = unwritten_model.config_of(plan, [layer])
     if config is None or plan.config_donor is None:

@@ -1,4 +1,4 @@
-"""Models and tokenizers through transformers: local files, safetensors and transformers' own code only."""
+"""Load models and tokenizers with transformers, from local safetensors files and with transformers' own code only."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 _NOT_HERE = ("auto_map", "attn_implementation", "experts_implementation", "fusion_config", "transformers_weights")
-"""Config keys that name code or files to load: a probe runs transformers' own code on the files surgeon has read."""
+"""Config keys that name other code or files to load, which a probe must not do."""
 
 
 def load(ref: str, device: str = "cpu", roots: tuple[Path, ...] = ()) -> Any:
-    """A checkpoint as transformers loads it, in its own dtype; see `load_checkpoint`."""
+    """Open and load a checkpoint; see `load_checkpoint`."""
     return load_checkpoint(open_checkpoint(ref, roots), device)
 
 
@@ -34,7 +34,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu", *, any_class: b
     Args:
         any_class: load it as the class that config.json names, also where that generates no text.
 
-    A single file under a name of its own is mapped into memory instead, with the config beside it.
+    A single file with a non-standard name is mapped into memory instead, with the config from its folder.
 
     Raises:
         InputError: no config.json, or, without `any_class`, a model that generates no text.
@@ -42,7 +42,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu", *, any_class: b
     """
     where = str(checkpoint.path)
     if checkpoint.config is None:
-        raise InputError("there is no config.json beside the weights, so no model can be built", where=where)
+        raise InputError("there is no config.json next to the weights, so no model can be built", where=where)
     config = read_config(checkpoint.config.raw, where)
     if checkpoint.headless and not any_class:
         raise without_head(checkpoint.config.architecture, where)
@@ -66,7 +66,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: str = "cpu", *, any_class: b
 
 
 def read_config(raw: Mapping[str, Any], where: str) -> Any:
-    """transformers' config object of a config.json.
+    """transformers' config object for a config.json.
 
     Raises:
         InputError: transformers does not know the model type, or refuses the values.
@@ -79,7 +79,7 @@ def read_config(raw: Mapping[str, Any], where: str) -> Any:
 
 
 def causal_class(config: Any, where: str) -> Any:
-    """The class that generates text with this config; InputError when there is none."""
+    """The class that generates text with this config; InputError if there is none."""
     known = transformers().MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
         raise InputError(
@@ -118,7 +118,7 @@ def _is_for(kind: Any, config: Any) -> bool:
 
 
 def from_pretrained(kind: Any, source: str | None, where: str, *, config: Any, **options: Any) -> tuple[Any, Any]:
-    """`kind.from_pretrained` in the config's dtype, and its loading info; failures as SurgeonError."""
+    """The result of `kind.from_pretrained` in the config's dtype, and its loading info; SurgeonError for a failure."""
     if getattr(kind, "config_class", None) is config.sub_configs.get("text_config", 0):
         config = config.get_text_config()
     with _explained("transformers cannot load the model", where, SurgeonError):
@@ -127,10 +127,10 @@ def from_pretrained(kind: Any, source: str | None, where: str, *, config: Any, *
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder, by its own files alone.
+    """Load the tokenizer of a folder, from its files only.
 
     Raises:
-        InputError: there is none, or transformers cannot load it.
+        InputError: there is no tokenizer, or transformers cannot load it.
     """
     with _explained("transformers cannot load the tokenizer", str(folder), InputError):
         return transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -155,7 +155,7 @@ def to_device(model: Any, device: str) -> Any:
         for module in model.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
-                    # A tied head is the same parameter as the embedding, and stays it.
+                    # A tied head stays the same parameter as the embedding.
                     if id(parameter) not in parameters:
                         parameters[id(parameter)] = torch.nn.Parameter(there(parameter), requires_grad=False)
                     module._parameters[name] = parameters[id(parameter)]
@@ -167,7 +167,7 @@ def to_device(model: Any, device: str) -> Any:
 
 @contextlib.contextmanager
 def _explained(what: str, where: str, kind: type[SurgeonError]) -> Iterator[None]:
-    """Whatever a library raises, as one sentence."""
+    """Context that turns a library's error into one of `kind`, with the first line as the reason."""
     try:
         yield
     except (SurgeonError, MemoryError):

@@ -22,12 +22,12 @@ from .text_measures import default_window, finite_on_ids, perplexity
 Event = dict[str, Any]
 
 _SHOWN = 24
-"""Characters of a text that it is called by."""
+"""Characters of a text that serve as its name."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text and what it is called by: its file, or its beginning."""
+    """A text and its name: its file, or its beginning."""
 
     name: str
     text: str
@@ -38,12 +38,12 @@ class Request:
     """What to do with a model.
 
     Attributes:
-        prompt: text to continue, or None.
-        n: tokens at most.
+        prompt: text to continue; None for none.
+        n: most tokens to generate.
         probes: probe sets to score.
         texts: texts to measure the perplexity of.
-        temperature: 0 for greedy.
-        seed: of sampling.
+        temperature: sampling temperature; 0 for greedy.
+        seed: random seed of sampling.
     """
 
     prompt: str | None = None
@@ -56,22 +56,21 @@ class Request:
 
 @dataclass
 class Report:
-    """Every statistic of a request; what was not asked for is None or empty.
+    """Every statistic of a request; those that were not requested are None or empty.
 
     Attributes:
-        text: what followed the prompt.
-        tokens: how many tokens that was.
+        text: the text that follows the prompt.
+        tokens: number of its tokens.
         stop: why it ended: `length`, `eos`, `context`, `not finite`.
-        tokens_per_second: after the first token.
-        load_seconds: what loading the model took, whenever that was.
-        peak_memory_bytes: of this process, or of the device's memory on CUDA.
+        tokens_per_second: speed after the first token.
+        load_seconds: time of loading the model, even if that was for an earlier request.
+        peak_memory_bytes: peak memory of this process, or on CUDA of the device; None if unknown.
         finite: whether all logits were finite.
         degenerate: whether the text repeats itself; None without a prompt.
-        perplexity: {name, tokens, window, stride, context, value} of each text; the value is None where it is not a
-            finite number.
-        probes: {file, name, right, total, score} each.
-        layers, parameters, dtype, device: of the model.
-        notes: what the user should know.
+        perplexity: {name, tokens, window, stride, context, value} of each text; value is None if it is not finite.
+        probes: {file, name, right, total, score} of each probe set.
+        layers, parameters, dtype, device: see `Subject`.
+        notes: sentences for the user.
     """
 
     text: str | None = None
@@ -92,7 +91,7 @@ class Report:
 
 
 def loaded(subject: Subject) -> Event:
-    """The event that says what was loaded."""
+    """The event that describes the loaded model."""
     return {
         "event": "loaded",
         "seconds": round(subject.seconds, 3),
@@ -107,10 +106,12 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
     """Carry out a request: the prompt, then the probe sets, then the perplexity, then `done`.
 
     Args:
-        check: called now and then; may raise to stop.
+        subject: the model.
+        request: what to do.
+        check: called regularly; may raise to stop.
 
     Raises:
-        InputError: text is asked of a model without a tokenizer, or the prompt is too long.
+        InputError: the request has a text and the model has no tokenizer, or the prompt is too long.
         SurgeonError: the model fails.
     """
     report = Report(
@@ -187,7 +188,7 @@ def text_in(path: Path) -> Text:
     """The text of a file.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or holds no text.
+        InputError: the file does not exist, cannot be read, or has no text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -198,13 +199,13 @@ def text_in(path: Path) -> Text:
         raise InputError(
             f"cannot read the text: {why}",
             where=str(path),
-            remedy="give a file; for a text itself there is --perplexity-text",
+            remedy="name a file, or pass the text itself with --perplexity-text",
         ) from error
     return _filled(Text(str(path), text))
 
 
 def text_given(text: str) -> Text:
-    """A text itself; InputError where it is empty."""
+    """A text from the command line or a request; InputError if it is empty."""
     return _filled(Text(repr(text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")), text))
 
 

@@ -3,11 +3,10 @@
     {"id": 1, "target": "recipe.yml", "kind": "recipe", "prompt": "The", "n": 64, "probe": null, "perplexity": null,
      "device": "auto"}
 
-`kind` is `recipe` or `path`; `probe` is a file or a list of files; `root`, where given, is the folder that a recipe's
-relative model paths are meant from (for a recipe that is not saved where it belongs yet). Every event carries the
-request's id: `loading`, `loaded`, `token`, `probe`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT
-stops the request at work (a cancel also one that waits); the end of stdin ends the child once what it has been given
-is done.
+`kind` is `recipe` or `path`; `probe` is a file or a list of files; the optional `root` is the folder for a recipe's
+relative model paths, for a recipe that is not saved at its final place. Every event has the request's id: `loading`,
+`loaded`, `token`, `probe`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the current
+request; a cancel also stops a waiting one. After the end of stdin, the child finishes its requests and ends.
 Run with `python -m surgeon.probe.resident_child`.
 """
 
@@ -36,17 +35,17 @@ from .score import read_probes
 from .subject import Subject, from_checkpoint, from_plan
 
 KEPT = 2
-"""Models kept loaded: the one tried and the one it is compared with."""
+"""Models that stay loaded: the current one and the one to compare it with."""
 
 Request = dict[str, Any]
 
 
 class Stopped(BaseException):
-    """The request at work was cancelled; no library's `except Exception` may take it for a failure."""
+    """The current request was cancelled. A BaseException, so that no library's `except Exception` catches it."""
 
 
 class Child:
-    """Answers requests one after the other in the main thread; a reader thread takes lines and cancels."""
+    """Answers requests one at a time in the main thread; a reader thread reads lines and handles cancels."""
 
     def __init__(self, lines: TextIO, out: TextIO) -> None:
         self._lines, self._out = lines, out
@@ -63,7 +62,7 @@ class Child:
         """Answer until stdin ends."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._read, daemon=True).start()
-        # Now, while nothing can interrupt it: torch does not survive an import that breaks off.
+        # Imported before any request can be cancelled, because torch does not survive an interrupted import.
         transformers()
         while (request := self._waiting.get()) is not None:
             self._answer(request)
@@ -104,7 +103,7 @@ class Child:
 
     @contextmanager
     def _interrupted_at_once(self) -> Iterator[None]:
-        """While a model loads nothing asks `_check`, so the signal itself stops it."""
+        """Context in which a cancel raises `Stopped` at once, because loading a model never calls `_check`."""
         self._check()
         self._interruptible = True
         try:
@@ -130,7 +129,7 @@ class Child:
             self._models.clear()
             self._emit(name, {"event": "error", "message": "Out of memory."})
         except Exception as error:
-            # The child goes on whatever one request met with; the traceback is for its log.
+            # The child survives any error of a request; the traceback goes to its log.
             sys.excepthook(type(error), error, error.__traceback__)
             message = SurgeonError("the probe failed", why=f"{type(error).__name__}: {error}").sentence()
             self._emit(name, {"event": "error", "message": message})
@@ -150,7 +149,7 @@ class Child:
         yield from requests.run(subject, wanted, self._check)
 
     def _subject(self, request: Request) -> Subject:
-        """The model of a request, from those kept or loaded now; the one used longest ago makes room."""
+        """The model of a request, from the cache or newly loaded; the least recently used one is dropped."""
         device = pick_device(str(request.get("device") or "auto"))
         target, kind = _text(request, "target"), request.get("kind")
         plan = None
@@ -172,7 +171,7 @@ class Child:
         return subject
 
     def _loaded(self, load: Callable[[], Subject]) -> Subject:
-        """Load, and where memory does not suffice once more without the models kept."""
+        """Load a model; if memory is short, drop the cached models and try again."""
         gc.collect()
         try:
             return load()
@@ -189,7 +188,7 @@ class Child:
                 self._out.write(json.dumps({"id": name, **event}) + "\n")
                 self._out.flush()
         except (BrokenPipeError, ValueError):
-            # Nobody listens any more.
+            # The parent has closed the pipe.
             os._exit(0)
 
 
@@ -199,7 +198,7 @@ def _plan(recipe: Path, root: Path | None) -> Plan:
 
 
 def _plan_key(plan: Plan) -> Any:
-    """What a model in memory depends on: every tensor's source, the files' times, the config and the small files."""
+    """Everything that a model in memory depends on: tensors' sources, files' times, config and small files."""
     sources = tuple((tensor.name, tensor.dtype, tensor.source) for tensor in plan.tensors)
     files = {entry.file for tensor in plan.tensors for entry in tensor.source.entries()} | set(plan.files.values())
     return sources, _stamps(files), json.dumps(plan.config, sort_keys=True), tuple(sorted(plan.files))
@@ -210,7 +209,7 @@ def _stamps(files: Any) -> Any:
 
 
 def _wanted(request: Request) -> requests.Request:
-    """The request's own part of the work, checked."""
+    """The checked options of a request."""
     prompt, text, n = request.get("prompt"), request.get("perplexity"), request.get("n", 64)
     temperature, seed = request.get("temperature") or 0.0, request.get("seed") or 0
     files = request.get("probe") or []
@@ -242,7 +241,7 @@ def _text(request: Request, key: str) -> str:
 
 
 def main() -> None:
-    """Serve stdin and stdout; whatever else is printed goes to stderr."""
+    """Serve stdin and stdout; all other output goes to stderr."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

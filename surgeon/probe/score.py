@@ -1,4 +1,4 @@
-"""Probe sets: prompts with the answer expected, and how many a model gets right."""
+"""Probe sets: prompts with expected answers, and a model's score on them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .subject import Subject
 MAX_BYTES = 20_000_000
 _KEYS = ("prompt", "expected")
 _SPARE_TOKENS = 4
-"""Tokens allowed beyond the expected answer's: room for spaces and for the end of the line."""
+"""Tokens that an answer may have in addition to the expected one's, for spaces and the end of the line."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt and the answer expected, surrounding whitespace aside; `line` is where it stands, from 1."""
+    """A prompt and the expected answer without surrounding whitespace; `line` is its line in the file, from 1."""
 
     prompt: str
     expected: str
@@ -30,20 +30,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """A file of probes; `name` is the file's without its ending."""
+    """A file of probes."""
 
     path: Path
     probes: tuple[Probe, ...]
 
     @property
     def name(self) -> str:
-        """What the set is called."""
+        """The file's name without its extension."""
         return self.path.stem
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One probe tried: what the model said (up to where it was sure to be right or wrong), and whether it is right."""
+    """The result of one probe: the answer, up to the token that decides it, and whether it is right."""
 
     probe: Probe
     answer: str
@@ -51,10 +51,10 @@ class Outcome:
 
 
 def read_probes(path: Path) -> ProbeSet:
-    """A probe set: `.yml`/`.yaml` a list, anything else one JSON object a line.
+    """Read a probe set: a list in a `.yml` or `.yaml` file, one JSON object per line in any other file.
 
     Raises:
-        InputError: unreadable, or an entry is not {prompt, expected}; with file and line.
+        InputError: the file is unreadable, or an entry is not {prompt, expected}; names the file and the line.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -72,10 +72,10 @@ def read_probes(path: Path) -> ProbeSet:
 
 
 def score(subject: Subject, probes: ProbeSet) -> Iterator[Outcome]:
-    """Try each probe greedily, one after the other: batching would change the rounding, and so sometimes the answer.
+    """Run each probe greedily, one at a time, because batches change the rounding and so sometimes the answer.
 
-    An answer ends with the text, or with its first line where one line is expected; it is right when it equals what
-    is expected, surrounding whitespace aside.
+    An answer ends with the text, or with its first line if one line is expected. It is right if it equals the expected
+    answer without surrounding whitespace.
     """
     for probe in probes.probes:
         answer = _answer(subject, probe)
@@ -110,7 +110,7 @@ def _yaml(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        # The round-trip loader builds plain data only, and knows the lines.
+        # The round-trip loader builds only plain data, and records the lines.
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -134,7 +134,7 @@ def _probe(value: Any, where: str, line: int) -> Probe:
     for key in _KEYS:
         if key not in value:
             raise InputError(f"the probe has no {key}", where=where)
-        # A bare number is what a person writes in YAML for an answer of digits, but 007 and 1e3 would not survive.
+        # A bare number in YAML may be meant as an answer of digits, but 007 and 1e3 would change.
         if not isinstance(value[key], str):
             raise InputError(f"{key} is not text", where=where, remedy="put it in quotes")
     if not value["prompt"] or not value["expected"].strip():

@@ -1,4 +1,4 @@
-"""What is probed: a model in memory with its tokenizer, and how it came there."""
+"""The subject of a probe: a model in memory with its tokenizer, from a plan or from disk."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Subject:
 
     Attributes:
         model: the transformers model, in evaluation mode.
-        tokenizer: its tokenizer, or None.
-        why_no_tokenizer: the reason then.
-        context: positions the model was made for, or None when its config does not say.
+        tokenizer: its tokenizer; None without one.
+        why_no_tokenizer: the reason if there is no tokenizer.
+        context: number of positions that the model supports; None if its config does not state it.
         stops: token ids that end a text.
-        layers: depth.
-        parameters: elements, a layer counted as often as it occurs and a tied head once.
-        dtype: as torch names it.
-        device: as torch names it.
-        seconds: what loading took.
+        layers: number of layers.
+        parameters: number of elements; a repeated layer counts each time, a tied head once.
+        dtype: torch's name of its dtype.
+        device: torch's name of its device.
+        seconds: time of loading.
     """
 
     model: Any
@@ -53,43 +53,43 @@ class Subject:
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the embedding: token ids below it can be read."""
+        """Number of rows of the embedding; the model can read token ids below it."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens as the tokenizer adds them, but none that ends the text.
+        """Token ids of a text, with the tokenizer's special tokens except those that end a text.
 
         Raises:
-            InputError: no tokenizer, no tokens, or a token that the embedding does not have.
+            InputError: there is no tokenizer, the text has no tokens, or the embedding has no row for a token.
         """
         if self.tokenizer is None:
-            raise InputError("text cannot be given to this model", why=self.why_no_tokenizer)
+            raise InputError("the model cannot read text", why=self.why_no_tokenizer)
         ids = [int(token) for token in self.tokenizer(text)["input_ids"]]
         while len(ids) > 1 and ids[-1] in self.stops:
             ids.pop()
         if not ids:
-            raise InputError("the text has no tokens", remedy="give a longer one")
+            raise InputError("the text has no tokens", remedy="use a longer text")
         if max(ids) >= self.vocabulary:
             raise InputError(
                 f"token {max(ids)} is not in the embedding, which has {self.vocabulary} rows",
-                why="tokenizer and embedding do not belong together",
+                why="tokenizer and embedding do not fit together",
             )
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def from_plan(plan: Plan, device: str = "auto") -> Subject:
-    """The model of a plan, in memory; see `virtual.build` for what is raised."""
+    """The model of a plan, in memory; raises the errors of `unwritten_model.build`."""
     device = pick_device(device)
-    transformers()  # the library's own start is not the model's
+    transformers()  # imported before the clock starts
     start = time.perf_counter()
     model = build(plan, device)
     assert plan.config is not None
     with tempfile.TemporaryDirectory() as folder:
-        # The small files as they would lie beside the assembled weights.
+        # The same small files as in the assembled output.
         for name, path in plan.files.items():
             if path.is_file():
                 shutil.copyfile(path, Path(folder) / name)
@@ -106,7 +106,7 @@ def from_plan(plan: Plan, device: str = "auto") -> Subject:
 def from_checkpoint(checkpoint: Checkpoint, device: str = "auto", *, any_class: bool = False) -> Subject:
     """A checkpoint from disk; see `load.load_checkpoint` for `any_class` and what is raised."""
     device = pick_device(device)
-    transformers()  # the library's own start is not the model's
+    transformers()  # imported before the clock starts
     start = time.perf_counter()
     model = load_checkpoint(checkpoint, device, any_class=any_class)
     assert checkpoint.config is not None
@@ -128,7 +128,7 @@ def _set_generation(model: Any, folder: Path) -> None:
     try:
         model.generation_config = transformers().GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception:
-        # A generation config that transformers refuses is ignored by from_pretrained as well.
+        # from_pretrained also ignores a generation config that transformers refuses.
         return
 
 

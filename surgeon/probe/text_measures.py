@@ -1,4 +1,4 @@
-"""Measures of a model: is a text degenerate, how surprising is a text, are the logits finite."""
+"""Measures of a model: degenerate text, perplexity, finite logits."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ FILLED = 0.6
 _SHORTEST = 12
 
 _PERPLEXITY_WINDOW = 2048
-"""Tokens read at once of a model without a stated context, and of one whose vocabulary is large."""
+"""Window in tokens for a model without a stated context, or with a large vocabulary."""
 
 _LOGITS = 2**28
-"""Logits of one window at most, where it is longer than that: a gigabyte in float32."""
+"""Most logits of a window that is longer than `_PERPLEXITY_WINDOW`: a gigabyte in float32."""
 _ROWS = 256
-"""Rows of logits widened to float64 at a time."""
+"""Rows of logits that are converted to float64 at a time."""
 
 FIXED_IDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
-"""What a model without a tokenizer is run on."""
+"""Token ids on which a model without a tokenizer is run."""
 
 
 def degenerate(ids: Sequence[int]) -> bool:
     """Whether generated tokens repeat themselves.
 
-    True when one token stands more than 8 times in a row, or when an n-gram of 1 to 8 tokens, repeated at least three
-    times in a row, fills 60 % or more of the last 48 tokens (of all of them, where there are 12 to 48).
+    True if one token occurs more than 8 times in a row, or if an n-gram of 1 to 8 tokens, repeated at least three times
+    in a row, fills at least 60 % of the last 48 tokens (of all tokens, if there are 12 to 48).
     """
     if any(run > LONGEST_RUN for run in _runs(ids, 1)):
         return True
@@ -46,7 +46,7 @@ def degenerate(ids: Sequence[int]) -> bool:
 
 
 def _runs(ids: Sequence[int], period: int) -> list[int]:
-    """Lengths of the stretches in which every token equals the one `period` before it."""
+    """Lengths of the runs in which every token equals the one `period` positions before it."""
     runs = [0]
     for index in range(period, len(ids)):
         if ids[index] == ids[index - period]:
@@ -59,17 +59,20 @@ def _runs(ids: Sequence[int], period: int) -> list[int]:
 def perplexity(
     subject: Subject, ids: Sequence[int], *, window: int | None = None, check: Callable[[], None] = lambda: None
 ) -> float:
-    """exp of the mean negative log-likelihood of ids[1:], each given what comes before it; float64.
+    """exp of the mean negative log-likelihood of ids[1:], each given the tokens before it, in float64.
 
-    A text longer than the window is read in windows that overlap by half, each token counted once with at least
-    half a window before it (but for the first). Infinite or NaN where the model's numbers are.
+    A text longer than the window is read in windows that overlap by half. Each token counts once, with at least half a
+    window before it, except in the first window. The result is infinite or NaN if the model's logits are.
 
     Args:
-        window: tokens read at once; see `default_window`.
+        subject: the model.
+        ids: token ids of the text.
+        window: tokens per window; None for `default_window`.
         check: called before each window; may raise to stop.
 
     Raises:
-        InputError: fewer than two tokens.
+        InputError: there are fewer than two tokens.
+        SurgeonError: the model fails.
     """
     import torch
 
@@ -96,13 +99,13 @@ def perplexity(
 
 
 def default_window(subject: Subject) -> int:
-    """Tokens read at once: the model's context, or fewer where the logits of so many would not fit into memory."""
+    """Tokens per window: the model's context, or fewer if the logits would need too much memory."""
     longest = max(_PERPLEXITY_WINDOW, _LOGITS // max(1, subject.vocabulary))
     return max(2, min(subject.context or _PERPLEXITY_WINDOW, longest))
 
 
 def _surprise(logits: object, targets: Sequence[int]) -> float:
-    """Sum of -log p of each target under its row of logits (rows, vocabulary)."""
+    """Sum of -log p of each target, with p from its row of logits (rows, vocabulary)."""
     import torch
 
     assert isinstance(logits, torch.Tensor)

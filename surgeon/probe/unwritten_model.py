@@ -1,9 +1,9 @@
-"""The planned model in memory: nothing written, donor bytes mapped, a layer that occurs several times held once.
+"""The planned model in memory, without writing it: donors' bytes are mapped, and a repeated layer is stored once.
 
-transformers builds the model from a table of tensors exactly as it would from the assembled files: same config, same
-names, same dtypes, so the same numbers. It keeps the tensors it is given unless it must convert them (experts are
-fused, a dtype is not the config's). So that a converted layer too is held once, a plan that repeats layers is built
-in two steps: first with each distinct layer once, then, from that model's own tensors, in full.
+transformers builds the model from a table of tensors exactly as from the assembled files: the config, names and dtypes
+are the same, so the numbers are too. It keeps the given tensors unless it must convert them, for fused experts or
+another dtype of the config. To store a converted layer only once, a plan that repeats layers is built in two steps:
+first with each distinct layer once, then completely, from that model's tensors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WHERE = "the recipe's model"
 def build(plan: Plan, device: str = "cpu") -> Any:
     """The model of a plan, a transformers model ready for inference.
 
-    Its weights are read-only views of the donors' files wherever the plan copies and the dtype is the config's.
+    A weight is a read-only view of a donor's file if the plan copies it and its dtype is the config's.
 
     Raises:
         InputError: the plan has errors, its model generates no text, or transformers does not know the model type.
@@ -54,7 +54,7 @@ def build(plan: Plan, device: str = "cpu") -> Any:
 
 
 def _built(config: Mapping[str, Any], state: State) -> Any:
-    """A model of exactly these tensors."""
+    """A model with exactly these tensors."""
     settings = read_config(config, WHERE)
     model, info = from_pretrained(
         causal_class(settings, WHERE), None, WHERE, config=settings, state_dict=dict(state), trust_remote_code=False
@@ -68,7 +68,7 @@ def _built(config: Mapping[str, Any], state: State) -> Any:
 
 
 def _keeps(model: Any, state: State) -> bool:
-    """Whether the model's weights are these very tensors, so that nothing was converted a second time."""
+    """Whether the model's weights share memory with these tensors, so that none was converted again."""
     own = model.state_dict()
     return all(
         name in own and own[name].data_ptr() == tensor.data_ptr() and own[name].shape == tensor.shape
@@ -77,9 +77,9 @@ def _keeps(model: Any, state: State) -> bool:
 
 
 def _distinct_first(plan: Plan, weights: Weights) -> dict[str, torch.Tensor] | None:
-    """All tensors of the model as transformers holds them, repeated layers shared; None when no layer repeats.
+    """All tensors of the model as transformers converts them, with repeated layers shared.
 
-    None as well where a config for the distinct layers alone cannot be written.
+    None if no layer repeats, or if no config can express a model of the distinct layers.
     """
     assert plan.config is not None and plan.config_donor is not None
     position, firsts = _distinct(plan)
@@ -111,7 +111,7 @@ def _distinct_first(plan: Plan, weights: Weights) -> dict[str, torch.Tensor] | N
 
 
 def _distinct(plan: Plan) -> tuple[list[int], list[PlannedLayer]]:
-    """For each layer the number of its distinct layer, and the distinct layers in the order they first occur."""
+    """For each layer the index of its distinct layer, and the distinct layers in order of first occurrence."""
     numbers: dict[Any, int] = {}
     firsts: list[PlannedLayer] = []
     position = []
@@ -125,7 +125,7 @@ def _distinct(plan: Plan) -> tuple[list[int], list[PlannedLayer]]:
 
 
 def config_of(plan: Plan, layers: list[PlannedLayer]) -> dict[str, Any] | None:
-    """The plan's config for these layers only; None when it cannot be expressed."""
+    """The plan's config for these layers only; None if a config cannot express them."""
     assert plan.config is not None and plan.config_donor is not None
     whole = ModelConfig.of(plan.config)
     raw, findings = output_config(

@@ -1,4 +1,4 @@
-"""Donor tensors without copies: views into memory-mapped safetensors files, each made once."""
+"""Donors' tensors without copies: views of memory-mapped safetensors files, each made once."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     import torch
 
 ALIGNMENT = 16
-"""Bytes. MKL's float32 matrix-vector product rounds differently where weights lie off a multiple of it."""
+"""Bytes. MKL's float32 matrix-vector product rounds differently if the weights' address is no multiple of it."""
 
 _ALIGNED = frozenset({"F32", "F64"})
 
 
 class Weights:
-    """Opens each file and makes each tensor once; equal sources give the same tensor. Blends are computed."""
+    """Maps each file and makes each tensor once; equal sources share one tensor. Blends are computed."""
 
     def __init__(self, how: Arithmetic = PLAIN) -> None:
-        """`how` blends are computed."""
+        """`how`: how blends are computed."""
         self._how = how
         self._maps: dict[Path, mmap.mmap] = {}
         self._tensors: dict[tuple[str, TensorSource], torch.Tensor] = {}
 
     def planned(self, tensor: PlannedTensor) -> torch.Tensor:
-        """An output tensor of a plan: the donor's own bytes, or what they are converted to."""
+        """An output tensor of a plan: a view of the donor's bytes, or a converted or blended tensor."""
         key = (tensor.dtype, tensor.source)
         if key not in self._tensors:
             match tensor.source:
@@ -47,10 +47,10 @@ class Weights:
         return self._tensors[key]
 
     def entry(self, entry: TensorEntry) -> torch.Tensor:
-        """A tensor of a file, read-only: what writes to it crashes.
+        """A read-only tensor of a file; writing to it crashes the process.
 
         Raises:
-            InputError: torch has no such dtype, or the file cannot be read any more.
+            InputError: torch has no such dtype, or the file cannot be read.
         """
         import torch
 
@@ -61,7 +61,7 @@ class Weights:
             return torch.empty(entry.shape, dtype=dtype)
         mapped = self._map(entry.file)
         if len(mapped) < entry.offset + entry.nbytes:
-            raise InputError(f"the file has shrunk: {entry.name} is not in it any more", where=str(entry.file))
+            raise InputError(f"the file has shrunk: {entry.name} is no longer in it", where=str(entry.file))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             flat = torch.frombuffer(mapped, dtype=dtype, count=entry.numel, offset=entry.offset)

@@ -1,4 +1,4 @@
-"""A checkpoint on disk held against itself, its recipe and its donors: what `surgeon verify` says of it."""
+"""Compare a checkpoint on disk with its config, recipe and donors, for `surgeon verify`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..plan.operands import Copy
 from ..text import one_line, plural, ranges, size
 
 _MISSING = 100
-"""Missing layers that are named."""
+"""Most missing layers that are named."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where: whatever of file, tensor, layer and config key it has."""
+    """One error, and its place: those of file, tensor, layer and config key that apply."""
 
     what: str
     file: str = ""
@@ -34,7 +34,7 @@ class Problem:
     key: str = ""
 
     def sentence(self) -> str:
-        """The problem with its place, safe for a terminal."""
+        """The problem with its place, without control characters."""
         layer = "" if self.layer is None else f"layer {self.layer}"
         place = [part for part in (self.file, layer, self.tensor, self.key) if part]
         return one_line(": ".join([", ".join(place), self.what]) if place else self.what) + "."
@@ -42,12 +42,12 @@ class Problem:
 
 @dataclass
 class Audit:
-    """What has been looked at so far.
+    """The result of the comparisons so far.
 
     Attributes:
-        problems: what is wrong.
-        checked: what was compared, as sentences.
-        unchecked: what could not be, and why.
+        problems: the errors.
+        checked: the comparisons without errors, as sentences.
+        unchecked: the comparisons that are not possible, and why.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Audit:
     unchecked: list[str] = field(default_factory=list)
 
     def take(self, problems: Iterator[Problem], done: str) -> None:
-        """Add the problems of one comparison, or that there were none."""
+        """Add the problems of one comparison, or `done` to `checked` if there are none."""
         before = len(self.problems)
         self.problems += problems
         if len(self.problems) == before:
@@ -63,25 +63,25 @@ class Audit:
 
 
 def table_problems(checkpoint: Checkpoint) -> Iterator[Problem]:
-    """Where the layer table does not agree with config.json."""
+    """Differences between the layer table and config.json."""
     config = checkpoint.config
     if config is None or checkpoint.naming is None:
         return
     here, depth = {layer.index for layer in checkpoint.layers}, config.depth or 0
-    # A config is untrusted and may count a billion layers: the first that are missing are enough.
+    # An untrusted config may count a billion layers, so only the first missing ones are listed.
     missing = [index for index in range(min(depth, len(here) + _MISSING)) if index not in here]
     if missing:
-        what = f"config.json counts {plural(depth, 'layer')}, and the files lack layer {ranges(missing)}"
+        what = f"config.json counts {plural(depth, 'layer')}, but the files lack layer {ranges(missing)}"
         yield Problem(what, CONFIG, layer=missing[0], key=config.depth_key or "")
     for layer in checkpoint.layers:
         for attribute, value in layer.attributes.items():
             if value is None:
-                what = f"the config does not say the layer's {attribute} (is a list too short?)"
+                what = f"the config does not set the layer's {attribute} (is a list too short?)"
                 yield Problem(what, CONFIG, layer=layer.index, key=key_of(attribute, config.text))
 
 
 def plan_problems(checkpoint: Checkpoint, plan: Plan) -> Iterator[Problem]:
-    """Where names, shapes, dtypes, layers, config and small files are not as a plan has them."""
+    """Differences from a plan in names, shapes, dtypes, layers, config and small files."""
     yield from _tensor_problems(checkpoint, plan)
     found = checkpoint.config.raw if checkpoint.config else {}
     for key, index, wanted, value in differences(plan.config or {}, found):
@@ -115,13 +115,13 @@ def _tensor_problems(checkpoint: Checkpoint, plan: Plan) -> Iterator[Problem]:
 
 
 def layer_of(naming: Naming | None, name: str) -> int | None:
-    """The layer that a tensor belongs to, if any."""
+    """The index of a tensor's layer; None for a tensor outside the layers."""
     place = naming.place(name) if naming else None
     return place.index if place and place.role == "layer" else None
 
 
 def differences(wanted: Any, found: Any, key: str = "") -> Iterator[tuple[str, int | None, Any, Any]]:
-    """Where two JSON values differ: dotted key, the index in a list of equal length, the wanted value, the found."""
+    """Differences of two JSON values: dotted key, index in a list of equal length or None, wanted and found value."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         for name in dict.fromkeys((*wanted, *found)):
             yield from differences(wanted.get(name), found.get(name), f"{key}.{name}" if key else str(name))
@@ -134,11 +134,11 @@ def differences(wanted: Any, found: Any, key: str = "") -> Iterator[tuple[str, i
 
 
 def _file_differs(mine: Path, theirs: Path) -> str | None:
-    """Why a small file is not its donor's; None where it is, or where the donor has it no more."""
+    """How a small file differs from its donor's; None if it does not, or if the donor's file is gone."""
     if not theirs.is_file():
         return None
     if not mine.is_file():
-        return f"it is missing, and {theirs} has it"
+        return f"it is missing, although {theirs} exists"
     try:
         have, wanted = mine.read_bytes(), theirs.read_bytes()
         return None if have in (wanted, without_origins(mine.name, wanted)) else f"it differs from {theirs}"
@@ -147,7 +147,7 @@ def _file_differs(mine: Path, theirs: Path) -> str | None:
 
 
 def copied(checkpoint: Checkpoint, plan: Plan) -> list[tuple[PlannedTensor, TensorEntry]]:
-    """Tensors that are plain copies, in the order of their bytes, with where they lie now."""
+    """The copied tensors with their entries in the checkpoint, in the order of their offsets."""
     pairs = [
         (tensor, entry)
         for tensor in plan.tensors
@@ -160,7 +160,7 @@ def copied(checkpoint: Checkpoint, plan: Plan) -> list[tuple[PlannedTensor, Tens
 def byte_problems(
     pairs: list[tuple[PlannedTensor, TensorEntry]], plan: Plan, on_event: OnEvent = lambda event: None
 ) -> Iterator[Problem]:
-    """Copied tensors that are not their donor's to the bit, read in pieces; `on_event` is told of the progress."""
+    """Copied tensors whose bytes differ from their donor's, read in pieces; `on_event` receives the progress."""
     tracker = Tracker(places(plan))
     reporter = Reporter(tracker, sum(entry.nbytes for _, entry in pairs), on_event)
     compare = _Comparison(tracker, reporter)
@@ -188,7 +188,7 @@ def _named(donor: Donor, entry: TensorEntry) -> str:
 
 
 class _Comparison:
-    """Two buffers and the open files."""
+    """Compares tensors of two files, with two buffers and the open files."""
 
     def __init__(self, tracker: Tracker, reporter: Reporter) -> None:
         self._sources = Sources(), Sources()
@@ -196,7 +196,7 @@ class _Comparison:
         self._tracker, self._reporter = tracker, reporter
 
     def first_difference(self, one: TensorEntry, other: TensorEntry) -> int | None:
-        """The first byte that differs, counted from the tensor's first; SurgeonError when a file cannot be read."""
+        """Offset in the tensor of the first different byte; None without one. SurgeonError if a file is unreadable."""
         mine, theirs = self._buffers
         for start in range(0, one.nbytes, BUFFER):
             count = min(BUFFER, one.nbytes - start)
@@ -204,7 +204,7 @@ class _Comparison:
                 read_exactly(sources.get(entry.file), memoryview(buffer)[:count], entry.offset + start)
             self._tracker.advance(count)
             self._reporter.tick()
-            # Whole bytearrays are compared as fast as memory allows; slices of them are copies.
+            # Comparing whole bytearrays is as fast as memory; slices would be copied.
             same = mine == theirs if count == BUFFER else mine[:count] == theirs[:count]
             if not same:
                 return start + next(index for index in range(count) if mine[index] != theirs[index])
@@ -217,7 +217,7 @@ class _Comparison:
 
 
 def computed(plan: Plan) -> str | None:
-    """What is said of tensors that no donor has in this form; None where there are none."""
+    """A clause about the tensors that are computed and so cannot be compared; None without any."""
     count = sum(not isinstance(tensor.source, Copy) for tensor in plan.tensors)
     if not count:
         return None
@@ -225,12 +225,12 @@ def computed(plan: Plan) -> str | None:
 
 
 def load_problems(mismatches: tuple[Mismatch, ...], known: list[Problem], naming: Naming | None) -> Iterator[Problem]:
-    """What the load-back check found and nothing has told of before."""
-    told = {problem.tensor for problem in known if problem.tensor}
-    told_keys = {(problem.layer, problem.key) for problem in known if problem.key}
+    """The mismatches of the load-back check that are not reported yet."""
+    reported = {problem.tensor for problem in known if problem.tensor}
+    reported_keys = {(problem.layer, problem.key) for problem in known if problem.key}
     for item in mismatches:
         layer = item.layer
-        if item.key in told or (layer, item.key) in told_keys:
+        if item.key in reported or (layer, item.key) in reported_keys:
             continue
         is_tensor = layer_of(naming, item.key) is not None or item.key.endswith((".weight", ".bias"))
         yield Problem(
@@ -243,7 +243,7 @@ def load_problems(mismatches: tuple[Mismatch, ...], known: list[Problem], naming
 
 
 def summary(checkpoint: Checkpoint) -> str:
-    """What it is, in a line."""
+    """The checkpoint's size in one line."""
     return (
         f"{plural(checkpoint.depth, 'layer')}, {plural(len(checkpoint.tensors), 'tensor')}, {size(checkpoint.nbytes)}"
     )

@@ -1,4 +1,4 @@
-"""Wanted layers against what transformers makes of a config: every layer must be what it was in its donor."""
+"""Compare the planned layers with those that transformers builds: every layer must be as in its donor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..assemble.load_back import Mismatch, key_of
 from ..text import one_line, ranges
 from .resolved_model import CLASS, Resolved
 
-_SAID = {"attention": "attention", "window": "sliding window", "rope": "rope", "mlp": "MLP"}
+_LABELS = {"attention": "attention", "window": "sliding window", "rope": "rope", "mlp": "MLP"}
 
 _DECISIVE = re.compile(rf"(^|\.)({CLASS}|\w*(sliding|window|rope|attention_type|layer_type|block_type|cross)\w*)$")
-"""Values in modules that change what a layer computes; of others that differ nobody can say, so they are told."""
+"""Values in modules that change what a layer computes; a difference in any other value is only a warning."""
 
 _ABSENT = "absent"
 
@@ -24,7 +24,7 @@ Layers = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class _Column:
-    """One value of each layer of a donor, and of each layer of the output; None where the output has it no more."""
+    """One value for each layer of a donor, and for each layer of the output (None if the output does not have it)."""
 
     name: str
     theirs: Sequence[Any]
@@ -35,40 +35,40 @@ class _Column:
 def compare(
     out: Resolved, layers: Layers, donors: Mapping[str, Resolved], base: str | None, text: Mapping[str, Any]
 ) -> list[Mismatch]:
-    """What differs, errors first.
+    """The differences, errors first.
 
     Args:
-        out: the output as transformers resolves it, of as many layers as are wanted.
-        layers: what is wanted of each.
-        donors: by letter the donors resolved in the same way, those that could be.
-        base: letter of the donor of the config.
-        text: the text model's part of the written JSON, for the keys it uses.
+        out: the output as transformers resolves it, with the planned number of layers.
+        layers: the planned layers.
+        donors: by letter, the donors that transformers can resolve, resolved in the same way.
+        base: letter of the config's donor.
+        text: the text model's part of the written config, for the names of its keys.
     """
     found = list(_named(out, layers, donors, text))
-    told = {item.layer for item in found}
+    reported = {item.layer for item in found}
     for letter, donor in donors.items():
         mine = [(index, layer["layer"]) for index, layer in enumerate(layers) if layer.get("donor") == letter]
         for column in _columns(out, donor):
             for item in _differs(column, mine, letter, foreign=letter != base):
-                # A wrong kind of layer shows in many of its values: it is told once.
-                if item.layer is None or item.layer not in told:
+                # A wrong kind of layer differs in many values, but is reported once.
+                if item.layer is None or item.layer not in reported:
                     found.append(item)
-                    told |= {item.layer} if item.severity == "error" else set()
+                    reported |= {item.layer} if item.severity == "error" else set()
     return sorted(found, key=lambda item: (item.severity != "error", -1 if item.layer is None else item.layer))
 
 
 def _named(
     out: Resolved, layers: Layers, donors: Mapping[str, Resolved], text: Mapping[str, Any]
 ) -> Iterator[Mismatch]:
-    """Attributes that have a name: as surgeon wants them, or as the same reading finds them in the donor."""
+    """Differences in named attributes, which must be as planned or as resolved in the donor."""
     for index, (row, layer) in enumerate(zip(out.rows, layers, strict=True)):
         theirs = _donor_row(layer, donors)
-        for name, said in _SAID.items():
+        for name, label in _LABELS.items():
             wanted, have = layer["attributes"].get(name), row.get(name)
             if wanted is None or name not in row or have in (wanted, theirs.get(name, wanted)):
                 continue
             wanted = theirs.get(name, wanted)
-            message = f"the {said} should be {_word(wanted)}, and transformers makes it {_word(have)}"
+            message = f"the {label} should be {_word(wanted)}, but transformers makes it {_word(have)}"
             yield Mismatch(index, key_of(name, text), wanted, have, message)
 
 
@@ -78,7 +78,7 @@ def _donor_row(layer: Mapping[str, Any], donors: Mapping[str, Resolved]) -> Mapp
 
 
 def _columns(out: Resolved, donor: Resolved) -> Iterator[_Column]:
-    """Lists of the config, classes of modules, and then their other values."""
+    """The lists of the config, then the classes of modules, then their other values."""
     for name, theirs in donor.lists.items():
         yield _Column(name, theirs, out.lists.get(name), "error")
     if not donor.facts or not out.facts:
@@ -91,15 +91,15 @@ def _columns(out: Resolved, donor: Resolved) -> Iterator[_Column]:
 
 
 def _differs(column: _Column, mine: Sequence[tuple[int, int]], letter: str, *, foreign: bool) -> Iterator[Mismatch]:
-    """Where the output's layers are not what those of one donor were.
+    """Differences between the output's layers and one donor's.
 
-    What is the same in all layers of the donor, and in all of the output, is a setting of the whole model: the plan
-    has told of it. Between donors a size may differ, if it does so in the same way wherever it occurs.
+    A value that is the same in all layers of the donor, and in all of the output, is a setting of the whole model,
+    which the plan reports. With `foreign` a value may differ if every occurrence differs in the same way.
     """
     name, theirs, ours = column.name, column.theirs, column.ours
     if ours is None:
         if len(set(map(repr, theirs))) > 1:
-            what = f"{letter} says it of each of its {len(theirs)} layers, and the output says it of none or too few"
+            what = f"{letter} sets it for each of its {len(theirs)} layers, but the output for none or too few"
             yield Mismatch(None, name, list(theirs), None, what, column.severity)
         return
     wrong = [(index, entry) for index, entry in mine if not _same(ours[index], theirs[entry])]
@@ -107,7 +107,7 @@ def _differs(column: _Column, mine: Sequence[tuple[int, int]], letter: str, *, f
         return
     index, entry = wrong[0]
     more = f"; layer {ranges(other for other, _ in wrong[1:])} too" if len(wrong) > 1 else ""
-    what = f"layer {entry} of {letter} has {_word(theirs[entry])}, and transformers makes it {_word(ours[index])}{more}"
+    what = f"layer {entry} of {letter} has {_word(theirs[entry])}, but transformers makes it {_word(ours[index])}{more}"
     yield Mismatch(index, name, theirs[entry], ours[index], what, column.severity)
 
 
@@ -122,7 +122,7 @@ def _settings(theirs: Sequence[Any], ours: Sequence[Any]) -> bool:
 
 
 def _renamed(theirs: Sequence[Any], ours: Sequence[Any], mine: Sequence[tuple[int, int]]) -> bool:
-    """Whether each of the donor's values has become one other: another class of the same part, another number."""
+    """Whether each of the donor's values is consistently replaced by one other, as a class name or a size may be."""
     became: dict[str, set[str]] = {}
     for index, entry in mine:
         pair = ours[index], theirs[entry]

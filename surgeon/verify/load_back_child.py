@@ -1,10 +1,10 @@
-"""The load-back check: would transformers make of a config and its files exactly the model that was wanted?
+"""The load-back check: does transformers build exactly the planned model from the config and the files?
 
     python -m surgeon.verify.load_back_child FOLDER --expect FILE.json
 
-reads FOLDER/config.json and an expectation (see `surgeon.assemble.load_back`), and prints an `Outcome` as JSON. The
-files need not be there: transformers' own loading is given tensors without data, so its renamings, its fusing of
-experts, its tied keys and the names it ignores all count as they will count for the user.
+reads FOLDER/config.json and an expectation (see `surgeon.assemble.load_back`), and prints a `LoadBackOutcome` as JSON.
+The weight files are not needed: transformers' loading code gets tensors without data, so its renamings, fused experts,
+tied keys and ignored names have the same effect as for the user.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIE = "tie_word_embeddings"
 
 
 def check(folder: Path, expected: Expectation) -> LoadBackOutcome:
-    """Hold a folder's config.json against what is wanted of it.
+    """Compare the model of a folder's config.json with an expectation.
 
     Raises:
         InputError: config.json cannot be read.
@@ -55,17 +55,17 @@ def _unknown(raw: Mapping[str, Any]) -> str:
     kind = raw.get("model_type")
     if kind in transformers().CONFIG_MAPPING:
         return ""
-    code = ", and the code that comes with a model is never run" if raw.get("auto_map") else ""
+    code = ", and surgeon never runs a model's own code" if raw.get("auto_map") else ""
     return f"this transformers does not know the model type {one_line(kind)!r}{code}"
 
 
 def _says_nothing(error: SurgeonError) -> bool:
-    """Whether a failure is due to what is installed here: no class for the model, or a library that it needs."""
+    """Whether a failure is due to this installation: no class for the model, or a missing library."""
     return error.__cause__ is None or isinstance(error.__cause__, ImportError)
 
 
 def _key_in(why: str, raw: Mapping[str, Any]) -> str:
-    """The config key that a message of transformers names, most of the time between backticks."""
+    """The config key that a message of transformers names, usually in backticks; else config.json."""
     keys = ModelConfig.of(dict(raw)).text
     quoted = [word for word in re.findall(r"`(\w+)`", why) if word in keys]
     return next(iter([*quoted, *(key for key in keys if re.search(rf"\b{re.escape(key)}\b", why))]), CONFIG)
@@ -94,11 +94,11 @@ def _depth(raw: Mapping[str, Any], found: int | None, expected: Expectation) -> 
     wanted, key = len(expected["layers"]), config.depth_key or DEPTH_KEYS[0]
     found = config.depth if found is None else found
     if found is not None and found != wanted:
-        yield Mismatch(None, key, wanted, found, f"there should be {wanted} layers, and transformers makes {found}")
+        yield Mismatch(None, key, wanted, found, f"there should be {wanted} layers, but transformers makes {found}")
 
 
 def _donors(expected: Expectation) -> dict[str, Resolved]:
-    """The donors as transformers resolves them; one that it cannot build is left out."""
+    """The donors as transformers resolves them, without those that it cannot build."""
     found = {}
     for letter, raw in expected["donors"].items():
         with contextlib.suppress(SurgeonError):
@@ -108,9 +108,9 @@ def _donors(expected: Expectation) -> dict[str, Resolved]:
 
 
 def _donor_loads(expected: Expectation) -> bool:
-    """Whether transformers can build the donor of the config: if not, then failing on the output says nothing of it.
+    """Whether transformers can build the config's donor; if not, a failure with the output proves nothing.
 
-    True where there is no donor to ask.
+    True without a donor.
     """
     raw = expected["donors"].get(expected["base"])
     if raw is None:
@@ -123,7 +123,7 @@ def _donor_loads(expected: Expectation) -> bool:
 
 
 def _head(loaded: Loaded, expected: Expectation) -> Iterator[Mismatch]:
-    """Whether the head is the embedding, as wanted."""
+    """A mismatch if the head is tied but should not be, or the reverse."""
     wanted, model = expected["tied"], loaded.model
     head = model.get_output_embeddings()
     if wanted is None or head is None:
@@ -133,14 +133,14 @@ def _head(loaded: Loaded, expected: Expectation) -> Iterator[Mismatch]:
     if found == wanted:
         return
     if wanted:
-        message = "the head should be the embedding, and transformers gives it weights of its own"
+        message = "the head should be the embedding, but transformers gives it separate weights"
     else:
-        message = "the head should have weights of its own, and transformers ties it to the embedding"
+        message = "the head should have separate weights, but transformers ties it to the embedding"
     yield Mismatch(None, TIE, wanted, found, message)
 
 
 def _names(loaded: Loaded, expected: Expectation) -> Iterator[Mismatch]:
-    """Names and shapes, by layer."""
+    """Mismatches of names and shapes, by layer."""
     naming = find_naming(loaded.model.state_dict())
 
     def mismatch(name: str, wanted: object, found: object, message: str) -> Mismatch:
@@ -150,26 +150,26 @@ def _names(loaded: Loaded, expected: Expectation) -> Iterator[Mismatch]:
 
     made = type(loaded.model).__name__
     rows = [
-        mismatch(name, "a tensor", None, f"the files lack it, and a {made} of this config has it")
+        mismatch(name, "a tensor", None, f"the files lack it, but a {made} of this config has it")
         for name in loaded.missing
     ]
     beside = set(expected.get("beside", ()))
     rows += [
-        mismatch(name, None, "a tensor", f"the files hold it, and a {made} of this config has no place for it")
+        mismatch(name, None, "a tensor", f"the files hold it, but a {made} of this config does not have it")
         for name in loaded.unexpected
         if name not in beside
     ]
-    # What lies outside layers and ends is the donor's own, which transformers ignores there as well.
+    # Tensors outside layers and ends come from the donor, where transformers ignores them too.
     if ignored := sorted(beside & set(loaded.unexpected)):
         more = f" and {len(ignored) - 1:,} more" if len(ignored) > 1 else ""
-        message = f"the files hold it{more}, and a {made} of this config has no place for it: transformers ignores it"
+        message = f"the files hold it{more}, but a {made} of this config does not have it: transformers ignores it"
         rows.append(Mismatch(None, ignored[0], None, "a tensor", message, "warning"))
     rows += [
-        mismatch(name, list(given), list(place), f"its shape is {list(given)}, and its place is of shape {list(place)}")
+        mismatch(name, list(given), list(place), f"its shape is {list(given)}, but the model needs {list(place)}")
         for name, (given, place) in loaded.mismatched.items()
     ]
     rows += [
-        mismatch(name, None, None, f"it cannot be put together from its parts ({_last_line(why)})")
+        mismatch(name, None, None, f"transformers cannot combine it from its parts ({_last_line(why)})")
         for name, why in loaded.broken.items()
     ]
     yield from sorted(rows, key=lambda item: (-1 if item.layer is None else item.layer, item.key))
@@ -181,14 +181,14 @@ def _last_line(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the outcome for a folder; gives the exit code, 0 whatever was found."""
+    """Print the outcome for a folder; returns the exit code 0, whatever the outcome."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m surgeon.verify.load_back_child")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--expect", type=Path, required=True)
     chosen = parser.parse_args(arguments)
-    # Libraries that print something do it on stderr: stdout is for the answer.
+    # What libraries print goes to stderr, because stdout carries the answer.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             outcome = check(chosen.folder, json.loads(chosen.expect.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""An output's bytes held against the hashes in its manifest: bit rot, swapped files, and what else has changed."""
+"""Compare an output's bytes with the hashes in its manifest, to find bit rot, swapped files and other changes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .audit import Problem, layer_of
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 _LARGEST = 1_000_000_000
-"""Bytes of a file that is no weights: those of the largest tokenizers are a twentieth."""
+"""Most bytes of a file without weights; the largest tokenizers have a twentieth of it."""
 
 _OTHERS_OWN = frozenset({CARD, RECIPE})
-"""Files that people are meant to edit."""
+"""Files that users may edit."""
 
 
 def file_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Problem]:
-    """Weight files that are gone, or not those that were written, and small files that are not."""
+    """Weight files and small files that are missing or differ from those that were written."""
     headers = {shard.header: shard.name for shard in manifest.shards}
     for shard in manifest.shards:
         path = checkpoint.folder / shard.name
@@ -49,7 +49,7 @@ def file_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Proble
         elif mark.header != shard.header:
             yield Problem("its header is not the one that was written", shard.name)
         else:
-            yield Problem(f"it has {mark.size:,} bytes, and {shard.size:,} were written", shard.name)
+            yield Problem(f"it has {mark.size:,} bytes, but {shard.size:,} were written", shard.name)
     for name, expected in manifest.files.items():
         if name not in _OTHERS_OWN and (why := _differs(checkpoint.folder / name, expected)):
             yield Problem(why, name)
@@ -63,7 +63,7 @@ def _differs(path: Path, expected: str) -> str:
 
 
 def name_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Problem]:
-    """Tensors that are missing, and those that nobody wrote."""
+    """Tensors that are missing, and tensors that surgeon did not write."""
     for name in manifest.tensors.keys() - checkpoint.tensors.keys():
         yield Problem("it is missing", tensor=name, layer=layer_of(checkpoint.naming, name))
     for name in checkpoint.tensors.keys() - manifest.tensors.keys():
@@ -74,13 +74,13 @@ def name_problems(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Proble
 def hash_problems(
     checkpoint: Checkpoint, manifest: Manifest, on_event: OnEvent = lambda event: None, workers: int | None = None
 ) -> Iterator[Problem]:
-    """Tensors whose bytes are not those that were written, and computed ones that hold what is not finite.
+    """Tensors whose bytes differ from those that were written, and computed tensors with non-finite values.
 
     Args:
-        checkpoint: what is on disk.
-        manifest: what was written.
-        on_event: told of the progress.
-        workers: threads, by default one per core; each reads one file at a time.
+        checkpoint: the checkpoint on disk.
+        manifest: its manifest.
+        on_event: receives the progress.
+        workers: number of threads, each of which reads one file at a time; None uses one per core.
     """
     files: dict[Path, list[TensorEntry]] = {}
     for name, entry in sorted(checkpoint.tensors.items(), key=lambda item: item[1].offset):
@@ -109,7 +109,7 @@ def hash_problems(
 
 
 def _look_at(entries: list[TensorEntry], manifest: Manifest, tracker: Tracker) -> list[tuple[TensorEntry, str]]:
-    """One file's tensors, and what is wrong with each that is."""
+    """The wrong tensors of one file, each with its error."""
     sources, found = Sources(), []
     try:
         for entry in entries:
@@ -141,13 +141,13 @@ def _finite(piece: memoryview, code: str) -> bool:
     import torch
 
     values = torch.frombuffer(piece, dtype=getattr(torch, TORCH_NAMES[code]))
-    # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
+    # The sum is not finite if an element is not, or if the sum overflows; only then all elements are checked.
     wide = torch.float64 if code == "F64" else torch.float32
     return isfinite(values.sum(dtype=wide).item()) or bool(values.isfinite().all())
 
 
 def changed_sources(manifest: Manifest, plan: Plan) -> dict[Path, str]:
-    """Donors' files that are not those that were read then, with why, as far as headers and sizes tell."""
+    """Donors' files that changed since the output was written, by header and size, each with a reason."""
     found: dict[Path, str] = {}
     seen: dict[Path, FileMark | None] = {}
     for tensor in plan.tensors:

@@ -1,8 +1,8 @@
 """A model as transformers resolves its config, layer by layer, without a weight in memory.
 
-Families say in many ways what a layer is. Three views of it are read: a few attributes by name, every list of the
-config that has an entry per layer, and every plain value that the modules of a layer hold. The last two need to know
-no family: they are for comparing a layer with what it was in its donor.
+Families describe layers in many ways. Three views of a layer are read: a few attributes by name, every list of the
+config with an entry per layer, and every plain value in the layer's modules. The last two need no knowledge of the
+family; they serve to compare a layer with its donor's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..probe.load import from_pretrained, model_class
 Row = dict[str, Any]
 
 _KINDS = ("layer_types", "layers_block_type", "attention_layers")
-"""Attributes of config objects that name each layer's kind, the first one that is there counts."""
+"""Attributes of config objects that name each layer's kind; the first existing one counts."""
 
 _PER_LAYER = re.compile(r"layer|types|window|block|pattern|sparsity|intermediate|heads|experts|theta|rope|kv|limit")
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_number")
@@ -31,13 +31,13 @@ _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_number")
 
 @dataclass(frozen=True)
 class Resolved:
-    """What transformers makes of a config.
+    """The model that transformers builds from a config.
 
     Attributes:
-        depth: the number of layers, or None where the config object does not say.
-        rows: each layer's attributes in surgeon's words: `attention`, `window`, `rope`, `mlp`, as far as known.
+        depth: the number of layers; None if the config object does not state it.
+        rows: each layer's attributes in surgeon's terms, as far as known: `attention`, `window`, `rope`, `mlp`.
         lists: config attribute -> its entries, one per layer.
-        facts: each layer's plain values by module path and name; `CLASS` stands for the module's class.
+        facts: each layer's plain values by module path and name; `CLASS` is the name of a module's class.
     """
 
     depth: int | None
@@ -51,10 +51,10 @@ CLASS = "class"
 
 @contextlib.contextmanager
 def _meta_only() -> Iterator[dict[str, str]]:
-    """Lets `from_pretrained` load onto the meta device; gives what goes wrong while it converts weights.
+    """Context in which `from_pretrained` can load onto the meta device; yields conversion errors by name.
 
-    transformers asks for accelerate as soon as a device is named, though this device needs nothing of it. It raises
-    conversion errors as a table of text, without saying for which tensors: here they are collected instead.
+    transformers requires accelerate if a device is named, although the meta device does not need it. It raises
+    conversion errors as a table of text without the tensors' names, so they are collected here instead.
     """
     from transformers import modeling_utils
     from transformers.integrations import accelerate
@@ -68,7 +68,7 @@ def _meta_only() -> Iterator[dict[str, str]]:
         errors.update(getattr(loading_info, "conversion_errors", {}))
 
     def stay(pool: Any, tensor: Any, device: Any, *rest: Any, **more: Any) -> Any:
-        # qwen4_exp's tables are put together in the memory of the machine, whatever the device.
+        # qwen4_exp's tables are otherwise built in CPU memory, whatever the device.
         return materialize(pool, tensor, "meta", *rest, **more) if materialize else None
 
     with contextlib.ExitStack() as stack:
@@ -85,13 +85,14 @@ def _meta_only() -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on the meta device and how `tensors` fitted into it: the loading info of transformers.
+    """A model on the meta device, with transformers' loading info.
 
     Attributes:
-        missing: names that no tensor came for.
-        unexpected: names that there is no place for.
-        mismatched: name -> (shape given, shape of its place).
-        broken: name -> why the tensors it is made of could not be put together.
+        model: the model.
+        missing: names in the model without a tensor.
+        unexpected: names of tensors that the model does not have.
+        mismatched: name -> (given shape, shape in the model).
+        broken: name -> why it cannot be combined from its parts.
     """
 
     model: Any
@@ -102,16 +103,16 @@ class Loaded:
 
 
 def load_on_meta(config: Any, tensors: Mapping[str, tuple[str, tuple[int, ...]]], where: str) -> Loaded:
-    """What `from_pretrained` would make of tensors of these names, dtypes and shapes, with no memory for them.
+    """Load tensors with these names, dtypes and shapes with `from_pretrained`, without memory for their data.
 
     Args:
         config: a config object of transformers.
         tensors: name -> (safetensors code, shape).
-        where: for messages.
+        where: the place for error messages.
 
     Raises:
         InputError: transformers has no model for the config.
-        SurgeonError: it cannot build or load it.
+        SurgeonError: transformers cannot build or load the model.
     """
     import torch
 
@@ -141,7 +142,7 @@ def load_on_meta(config: Any, tensors: Mapping[str, tuple[str, tuple[int, ...]]]
 
 def text_of(config: Any) -> Any:
     """The text model's part of a config object."""
-    # blt has no text model, but its layers are those of its global transformer.
+    # blt has no text model; its layers are in its global transformer.
     return getattr(config, "global_config", None) or config.get_text_config()
 
 
@@ -154,7 +155,7 @@ def depth_of(config: Any) -> int | None:
 
 
 def resolve(config: Any, model: Any) -> Resolved:
-    """All views of a model: its config object, and its modules on whatever device."""
+    """All views of a model, from its config object and its modules on any device."""
     depth = depth_of(config)
     if depth is None:
         return Resolved(None)
@@ -169,7 +170,7 @@ def resolve(config: Any, model: Any) -> Resolved:
 
 
 def _layers(model: Any, depth: int) -> list[Any]:
-    """The decoder's layers; [] where they cannot be told for certain."""
+    """The decoder's layers; [] if they cannot be identified."""
     naming = find_naming(model.state_dict())
     if naming is None:
         return []
@@ -202,7 +203,7 @@ def _lists(text: Any, depth: int) -> Iterator[tuple[str, list[Any]]]:
     for name, value in text.to_dict().items():
         if not isinstance(value, (list, tuple)) or len(value) != depth or not _PER_LAYER.search(name):
             continue
-        # A list of layer indices that happens to name all of them is no list of values.
+        # A list of layer indices may name all layers, but is not a list of values.
         if list(value) != list(range(depth)):
             yield name, list(value)
 

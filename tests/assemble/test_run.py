@@ -358,7 +358,7 @@ class TestRefused:
 
     def test_too_little_room(self, plan: Plan, out: Path, monkeypatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=0, free=5000))
-        with pytest.raises(SurgeonError, match=r"needs 2\d\d\.\d kB and the disk has 5\.0 kB free"):
+        with pytest.raises(SurgeonError, match=r"needs 2\d\d\.\d kB, but the disk has only 5\.0 kB free"):
             assemble(plan, out)
         assert leftovers(out) == []
 
@@ -476,7 +476,7 @@ class TestStopped:
 
         monkeypatch.setattr(copying, "BUFFER", 16)
         monkeypatch.setattr(os, "preadv", slow)
-        with pytest.raises(Cancelled, match=r"^cancelled\. \d+ B of 7\.2 kB are written: go on with --resume, or"):
+        with pytest.raises(Cancelled, match=r"^cancelled\. \d+ B of 7\.2 kB are written: resume with --resume, or"):
             assemble(plan, out, force=True, cancelled=stop)
         assert sum(copied) < plan.estimates.nbytes
         assert self.state(out) == before
@@ -519,7 +519,9 @@ class TestStopped:
         monkeypatch.setattr(module, name, full)
         events: list[dict[str, Any]] = []
         # The folder's own name stands in the card.
-        with pytest.raises(SurgeonError, match=r"the disk is full\. Make room, or choose another disk; ") as error:
+        with pytest.raises(
+            SurgeonError, match=r"the disk is full\. Free some space, or choose another disk; "
+        ) as error:
             assemble(plan, out, force=True, shard_size=900, on_event=events.append)
         assert str(out) in str(error.value)
         assert events[-1] == {"event": "error", "message": error.value.sentence()}

@@ -171,7 +171,9 @@ def test_after_a_signal_it_can_be_gone_on_with(recipe: Path, out: Path, number: 
     process.send_signal(number)
     stdout, stderr = process.communicate()
     assert process.returncode == 130
-    assert re.search(r"^surgeon: cancelled\. .* of .* are written: go on with --resume, or write", stderr, re.MULTILINE)
+    assert re.search(
+        r"^surgeon: cancelled\. .* of .* are written: resume with --resume, or restart", stderr, re.MULTILINE
+    )
     assert "Traceback" not in stderr
     assert json.loads(stdout.splitlines()[-1])["event"] == "cancelled"
     assert [path.name for path in out.parent.iterdir()] == [".model.surgeon"]

@@ -159,7 +159,9 @@ class TestDisks:
         plan = plan_of(passthrough((donor(tmp_path / "a", 40), 0, 40)))
         assemble(plan, tmp_path / "whole" / "model", shard_size=9000)
         out = tmpfs / "model"
-        with pytest.raises(SurgeonError, match=r"the disk is full\. Make room.*are written: go on with --resume"):
+        with pytest.raises(
+            SurgeonError, match=r"the disk is full\. Free some space.*are written: resume with --resume"
+        ):
             assemble(plan, out, shard_size=9000, workers=1)
         assert not out.exists()
         # Full still: it fails again, and loses nothing.

@@ -68,7 +68,7 @@ def test_a_donor_of_any_part(home: Path, part: str, where: str) -> None:
     found = plan(text)
     before = snapshot(home)
     out = home / where.format(name)
-    with pytest.raises(InputError, match="that a recipe reads is ever written to"):
+    with pytest.raises(InputError, match="never writes to anything that a recipe reads"):
         assemble(found, out, force=True, restart=True)
     assert snapshot(home) == before
 
@@ -87,7 +87,7 @@ def test_a_file_behind_links(home: Path, name: str, links: int) -> None:
     (home / "a" / name).symlink_to(target)
     found = plan(passthrough((Path("../a"), 0, 3)))
     before = snapshot(home)
-    with pytest.raises(InputError, match="this folder holds"):
+    with pytest.raises(InputError, match="the output folder contains"):
         assemble(found, home / "out", force=True)
     assert snapshot(home) == before
 
@@ -97,7 +97,7 @@ def test_what_an_earlier_run_has_left_can_be_a_donor_and_is_not_thrown_away(home
     (home / "a").rename(home / ".out.surgeon" / "model")
     found = plan(passthrough((home / ".out.surgeon" / "model", 0, 3)))
     before = snapshot(home)
-    with pytest.raises(InputError, match="this folder holds donor A"):
+    with pytest.raises(InputError, match="the output folder contains donor A"):
         assemble(found, home / "out", restart=True)
     assert snapshot(home) == before
 
@@ -132,7 +132,7 @@ def test_the_way_to_a_donor_is_read_too(home: Path) -> None:
     """`out/way` is a link to the donor's folder: without it the recipe leads nowhere."""
     (home / "out").mkdir()
     (home / "out" / "way").symlink_to(home / "a")
-    with pytest.raises(InputError, match="this folder holds donor A"):
+    with pytest.raises(InputError, match="the output folder contains donor A"):
         assemble(plan(passthrough((home / "out" / "way", 0, 3))), home / "out", force=True)
     assert (home / "out" / "way").is_symlink()
 
@@ -164,10 +164,10 @@ def test_a_hidden_folder_of_somebody_elses_stays(home: Path, name: str, options:
 
 def test_a_file_where_the_hidden_folder_belongs(home: Path) -> None:
     (home / ".out.surgeon").touch()
-    with pytest.raises(SurgeonError, match="there is a file of the name of the folder that is written in first"):
+    with pytest.raises(SurgeonError, match="a file has the name of surgeon's working folder"):
         assemble(plan(passthrough((home / "a", 0, 3))), home / "out")
 
 
 def test_no_name_is_no_folder(home: Path) -> None:
-    with pytest.raises(InputError, match="no folder is named"):
+    with pytest.raises(InputError, match="name of the output folder is empty"):
         assemble(plan(passthrough((home / "a", 0, 3))), Path())

@@ -254,7 +254,7 @@ def test_settings_only_one_config_states_are_taken_for_defaults(tmp_path: Path) 
 
 def test_a_longer_context_is_noted(tmp_path: Path) -> None:
     plan = plan_of(with_b(tmp_path, extra_config={"max_position_embeddings": 32768}), TWO)
-    assert "8,192 tokens, A's: B says 32,768" in found(plan, "context").sentence()
+    assert "A's context of 8,192 tokens: B has a context of 32,768" in found(plan, "context").sentence()
 
 
 def test_mixed_dtypes(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_unknown_keys_are_errors_with_the_nearest_known(pair: Path) -> None:
     assert [(finding.line, finding.remedy) for finding in unknown] == [
         (5, "did you mean `dtype`?"),
         (6, "did you mean `parameters`?"),
-        (7, "take it out"),
+        (7, "remove it"),
     ]
     assert unknown[0].sentence().endswith("Did you mean `dtype`?")
     assert not plan.ok
@@ -345,9 +345,9 @@ def test_parameters_that_copying_does_not_have(pair: Path) -> None:
     found_here = [(f.severity, f.line, f.remedy) for f in plan_of(pair, text).findings if f.code == "parameter"]
     assert found_here == [
         ("error", 2, "did you mean `scale`?"),
-        ("error", 5, "take it out"),
-        ("warning", 2, "take it out"),
-        ("warning", 6, "take it out"),
+        ("error", 5, "remove it"),
+        ("warning", 2, "remove it"),
+        ("warning", 6, "remove it"),
     ]
 
 
@@ -409,7 +409,7 @@ def test_buffers_stay_behind_and_do_not_tell_donors_apart(pair: Path) -> None:
     plan = plan_of(pair, TWO)
     assert plan.ok
     assert not any("inv_freq" in tensor.name for tensor in plan.tensors)
-    assert "4 buffers of B stay behind" in found(plan, "buffers").what
+    assert "4 buffers of B are left out" in found(plan, "buffers").what
 
 
 def test_layers_the_config_does_not_count_stay_behind_once_layers_move(pair: Path) -> None:
@@ -417,7 +417,7 @@ def test_layers_the_config_does_not_count_stay_behind_once_layers_move(pair: Pat
     (pair / "a" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     moved = plan_of(pair, stack_of(("a", 0, 3), ("a", 1, 3), base_model="a"))
     assert len({tensor.name for tensor in moved.tensors}) == len(moved.tensors) == 5 * 9 + 3
-    assert "9 tensors of A stay behind" in found(moved, "uncounted-layers").what
+    assert "9 tensors of A are left out" in found(moved, "uncounted-layers").what
     still = plan_of(pair, stack_of(("a", 0, 3)))
     assert "9 tensors outside the layers come unchanged from A" in found(still, "other-tensors").what
 

@@ -1,1 +1,1 @@
-"""Numbers to bytes: readers of operands, and the arithmetic of converted and blended tensors."""
+"""Compute tensors: readers of operands, and the arithmetic of converted and blended tensors."""

@@ -1,9 +1,9 @@
-"""A tensor with a low-rank adapter on it, computed where it is read.
+"""A tensor with a low-rank adapter on it, computed when it is read.
 
 LoRA (https://arxiv.org/abs/2106.09685): W' = W + s B A. DoRA (https://arxiv.org/abs/2402.09353): W' = m (W + s B A) /
-||W + s B A||, the norm over the inputs of each output, as peft merges both. Sums, products and norms are float64 and
-rounded once: in float32 a few in a million results, where W and s B A nearly cancel, are several units in the last
-place of bfloat16 away from the exact ones.
+||W + s B A||, with the norm over the inputs of each output, as peft merges both. Sums, products and norms are float64
+and rounded once: in float32, a few results in a million, where W and s B A nearly cancel, differ from the exact ones by
+several units in the last place of bfloat16.
 """
 
 from __future__ import annotations
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
     from .stored_reader import Reader
 
 _TILE = 128 * 1024
-"""Elements that are computed at once, about."""
+"""Approximate number of elements that are computed at once."""
 
 _ROWS = 32
-"""Rows of a tile at least: with fewer, multiplying them takes less time than fetching the other factor for it."""
+"""Fewest rows of a tile: with fewer rows, reading the other factor takes longer than the multiplication."""
 
 _HELD = 1024 * 1024
-"""Elements of a factor up to which it is kept in memory; a larger one is read anew, in pieces, for every tile."""
+"""Largest factor, in elements, that is kept in memory; a larger one is read again, in pieces, for every tile."""
 
 _PIECE = 128 * 1024
-"""Elements of such a piece, about."""
+"""Approximate number of elements of such a piece."""
 
 _AHEAD = 4096
-"""Columns of a factor that are read at once, for several tiles: those of one tile are too few to be worth it."""
+"""Columns of a factor that are read at once, for several tiles, because reading those of one tile is inefficient."""
 
 
 class AdaptedReader:
-    """Reads `Adapted`. However a range is cut, the bits are the same, because whole tiles are computed: numbers of
-    rows, from the first one on, that only the shapes decide. One tile is kept; no memory grows with the tensor.
+    """Reads `Adapted`. Memory does not grow with the tensor.
+
+    The bits do not depend on how a range is cut, because whole tiles are computed: groups of rows whose size depends
+    only on the shapes. The last tile is kept.
 
     Args:
-        adapted: what is computed.
+        adapted: the operand.
         whole: reader of the tensor below the adapter, (rows, columns).
         down: reader of A, (rank, in).
         up: reader of B, (out, rank).
@@ -65,11 +67,14 @@ class AdaptedReader:
         self._column_scales: torch.Tensor | None = None
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """Fill the flat CPU tensor `out`, of float32 or float64 and the same every time, with the elements from
-        `start` on.
+        """Fill the flat CPU tensor `out` with the elements from `start` on.
+
+        Args:
+            start: index of the first element.
+            out: (count,) float32 or float64, the same dtype in every call.
 
         Raises:
-            SurgeonError: one of the files does not hold what its header says, or a value is not finite.
+            SurgeonError: a file differs from its header, or a value is not finite.
         """
         size, done, stop = self._step * self._columns, start, start + out.numel()
         while done < stop:
@@ -111,8 +116,8 @@ class AdaptedReader:
         return wide
 
     def _memory(self, count: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """The beginnings of `_narrow` and `_wide`, which are made at first use and kept: new pages cost more than what
-        is done in them."""
+        """The first `count` elements of `_narrow` and `_wide`, which are kept, because new memory pages cost more than
+        the arithmetic."""
         import torch
 
         if self._wide is None or self._narrow.dtype != dtype:
@@ -124,8 +129,8 @@ class AdaptedReader:
         return _read(self._up, first * self._rank, rows * self._rank).view(rows, self._rank)
 
     def _columns_of_down(self, first: int, rows: int) -> torch.Tensor:
-        """Some columns of A as rows. In memory of their own: how its operands lie can change the last bits of a
-        product, and where a tile lies in what was read ahead depends on the reads before."""
+        """Some columns of A as rows, as a contiguous copy: the memory layout can change the last bits of a product, and
+        a tile's place in the columns read ahead depends on earlier reads."""
         import torch
 
         span = max(1, min(_AHEAD, _HELD // self._rank) // self._step) * self._step
@@ -139,8 +144,8 @@ class AdaptedReader:
         return self._ahead[1][:, first - start : first - start + rows].t().contiguous()
 
     def _pieces(self) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-        """The factor that every row of the tensor is multiplied with, as (ranks, columns, those of it): A in groups of
-        its rows, or B, transposed, in groups of its rows."""
+        """The factor that every row of the tensor is multiplied by, in pieces (ranks, columns, values): groups of A's
+        rows, or groups of B's rows, transposed."""
         if self._held:
             yield from self._held
             return
@@ -158,7 +163,7 @@ class AdaptedReader:
             yield found
 
     def _scales_of_columns(self, magnitude: Reader, dtype: torch.dtype) -> torch.Tensor:
-        """What DoRA multiplies every column of a transposed tensor by; takes a pass over all of it."""
+        """DoRA's scale of every column of a transposed tensor, (columns,); needs a pass over the whole tensor."""
         import torch
 
         squares = torch.zeros(self._columns, dtype=torch.float64)
@@ -168,7 +173,7 @@ class AdaptedReader:
 
 
 def _scales(magnitudes: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
-    """magnitude / norm; 0 where the norm is 0, for then there is nothing but zeros to scale."""
+    """magnitude / norm; 0 where the norm is 0, because all scaled values are then 0."""
     return (magnitudes / norms).where(norms != 0, magnitudes.new_zeros(()))
 
 

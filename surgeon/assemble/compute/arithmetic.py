@@ -1,4 +1,4 @@
-"""Tensors that are more than a copy, as bytes of the output: converted or blended, chunk by chunk, rounded once."""
+"""Compute the bytes of converted and blended tensors, chunk by chunk, with one rounding."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Arithmetic:
     """How a plan's tensors are computed; the same for all workers.
 
     Attributes:
-        chunk: elements per chunk; the result does not depend on it.
-        allow_nonfinite: take NaN and infinity in donors as they come.
-        gpus: where blends are computed, if not on the CPU; then chunks are as large as a worker's lane has them.
-        vram: bytes of each GPU that may be taken; None for what is free.
-        trims: by tensor, what a trim over the whole model found.
+        chunk: elements per chunk on the CPU; the result does not depend on it.
+        allow_nonfinite: blend NaN and infinity in donors instead of refusing them.
+        gpus: the GPUs for blends; empty to use the CPU. A worker's lane determines the chunks on a GPU.
+        vram: bytes of each GPU's memory to use; None for most of what is free.
+        trims: by tensor, the thresholds of a trim over the whole model.
     """
 
     chunk: int = CHUNK
@@ -46,7 +46,7 @@ class Arithmetic:
 
     @property
     def device(self) -> str:
-        """What blends are computed on. The bytes do not depend on how many GPUs of one model there are."""
+        """The device of blends, with the models of GPUs. The bytes do not depend on the number of GPUs."""
         return f"cuda ({', '.join(sorted({gpu.model() for gpu in self.gpus}))})" if self.gpus else "cpu"
 
 
@@ -58,9 +58,9 @@ class Computer:
 
     Attributes:
         sources: its open files.
-        how: what all workers do alike.
-        lane: what it has of a GPU, if blends are not computed on the CPU.
-        overflowed: finite values of the last tensor that its dtype could not hold.
+        how: the settings of all workers.
+        lane: its share of a GPU; None if blends are computed on the CPU.
+        overflowed: number of finite values of the last tensor that its dtype cannot represent.
     """
 
     def __init__(self, sources: Sources, how: Arithmetic = PLAIN, lane: Lane | None = None) -> None:
@@ -70,14 +70,14 @@ class Computer:
 
     @property
     def _largest(self) -> int:
-        """Elements of the chunks that a tensor begins with; on a GPU its lane says how many of them fit."""
+        """Largest number of elements per chunk; on a GPU the lane may reduce it to what fits."""
         return MOST if self.lane else self.how.chunk
 
     def run(self, tensor: PlannedTensor) -> Iterator[memoryview]:
-        """The tensor's bytes, piece by piece; each is valid until the next is asked for.
+        """The tensor's bytes, piece by piece; each is valid until the next is requested.
 
         Raises:
-            SurgeonError: a donor's file is not what its header says, or a value is not finite.
+            SurgeonError: a donor's file differs from its header, or a value is not finite.
         """
         self.overflowed = 0
         self._most = self._largest
@@ -113,15 +113,15 @@ class Computer:
             except torch.OutOfMemoryError as error:
                 self.shrink(tensor, error)
             if self.lane:
-                self.lane.gpu.forget()  # not before what has failed has let go of its chunks
+                self.lane.gpu.forget()  # here, after the failed attempt has released its chunks
 
     def shrink(self, tensor: PlannedTensor, error: Exception) -> None:
-        """Compute in chunks of half the size; SurgeonError where they are the smallest."""
+        """Halve the chunk size; SurgeonError if it is already the smallest."""
         if self._chunk <= BLOCK:
             raise SurgeonError(
                 f"{self.how.device} has too little memory for {one_line(tensor.name)}",
                 why=one_line(str(error).split(". ", 1)[0]),
-                remedy="free some of it, or merge with --device cpu",
+                remedy="free some memory, or use --device cpu",
             ) from error
         useful = min(self._chunk, -(-tensor.numel // BLOCK) * BLOCK)
         self._most = max(BLOCK, useful // 2 // BLOCK * BLOCK)
@@ -129,15 +129,15 @@ class Computer:
             self.lane.room //= 2
 
     def _pieces(self, tensor: PlannedTensor, reader: BlendReader, done: int) -> Iterator[memoryview]:
-        """The bytes of a blend from byte `done` on."""
+        """The bytes of a blend from offset `done` on."""
         import torch
 
         target: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
         rounded, narrow = Staging(target), tensor.dtype == "F16"
         for start, result in reader.chunks(done // target.itemsize):
             if self.lane:
-                # Nothing but copying is left to do when the first piece of a chunk is given away: where memory runs
-                # out, it is gone on with whole chunks.
+                # The conversion comes before the first piece is yielded, so that after an out-of-memory error the work
+                # continues with a whole chunk.
                 out = result.to(target)
             else:
                 out = rounded.take(result.numel())
@@ -150,8 +150,7 @@ class Computer:
                 yield rounded.raw
 
     def reader(self, tensor: PlannedTensor, blend: Blend, *, careful: bool = False) -> BlendReader:
-        """The reader of the blend that an output tensor is; `careful`: donors are looked at even where the result is
-        going to show what is wrong with them."""
+        """The reader of an output tensor's blend; `careful` checks donors even if the result shows their errors."""
         import torch
 
         dtype = torch.float64 if is_wide(tensor, blend) else torch.float32
@@ -162,47 +161,48 @@ class Computer:
         return readers.blend(blend, dtype, how.trims.get(tensor.name))
 
     def _look(self, tensor: PlannedTensor, start: int, result: torch.Tensor, out: torch.Tensor) -> None:
-        """A chunk that may hold what is not finite: count what the dtype is too narrow for, refuse the rest."""
+        """Examine a chunk that may have non-finite values: count overflows of the dtype, and refuse all others."""
         result, out = result.cpu(), out.cpu()
         finite = result.isfinite()
         self.overflowed += int((finite & ~out.isfinite()).sum())
         if not self.how.allow_nonfinite and not bool(finite.all()):
             assert isinstance(tensor.source, Blend)
             for _ in self.reader(tensor, tensor.source, careful=True).inputs.chunks():
-                pass  # A donor's fault is told of by its reader.
+                pass  # The reader of a faulty donor raises the error.
             place = start + int((~finite).nonzero()[0])
             raise SurgeonError(
                 f"the merge of {one_line(tensor.name)} is not finite (element {place:,})",
-                why=f"{tensor.source.method} cannot make a number of what the donors hold there",
-                remedy="see the parameters with `surgeon plan --values`, or write it as it is with --allow-nonfinite",
+                why=f"{tensor.source.method} has no finite result for the donors' values there",
+                remedy="check the parameters with `surgeon plan --values`, or write it anyway with --allow-nonfinite",
             )
 
     def warning(self, tensor: PlannedTensor) -> str:
-        """What to tell of the tensor just computed; empty for nothing."""
+        """A warning about the last computed tensor; empty without one."""
         if not self.overflowed:
             return ""
         return (
             f"{plural(self.overflowed, 'value')} of {one_line(tensor.name)} became infinite, because "
-            f"{TORCH_NAMES[tensor.dtype]} holds nothing that large. Write the model in bfloat16 or float32."
+            f"{TORCH_NAMES[tensor.dtype]} cannot represent such large numbers. Write the model in bfloat16 or float32."
         )
 
 
 def is_wide(tensor: PlannedTensor, blend: Blend) -> bool:
-    """Whether a blend is computed in float64 and not in float32."""
+    """Whether a blend is computed in float64 instead of float32."""
     return tensor.dtype == "F64" or any(entry.dtype == "F64" for entry in blend.entries())
 
 
 def _shows_all(blend: Blend) -> bool:
-    """Whether what is not finite in any donor is not finite in the result either."""
+    """Whether a non-finite value of any donor makes the result non-finite."""
     return kernel_of(blend).spreads and all(isinstance(operand, Stored) for operand in blend.inputs)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes in the calling thread alone.
+    """Context in which torch computes only in the calling thread.
 
-    Its threads would fight with the workers, and on a busy machine wait for each other at every small chunk: slower by
-    orders of magnitude there, and never much faster. Reductions are the same for any number of workers, too.
+    torch's threads would compete with the workers, and on a busy machine wait for each other at every small chunk,
+    which is slower by orders of magnitude and never much faster. One thread also makes reductions independent of the
+    number of workers.
     """
     torch = _loaded()
     before = torch.get_num_threads()
@@ -214,7 +214,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _loaded() -> ModuleType:
-    """Torch. Its import makes a million objects that stay: looking for garbage among them takes a tenth of a second."""
+    """Import torch. Garbage collection of the million objects that the import makes would take a tenth of a second."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -228,7 +228,7 @@ def _loaded() -> ModuleType:
 
 
 def whole(tensor: PlannedTensor, how: Arithmetic = PLAIN) -> torch.Tensor:
-    """A computed tensor in memory, to the bit what is written to disk; see `Computer.run` for what is raised."""
+    """A computed tensor in memory, with the same bits as on disk; raises the errors of `Computer.run`."""
     import torch
 
     sources = Sources()

@@ -1,4 +1,4 @@
-"""How much of a GPU's memory each worker gets, and what the blends of a plan make of it."""
+"""Divide a GPU's memory between workers, according to the needs of a plan's blends."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .arithmetic import Arithmetic, is_wide
 from .operand_readers import kernel_of, need
 
 FREE = 0.9
-"""The share of what is free on a GPU that is taken, where it is not said how much: others may want some more."""
+"""The share of a GPU's free memory that is used without --vram; other processes may need the rest."""
 
 FITTED = 7 / 8
-"""The share of a worker's memory that chunks are fitted to; the rest is lost between what is taken and given back."""
+"""The share of a worker's memory that its chunks may fill; the rest is lost to fragmentation."""
 
 
 def shares(free: int, vram: int | None, workers: int, least: int) -> tuple[int, int]:
-    """How many of the workers there is room for on a GPU, and the bytes that the chunks of each may take.
+    """The number of workers that fit on a GPU, and the bytes that the chunks of each may take.
 
     Args:
-        free: bytes of the GPU that nobody has taken.
-        vram: bytes of it that may be taken; None where nobody has said.
-        workers: how many are wanted.
-        least: bytes that the chunks of one take when they are as small as they can be.
+        free: free bytes of the GPU.
+        vram: bytes that may be used; None without a limit.
+        workers: wanted number of workers.
+        least: bytes of one worker's smallest possible chunks.
     """
     room = min(int(free * FREE), free if vram is None else vram)
     count = max(1, min(workers, room // (SPARE + ceil(least / FITTED))))
@@ -37,7 +37,7 @@ def shares(free: int, vram: int | None, workers: int, least: int) -> tuple[int, 
 
 
 def least_of(plan: Plan) -> int:
-    """Bytes of chunks that a worker cannot do without, whichever of the plan's blends it has."""
+    """Bytes of the smallest possible chunks that suffice for each of the plan's blends."""
     blends = ((tensor, tensor.source) for tensor in plan.tensors if isinstance(tensor.source, Blend))
     return max((_least(tensor, blend) for tensor, blend in blends), default=0)
 
@@ -47,7 +47,7 @@ def _least(tensor: PlannedTensor, blend: Blend) -> int:
 
 
 def _smallest(operand: Operand) -> int:
-    """Elements of the smallest chunks of a blend and of those that are among its donors."""
+    """Elements of the smallest possible chunks of a blend and of the blends among its donors."""
     match operand:
         case Blend():
             shape, numel = operand.shape, prod(operand.shape)
@@ -62,18 +62,18 @@ def _smallest(operand: Operand) -> int:
 
 
 def check_vram(plan: Plan, vram: int) -> None:
-    """InputError where a worker can do nothing with so many bytes of a GPU."""
+    """Raise InputError if `vram` bytes of a GPU are too few for one worker."""
     least = SPARE + ceil(least_of(plan) / FITTED)
     if vram < least:
         raise InputError(
             f"--vram {size(vram)} is too little for this recipe",
-            remedy=f"give at least {size(ceil(least / 1e6) * 1_000_000)}",
+            remedy=f"set at least {size(ceil(least / 1e6) * 1_000_000)}",
         )
 
 
 @contextlib.contextmanager
 def hired(how: Arithmetic, plan: Plan, workers: int) -> Iterator[list[Lane]]:
-    """The lanes of so many workers (or of fewer, where there is not the room), GPUs in turn; none without a GPU."""
+    """The lanes of `workers` workers, or of fewer if memory is short, with GPUs in turn; none without a GPU."""
     used = how.gpus[:workers]
     least = least_of(plan) if used else 0
     rows: list[list[Lane]] = []

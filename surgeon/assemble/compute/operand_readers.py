@@ -1,6 +1,6 @@
-"""Operands as numbers: any range of a donor's tensor, or of what is made of several, in the working dtype.
+"""Readers of operands: any range of a stored or computed tensor, in the working dtype.
 
-A reader holds a chunk or so, never a tensor, and gives the same bits however the range is cut.
+A reader keeps about one chunk in memory, never a whole tensor, and its bits do not depend on how a range is cut.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = BLOCK
-"""Elements worked on at once: few enough that the chunks of several donors stay in a core's cache."""
+"""Elements per chunk: few enough that the chunks of several donors stay in a core's cache."""
 
 HERE = 16 * CHUNK
-"""Elements of a chunk on the CPU of a worker on a GPU: a thread, for which every operation may be a wait for Python's
-lock."""
+"""Elements per chunk on the CPU for a worker on a GPU. It is a thread, and every operation may wait for Python's
+lock, so chunks are larger."""
 
 
 class Uploaded:
-    """What another reader reads, on a GPU: as a file has it where it is a tensor on disk, which is half as much."""
+    """Reads another reader's values to a GPU. Stored tensors are copied in their own, often narrower, dtype."""
 
     def __init__(self, reader: Reader, lane: Lane) -> None:
         self.shape, self.numel = reader.shape, reader.numel
@@ -40,7 +40,7 @@ class Uploaded:
         self._reader, self._lane = reader, lane
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`, but that `out` is on the GPU, and what a file holds is not looked at."""
+        """See `Reader`, but `out` is on the GPU, and a stored tensor's values are not checked."""
         if self.stored:
             self._lane.upload(self.stored.fill, self.stored.dtype, start, out)
         else:
@@ -60,14 +60,14 @@ class ReaderInputs:
         device: torch.device,
         here: ReaderInputs | None = None,
     ) -> None:
-        """`here`: the same on the CPU, where this is on a GPU."""
+        """`here`: the same donors on the CPU; None if this reads to the CPU."""
         self._here = here
         self.count, self.base = len(readers), blend.base
         self.seeds: Sequence[int] = blend.seeds
         self.shape, self.numel = blend.shape, prod(blend.shape)
         self.columns = self.shape[-1] if len(self.shape) > 1 else self.numel
         self.device = device
-        # Wider importances cost little and are nearer to the formula; float32 donors are compared as mergekit does.
+        # Wider importances are cheap and closer to the formula; float32 donors are compared as in mergekit.
         self.narrow = all(operand.dtype in ("BF16", "F16") for operand in blend.inputs)
         self.step = chunk if unit == "element" else max(1, chunk // max(1, self.columns)) * max(1, self.columns)
         self._readers, self._dtype = readers, dtype
@@ -90,11 +90,11 @@ class ReaderInputs:
             yield start, self.at(start, min(self.step, self.numel - start), which)
 
     def at(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
-        """One chunk of every donor (of `which`, if given), in scratch memory that the next call overwrites."""
+        """One chunk of every donor (or of those in `which`), in scratch memory that the next call overwrites."""
         return self._fill(self._scratch, start, count, which)
 
     def read(self, start: int, count: int, which: Sequence[int] | None = None) -> list[torch.Tensor]:
-        """`at`, in other memory: chunks that are being worked on stay as they are."""
+        """Like `at`, in other memory, so that the chunks in use are not overwritten."""
         return self._fill(self._spare, start, count, which)
 
     def _fill(
@@ -113,7 +113,7 @@ class ReaderInputs:
         return found
 
     def _look(self, start: int, found: Sequence[torch.Tensor], which: Sequence[int] | None) -> None:
-        """Looks at what donors' files have given to a GPU, all at once: every look waits for it."""
+        """Check all values from donors' files on a GPU at once, because each check waits for the GPU."""
         import torch
 
         readers = self._readers if which is None else [self._readers[index] for index in which]
@@ -126,7 +126,7 @@ class ReaderInputs:
 
 
 class BlendReader:
-    """What a blend gives, computed where it is read. Its survey is made once, at the first read."""
+    """Reads a blend, computed when it is read. Its survey runs once, at the first read."""
 
     def __init__(
         self,
@@ -139,12 +139,12 @@ class BlendReader:
     ) -> None:
         """
         Args:
-            blend: what is computed.
-            readers: of its donors, on the CPU; those of blends may be on a GPU.
-            dtype: what it is computed in.
+            blend: the blend.
+            readers: the readers of its donors, on the CPU; those of blends may be on a GPU.
+            dtype: the working dtype.
             chunk: elements per chunk.
-            lane: where it is computed, if not on the CPU.
-            given: what a trim over the whole model found for this tensor, where its method makes one.
+            lane: the worker's share of a GPU; None to compute on the CPU.
+            given: the thresholds of a trim over the whole model for this tensor; None without such a trim.
         """
         import torch
 
@@ -175,7 +175,7 @@ class BlendReader:
             yield start, kernel.blend(start, inputs.at(start, min(inputs.step, inputs.numel - start)))
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`; `out` may be on the GPU, too. Whole blocks or rows are computed, as for the whole tensor."""
+        """See `Reader`; `out` may also be on the GPU. Computes whole blocks or rows, as for the whole tensor."""
         stop = start + out.numel()
         unit = max(1, self.inputs.columns) if self.kernel.unit == "row" else BLOCK
         kernel, step = self.ready, self.inputs.step
@@ -189,12 +189,12 @@ class BlendReader:
 def kernel_of(blend: Blend) -> Kernel:
     """The kernel of a blend, before its survey."""
     method = find(blend.method)
-    assert method is not None, f"the plan has let pass a method that does not exist: {blend.method}"
+    assert method is not None, f"the plan has accepted an unknown method: {blend.method}"
     return method.kernel(dict(blend.one), [dict(table) for table in blend.each])
 
 
 def need(operand: Operand, width: int) -> int:
-    """Bytes per element of a chunk that an operand takes on a GPU, at most, in numbers of `width` bytes."""
+    """Most bytes per element of a chunk that an operand needs on a GPU, with numbers of `width` bytes."""
     match operand:
         case Blend():
             count = len(operand.inputs)
@@ -208,11 +208,11 @@ def need(operand: Operand, width: int) -> int:
 
 
 class Readers:
-    """Makes readers for operands, all of one worker's files.
+    """Makes readers of operands for one worker.
 
     Attributes:
         chunk: elements per chunk, a multiple of BLOCK.
-        lane: where blends are computed, if not on the CPU.
+        lane: the worker's share of a GPU; None to compute on the CPU.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Readers:
         self._staged: dict[str, Staging] = {}
 
     def of(self, operand: Operand, dtype: torch.dtype) -> Reader:
-        """The reader of an operand, in this working dtype."""
+        """The reader of an operand, in the working dtype `dtype`."""
         match operand:
             case Stored(entry):
                 return self._stored(entry)
@@ -240,6 +240,6 @@ class Readers:
         return StoredReader(entry, self._sources, self._allow, self._staged)
 
     def blend(self, blend: Blend, dtype: torch.dtype, given: Sequence[Threshold] | None = None) -> BlendReader:
-        """The reader of a blend; `given` as for `BlendReader`."""
+        """The reader of a blend; `given` as in `BlendReader`."""
         readers = [self.of(operand, dtype) for operand in blend.inputs]
         return BlendReader(blend, readers, dtype, self.chunk, self.lane, given)

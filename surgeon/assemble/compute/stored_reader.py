@@ -1,4 +1,4 @@
-"""A donor's tensor as numbers: any range of it, read through a small buffer."""
+"""Read any range of a stored tensor as numbers, through a small staging buffer."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """Gives ranges of one tensor.
+    """Reads ranges of one tensor.
 
     Attributes:
-        shape: the tensor's.
-        numel: its elements.
+        shape: the tensor's shape.
+        numel: its number of elements.
     """
 
     shape: tuple[int, ...]
     numel: int
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """Fill the flat CPU tensor `out`, of the working dtype, with the elements from `start` on."""
+        """Fill the flat CPU tensor `out` of the working dtype with the elements from `start` on."""
         ...
 
 
 class StoredReader:
-    """A tensor on disk, read through a small buffer.
+    """Reads a tensor on disk.
 
     Attributes:
-        dtype: of its elements on disk.
+        dtype: the dtype on disk.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StoredReader:
         allow_nonfinite: bool = False,
         staged: dict[str, Staging] | None = None,
     ) -> None:
-        """`staged`: by dtype, what readers that are used in turn share: the less memory, the more of it is in cache."""
+        """`staged`: staging buffers by dtype, shared by readers that are used in turn, to keep them in the cache."""
         import torch
 
         self.shape, self.numel = entry.shape, entry.numel
@@ -55,7 +55,7 @@ class StoredReader:
         self._staging = ({} if staged is None else staged).setdefault(entry.dtype, Staging(self.dtype))
 
     def read(self, start: int, out: torch.Tensor) -> None:
-        """See `Reader`. SurgeonError when the file does not hold them, or they are not finite."""
+        """See `Reader`. SurgeonError if the file is too short, or a value is not finite."""
         if out.dtype == self.dtype:
             self._fill(start, raw(out))
         else:
@@ -66,8 +66,8 @@ class StoredReader:
             self.look(start, out, out.sum().item())
 
     def fill(self, start: int, out: torch.Tensor) -> None:
-        """Fill the flat CPU tensor `out`, of the dtype on disk, with the elements from `start` on, whatever they are;
-        SurgeonError when the file does not hold them."""
+        """Fill the flat CPU tensor `out` of the dtype on disk with the elements from `start` on, without checks of the
+        values; SurgeonError if the file is too short."""
         self._fill(start, raw(out))
 
     def _fill(self, start: int, piece: memoryview) -> None:
@@ -75,12 +75,12 @@ class StoredReader:
 
     @property
     def looks(self) -> bool:
-        """Whether `look` is to be called."""
+        """Whether the values must be checked with `look`."""
         return not self._allow
 
     def look(self, start: int, values: torch.Tensor, total: float) -> None:
-        """SurgeonError where elements from `start` on are not finite; `total` is their sum."""
-        # A sum is finite unless an element is not, or the sum itself is too large: only then is there a closer look.
+        """Raise SurgeonError if any of the elements from `start` on is not finite; `total` is their sum."""
+        # The sum is not finite if an element is not, or if the sum overflows; only then all elements are checked.
         if isfinite(total) or bool(values.isfinite().all()):
             return
         place = start + int((~values.isfinite()).nonzero()[0])
@@ -88,13 +88,13 @@ class StoredReader:
         raise SurgeonError(
             f"tensor {one_line(self._entry.name)} holds {'NaN' if value != value else 'infinity'} (element {place:,})",
             where=str(self._entry.file),
-            why="a merge of it would spread such values",
-            remedy="mend the donor, or merge it as it is with --allow-nonfinite",
+            why="a merge would spread such values",
+            remedy="repair the donor, or merge it anyway with --allow-nonfinite",
         )
 
 
 def raw(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a flat CPU tensor, to be written to."""
+    """The bytes of a flat CPU tensor, as a writable view."""
     import torch
 
     data: memoryview = tensor.view(torch.uint8).numpy().data
@@ -102,28 +102,28 @@ def raw(tensor: torch.Tensor) -> memoryview:
 
 
 class Staging:
-    """Memory for a chunk, kept from chunk to chunk."""
+    """A staging buffer for chunks, which is reused."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device | None = None) -> None:
-        """`device`: the CPU if not given."""
+        """`device`: where the memory is; None for the CPU."""
         import torch
 
         self._all = self._now = torch.empty(0, dtype=dtype, device=device)
         self._raw: memoryview | None = None
 
     def take(self, count: int, size: int = 0) -> torch.Tensor:
-        """A flat tensor of so many elements; where there is less memory, `size` elements are kept from now on."""
+        """A flat tensor of `count` elements; if the buffer is too small, it grows to at least `size` elements."""
         if self._now.numel() != count:
             self._raw = None
             if self._all.numel() < count:
-                self._all = self._now = self._all.new_empty(0)  # before there is more
+                self._all = self._now = self._all.new_empty(0)  # release the old memory first
                 self._all = self._all.new_empty(max(count, size))
             self._now = self._all[:count]
         return self._now
 
     @property
     def raw(self) -> memoryview:
-        """The bytes of what was taken last, on the CPU."""
+        """The bytes of the last taken tensor, which must be on the CPU."""
         if self._raw is None:
             self._raw = raw(self._now)
         return self._raw

@@ -1,4 +1,4 @@
-"""A table of token rows put together from the rows of other tables, read piece by piece."""
+"""Read a token table that is composed of the rows of other tables, piece by piece."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from .stored_reader import Reader
 
 _GAP = 16 * 1024
-"""Elements between two wanted rows that are read along: every read has a price of its own."""
+"""Most elements between two wanted rows that are read together, because every read has a fixed cost."""
 _SPAN = 4 * _GAP
-"""Elements that are read at once for rows that lie apart."""
+"""Most elements of one read for rows that are not adjacent."""
 _BLOCK = 16 * 1024
-"""Elements that are added up together for the mean of all rows: fixed, and too few for torch to share among threads."""
+"""Elements per step of the sum for the mean of all rows: fixed, and too few for torch to split among threads."""
 
 Pairs = list[tuple[int, int]]
-"""(row of the result, row of a part)"""
+"""Pairs (row of the result, row of a part)."""
 
 
 class RowsReader:
-    """Reads `Rows`. However a range is cut, the bits are the same; memory grows with the range that is asked for alone.
+    """Reads `Rows`. The bits do not depend on how a range is cut; memory grows only with the requested range.
 
     Args:
-        rows: which row comes from where.
-        parts: readers of its parts, in order, all of one length of row.
+        rows: the operand, with the source of every row.
+        parts: readers of its parts, in order; all have rows of the same length.
     """
 
     def __init__(self, rows: Rows, parts: Sequence[Reader]) -> None:
@@ -56,7 +56,7 @@ class RowsReader:
                 place += length
 
     def _fill(self, first: int, column: int, out: torch.Tensor) -> None:
-        """Rows from `first` on, or a part of one row: the columns from `column` on."""
+        """Fill `out` with rows from `first` on, or with a part of one row: the columns from `column` on."""
         count = out.shape[0]
         takes = [take[first : first + count] for take in self._take]
         givers = [0] * count
@@ -71,7 +71,7 @@ class RowsReader:
             self._fill_shared(takes, givers, column, out)
 
     def _fill_bare(self, take: array[int], givers: list[int], column: int, out: torch.Tensor) -> None:
-        """Rows that no part gives: zeros, or the mean of all."""
+        """Fill rows that no part has: with zeros, or with the mean of all other rows."""
         for row, number in enumerate(take):
             if givers[row] == 0:
                 if number == MEAN:
@@ -80,7 +80,7 @@ class RowsReader:
                     out[row] = 0.0
 
     def _fill_shared(self, takes: list[array[int]], givers: list[int], column: int, out: torch.Tensor) -> None:
-        """Rows that several parts give: the mean, in float64, rounded once."""
+        """Fill rows that several parts have with their mean, computed in float64 and rounded once."""
         import torch
 
         wanted = [row for row, known in enumerate(givers) if known > 1]
@@ -94,7 +94,7 @@ class RowsReader:
         out[wanted] = total.to(out.dtype)
 
     def _gather(self, part: int, pairs: Pairs, column: int, out: torch.Tensor) -> None:
-        """Rows of one part, read in as few pieces as is sensible."""
+        """Fill rows of one part with few reads."""
         scattered: Pairs = []
         for run in _runs(pairs):
             if len(run) == len(pairs) or len(run) * self._width >= _GAP:
@@ -121,7 +121,7 @@ class RowsReader:
         out[rows] = span.view(-1, self._width)[numbers]
 
     def _mean(self, like: torch.Tensor) -> torch.Tensor:
-        """The mean of all rows but those that are it themselves, made once, in float64."""
+        """The mean of all rows that are not `MEAN`, computed once in float64; (width,) in the dtype of `like`."""
         import torch
 
         if like.dtype not in self._means:
@@ -156,7 +156,7 @@ def _other_rows(take: array[int]) -> Iterator[range]:
 
 
 def _runs(pairs: Pairs) -> Iterator[Pairs]:
-    """Pairs that follow each other on both sides."""
+    """Runs of pairs whose rows are consecutive in both tables."""
     start = 0
     for index in range(1, len(pairs) + 1):
         last = pairs[index - 1]
@@ -166,7 +166,7 @@ def _runs(pairs: Pairs) -> Iterator[Pairs]:
 
 
 def _groups(pairs: Pairs, reach: int, span: int) -> Iterator[Pairs]:
-    """Pairs in the order of their second number, as long as they are near each other."""
+    """Groups of pairs, sorted by the row of the part, whose rows are close to each other."""
     start = 0
     for index in range(1, len(pairs) + 1):
         near = index < len(pairs) and pairs[index][1] - pairs[index - 1][1] <= reach

@@ -1,4 +1,4 @@
-"""What must be known of a whole model before its first tensor is blended: trims over all of them (`scope: model`)."""
+"""Survey a whole model before its first tensor is blended, for trims over all tensors (`scope: model`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def surveyed(
 ) -> Arithmetic:
     """The arithmetic with the thresholds of every tensor whose method trims over the whole model.
 
-    They are found on `lane`, if it is given.
+    The survey runs on `lane` if it is given, else on the CPU.
 
     Raises:
-        SurgeonError: a donor's file is not what its header says, or a value is not finite.
-        Cancelled: `cancelled` said so.
+        SurgeonError: a donor's file differs from its header, or a value is not finite.
+        Cancelled: `cancelled` returned True.
     """
     groups: dict[tuple[float, ...], list[tuple[PlannedTensor, Blend]]] = {}
     for tensor in plan.tensors:
@@ -51,11 +51,11 @@ def surveyed(
 
 
 def _visited(trim: ModelTrim, number: int, computer: Computer, tensor: PlannedTensor, blend: Blend) -> ModelTrim:
-    """The trim after a visit of a tensor; on a GPU, in chunks so small that they fit."""
+    """The trim after it has visited a tensor; on a GPU, chunks are halved until they fit."""
     import torch
 
     while True:
-        found = deepcopy(trim) if computer.lane else trim  # half a visit would have counted half of the tensor
+        found = deepcopy(trim) if computer.lane else trim  # a failed visit would have counted part of the tensor
         try:
             found.visit(number, computer.reader(tensor, blend).inputs)
             return found

@@ -1,1 +1,1 @@
-"""The small files beside the weights: config, tokenizer, manifest, recipe and model card."""
+"""The output's small files: config, tokenizer, manifest, recipe and model card."""

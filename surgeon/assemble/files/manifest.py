@@ -1,7 +1,7 @@
-"""`surgeon.json`: what an output is made from and what every byte of it was when it was written.
+"""The manifest `surgeon.json`: the inputs of an output, and the hashes of everything that was written.
 
-The hash of a copied tensor is that of the donor's tensor as well: one reading gave both. It has no times, so that the
-same recipe on the same donors gives the same file.
+The hash of a copied tensor is also that of the donor's tensor, because the same bytes were read. The manifest has no
+times, so the same recipe on the same donors gives the same file.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ..resume.journal import JournalLine
 MANIFEST = "surgeon.json"
 FORMAT = 1
 PER_TENSOR = 240
-"""Bytes that a tensor takes in it, about, beside its name."""
+"""Approximate bytes per tensor, without its name."""
 
 _LARGEST = 200_000_000
-"""Bytes that are read: a hundred thousand tensors take a quarter."""
+"""Most bytes that are read; a hundred thousand tensors take a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ManifestRecord:
 
     Attributes:
         shard: its file.
-        hash: of its bytes.
-        source: number of the donor's file that it is a copy from; None where it is computed.
+        hash: the hash of its bytes.
+        source: index of the donor's file that it is copied from; None if it is computed.
     """
 
     shard: str
@@ -49,27 +49,27 @@ class ManifestRecord:
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """A file by its name, size and the hash of its header."""
+    """A safetensors file, identified by its name, size in bytes and the hash of its header."""
 
     name: str
     size: int
     header: str
 
     def matches(self, mark: FileMark) -> bool:
-        """Whether a file still is this one, as far as its header and size tell."""
+        """Whether a file has the same size and header."""
         return (mark.size, mark.header) == (self.size, self.header)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What of a manifest others go by.
+    """The parts of a manifest that verification uses.
 
     Attributes:
-        tensors: by name.
+        tensors: the tensors by name.
         shards: the output's weight files.
         sources: the donors' files.
         files: hashes of the small files, by name.
-        lenient: whether NaN and infinity in donors were taken as they come.
+        lenient: whether NaN and infinity in donors were blended.
     """
 
     tensors: Mapping[str, ManifestRecord]
@@ -90,11 +90,11 @@ def compose(
     """The text of an output's manifest.
 
     Args:
-        plan: what is written.
+        plan: the plan.
         recipe: the recipe's text.
-        layout: where.
-        lines: the journal's, for every tensor.
-        begun: what from.
+        layout: the layout of the weight files.
+        lines: the journal's lines of all tensors, by name.
+        begun: the fingerprint of the inputs.
         files: hashes of the small files, by name.
     """
     document = _outline(plan, recipe, layout, begun)
@@ -104,7 +104,7 @@ def compose(
 
 
 def _outline(plan: Plan, recipe: str, layout: OutputLayout, begun: Fingerprint) -> dict[str, Any]:
-    """A manifest without the hashes of what it tells of."""
+    """A manifest without the hashes of tensors and small files."""
     numbers = {name: number for number, name in enumerate(begun.sources)}
     tensors: dict[str, Any] = {}
     for shard in layout.shards:
@@ -137,10 +137,13 @@ def _outline(plan: Plan, recipe: str, layout: OutputLayout, begun: Fingerprint) 
 
 
 def is_complete(folder: Path, plan: Plan, recipe: str, begin: Callable[[int], Fingerprint]) -> bool:
-    """Whether a folder has, by its manifest, just what a plan and a recipe's text would give there.
+    """Whether a folder's manifest is the one that a plan and a recipe's text would give.
 
     Args:
-        begin: makes the fingerprint for a shard size.
+        folder: the output folder.
+        plan: the plan.
+        recipe: the recipe's text.
+        begin: returns the fingerprint for a shard size.
     """
     try:
         found = _loaded(folder)
@@ -156,7 +159,7 @@ def is_complete(folder: Path, plan: Plan, recipe: str, begin: Callable[[int], Fi
 
 
 def _value(value: Any) -> str:
-    """JSON with a line for each entry of a table or list."""
+    """JSON with one line for each entry of a table or list."""
     if isinstance(value, dict) and value:
         return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n}"
     if isinstance(value, list) and value:
@@ -165,17 +168,17 @@ def _value(value: Any) -> str:
 
 
 def _donor(plan: Plan, file: str) -> str:
-    """The reference of the donor that a file belongs to; empty for what belongs to none alone, such as an adapter."""
+    """The reference of the donor that a file belongs to; empty if there is none."""
     return next(
         (donor.ref for donor in plan.donors.values() if any(str(path) == file for path in donor.checkpoint.files)), ""
     )
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint, None where it has none.
+    """The manifest of a checkpoint; None without one.
 
     Raises:
-        InputError: there is one that cannot be read or is none.
+        InputError: the file cannot be read or is not a manifest.
     """
     path = folder / MANIFEST
     if not is_file(path):
@@ -184,14 +187,14 @@ def read(folder: Path) -> Manifest | None:
         found = _loaded(folder)
         if found["format"] != FORMAT or found["hash"] != HASH:
             kind = f"format {quoted(found['format'])} with {quoted(found['hash'])}"
-            raise ValueError(f"it is of {kind}, which this surgeon cannot read")
+            raise ValueError(f"it has {kind}, which this version of surgeon cannot read")
         return _manifest(found)
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=MANIFEST) from error
     except KeyError as error:
-        raise InputError("this is no manifest", where=MANIFEST, why=f"it has no {error}") from error
+        raise InputError("this is not a manifest", where=MANIFEST, why=f"it has no {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError("this is no manifest", where=MANIFEST, why=str(error)) from error
+        raise InputError("this is not a manifest", where=MANIFEST, why=str(error)) from error
 
 
 def _loaded(folder: Path) -> Any:
@@ -205,13 +208,13 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
         copy = item.get("copy")
         source = copy["source"] if copy else None
         if not (isinstance(item["shard"], str) and _is_hash(item["hash"])):
-            raise ValueError(f"it says nothing of tensor {quoted(name)} that makes sense")
+            raise ValueError(f"its entry of tensor {quoted(name)} is invalid")
         if source is not None and not (is_count(source) and source < len(sources)):
             raise ValueError(f"it has no donor's file {quoted(source)}")
         tensors[name] = ManifestRecord(item["shard"], item["hash"], source)
     files = found["files"]
     if not all(_is_name(name) and _is_hash(value) for name, value in files.items()):
-        raise ValueError("it holds names or hashes that are none")
+        raise ValueError("it contains invalid names or hashes of files")
     return Manifest(
         tensors, tuple(_file(item) for item in found["shards"]), sources, files, bool(found["allow_nonfinite"])
     )
@@ -220,12 +223,12 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
 def _file(item: Mapping[str, Any]) -> SafetensorsFile:
     name, size, header = item["file"], item["size"], item["header"]
     if not (_is_name(name) and is_count(size) and _is_hash(header)):
-        raise ValueError(f"it says nothing of file {quoted(name)} that makes sense")
+        raise ValueError(f"its entry of file {quoted(name)} is invalid")
     return SafetensorsFile(name, size, header)
 
 
 def _is_name(value: object) -> bool:
-    """Whether something names a file beside the manifest, and leads nowhere else."""
+    """Whether a value is the plain name of a file in the manifest's folder."""
     return isinstance(value, str) and Path(value).name == value and "\0" not in value
 
 
@@ -234,5 +237,5 @@ def _is_hash(value: object) -> bool:
 
 
 def size_of(names: Iterable[str], recipe: str) -> int:
-    """Bytes of a manifest, about."""
+    """Approximate size of a manifest in bytes."""
     return sum(len(name) + PER_TENSOR for name in names) + 2 * len(recipe.encode()) + 20_000

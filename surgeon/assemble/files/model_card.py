@@ -1,4 +1,4 @@
-"""The model card: what the model is made of, in the README.md that model pages show."""
+"""The model card: a README.md with donors, layers and recipe, which model pages show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def card(plan: Plan, name: str, recipe: str) -> str:
     """README.md of a plan's output.
 
     Args:
-        plan: what is written.
+        plan: the plan.
         name: the model's name.
         recipe: the recipe's text.
     """
@@ -29,8 +29,8 @@ def card(plan: Plan, name: str, recipe: str) -> str:
     parts = [
         _front_matter(plan, set(licenses.values())),
         f"# {_cell(name)}",
-        f"{len(plan.layers)} layers and {number(plan.estimates.parameters)} parameters, put together from the layers "
-        "below with surgeon. Nothing was trained afterwards.",
+        f"{len(plan.layers)} layers and {number(plan.estimates.parameters)} parameters, assembled from the layers "
+        "below with surgeon. The model was not trained afterwards.",
         *_code(plan),
         "## Donors",
         _table(("", "Model", "Layers", "License", "SHA-256 of config.json"), _donors(plan, licenses)),
@@ -46,13 +46,13 @@ def _code(plan: Plan) -> Iterator[str]:
     names = [_cell(name) for name in plan.files if name.endswith(".py")]
     if names:
         yield (
-            f"The model brings Python code of its donor: {', '.join(names)}. transformers runs it with "
-            "`trust_remote_code=True` only; read it first."
+            f"The model contains Python code of its donor: {', '.join(names)}. transformers runs it only with "
+            "`trust_remote_code=True`; read it first."
         )
 
 
 def license_of(folder: Path) -> str | None:
-    """The license a checkpoint's own model card states, or None."""
+    """The license that a checkpoint's model card states; None without one."""
     try:
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             text = file.read(_FRONT_MATTER)
@@ -74,7 +74,7 @@ def _front_matter(plan: Plan, licenses: set[str | None]) -> str:
 
 
 def _from_hub(donor: Donor) -> bool:
-    """Whether the reference is a Hub id; a relative path such as `models/a` looks like one, but is not in the cache."""
+    """Whether the donor comes from the Hub cache; a relative path such as `models/a` only looks like a Hub id."""
     if not looks_like_hub_id(donor.ref):
         return False
     snapshot = cached_snapshot(donor.ref)
@@ -106,7 +106,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def layer_runs(layers: Sequence[PlannedLayer]) -> Iterator[list[PlannedLayer]]:
-    """Consecutive layers that take consecutive layers of the same donors by the same method."""
+    """Runs of layers that take consecutive layers of the same donors with the same method."""
 
     def key(item: tuple[int, PlannedLayer]) -> object:
         position, layer = item
@@ -121,7 +121,7 @@ def _span(first: int, last: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of a table or become markup."""
+    """Text with escapes, so that it cannot break the table or become markup."""
     plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
 

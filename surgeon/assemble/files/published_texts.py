@@ -1,4 +1,4 @@
-"""What lies beside the weights is published with them: no path of this machine, no name of its user."""
+"""Remove this machine's paths and user names from texts that are published with the weights."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _LARGEST = 8_000_000
 
 @dataclass(frozen=True)
 class Published:
-    """A plan and its recipe as others may see them.
+    """A plan and its recipe with public names of donors.
 
     Attributes:
-        plan: with donors by their public names; its tensors are the original's.
-        recipe: the text, donors by their public names.
+        plan: the plan; its tensors are unchanged.
+        recipe: the recipe's text.
     """
 
     plan: Plan
@@ -40,15 +40,15 @@ class Published:
 
 
 def published(plan: Plan, recipe: str) -> Published:
-    """The plan and its recipe's text, donors that are named by where they lie on this machine named by their folders.
+    """The plan and the recipe's text, with the folder's name instead of a donor's path on this machine.
 
-    Relative paths stay: the recipe goes on finding its donors from the same working directory.
+    Relative paths stay, so that the recipe still finds its donors from the same working directory.
     """
     refs = [donor.ref for donor in plan.donors.values()]
     try:
         document: Document | None = parse(recipe)
     except InputError:
-        document = None  # Whoever calls `assemble` may give any text.
+        document = None  # A caller of `assemble` may pass any text.
     names = public_names([*refs, *((*document.model_refs, *document.tokenizer_refs) if document else ())])
     if document is not None:
         document = document.with_models(names) if names else document
@@ -58,7 +58,7 @@ def published(plan: Plan, recipe: str) -> Published:
 
 
 def public_names(refs: Iterable[str]) -> dict[str, str]:
-    """Public names of the references that need one, no two alike."""
+    """Unique public names of the references that need one."""
     every = list(dict.fromkeys(refs))
     taken = {ref for ref in every if _public(ref) == ref}
     names: dict[str, str] = {}
@@ -90,14 +90,14 @@ def _public(ref: str) -> str:
 def _private() -> set[str]:
     """Parts of paths that name this machine's user."""
     found = set()
-    # A user may be without an entry, as in a container.
+    # In a container the user may have no entry in the user database.
     with contextlib.suppress(OSError, KeyError, RuntimeError, ImportError):
         found = {getpass.getuser(), Path.home().name}
     return found - {"", "root"}
 
 
 def _without_paths(document: Document) -> str:
-    """The text; absolute paths in comments shortened to their last part."""
+    """The recipe's text, with absolute paths in comments shortened to their last part."""
     text = document.text.replace("\r\n", "\n").replace("\r", "\n")
     for start, stop in reversed(list(document.comment_places())):
         text = text[:start] + _PATH.sub(_last_part, text[start:stop]) + text[stop:]
@@ -109,7 +109,7 @@ def _last_part(found: re.Match[str]) -> str:
 
 
 def without_origins(name: str, data: bytes) -> bytes:
-    """A small file's bytes; of a JSON table without the keys that say where on a machine it was read from."""
+    """A small file's bytes; a JSON table loses the keys that record a path of a machine."""
     if not name.endswith(".json") or name == TOKENIZER or len(data) > _LARGEST:
         return data
     if not any(f'"{key}"'.encode() in data for key in ORIGINS):

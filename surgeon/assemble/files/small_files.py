@@ -1,4 +1,4 @@
-"""The small files beside the weights: config, tokenizer, generation config, index, recipe and model card."""
+"""Write the output's small files: config, tokenizer, generation config, index, recipe and model card."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PIECE = 1024 * 1024
 
 
 def size_of(plan: Plan, recipe: str) -> int:
-    """Bytes of all these files together, a little too many rather than too few."""
+    """An upper estimate of the size of all these files in bytes."""
     copied = sum(path.stat().st_size for path in plan.files.values() if path.is_file())
-    # A tokenizer made of several is at most as large as all of them.
+    # A tokenizer made of several is at most as large as all of them together.
     made = sum(path.stat().st_size for d in plan.donors.values() for path in d.checkpoint.tokenizer.files)
     return (
         copied + (made if plan.tokenizer else 0) + 3 * len(recipe.encode()) + 2 * len(json.dumps(plan.config)) + 200_000
@@ -38,10 +38,10 @@ def size_of(plan: Plan, recipe: str) -> int:
 def write_companions(
     plan: Plan, layout: OutputLayout, folder: Path, name: str, recipe: str, flush: bool
 ) -> dict[str, str]:
-    """Write them all; gives their hashes by name.
+    """Write all small files except the manifest; returns their hashes by name.
 
     Raises:
-        SurgeonError: a file to copy has gone or is not a regular file.
+        SurgeonError: a file to copy is missing or is not a regular file.
         OSError: writing failed.
     """
     texts = {
@@ -65,20 +65,19 @@ def write_companions(
 
 
 def made_files(plan: Plan) -> dict[str, bytes]:
-    """The files beside config and weights that are neither copied nor surgeon's own: a tokenizer made of several, a
-    generation config whose ids have moved."""
+    """Generated versions of donors' files: the tokenizer files, and a generation config with new ids."""
     files = {name: text.encode() for name, text in plan.made.items()}
     return files | (written(plan.tokenizer) if plan.tokenizer else {})
 
 
 def _plain(name: str) -> str:
     if name in {"", ".", ".."} or "/" in name or "\0" in name or name.endswith(".safetensors"):
-        raise SurgeonError(f"{one_line(name)!r} cannot be the name of a file beside the weights")
+        raise SurgeonError(f"{one_line(name)!r} cannot be the name of a file in the output folder")
     return name
 
 
 def _contents(path: Path) -> bytes:
-    """A regular file's bytes; a Hub cache's links are followed, but a pipe or device is not waited for."""
+    """A regular file's bytes; follows links, as in the Hub cache, but refuses pipes and devices without waiting."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
@@ -90,10 +89,10 @@ def _contents(path: Path) -> bytes:
 
 
 def write_small(path: Path, data: bytes, flush: bool) -> str:
-    """Write one of them; gives its hash."""
+    """Write one small file; returns its hash."""
     target, complete = Target(path, flush), False
     try:
-        # A run that ended after it had written this one may have left it.
+        # An earlier run may have left a longer file.
         os.ftruncate(target.fd, 0)
         write_all(target.fd, data, 0)
         complete = True

@@ -1,4 +1,4 @@
-"""Tokenizer files that no donor has as they are: a vocabulary that has grown, another chat template."""
+"""Generate tokenizer files for a larger vocabulary or another chat template."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Merge = tuple[str, str]
 
 
 def written(new: NewTokenizer) -> dict[str, bytes]:
-    """The contents of the files that `new.made` names; `new.copied` are those to copy.
+    """The contents of the files named in `new.made`, by name; those in `new.copied` are copied instead.
 
     Raises:
-        InputError: a donor's file cannot be read, or is no tokenizer.
+        InputError: a donor's file cannot be read or is not a tokenizer.
     """
     texts: dict[str, str] = {}
     for name in new.made:
@@ -29,24 +29,24 @@ def written(new: NewTokenizer) -> dict[str, bytes]:
             texts[name] = json.dumps(_settings(new), indent=2, ensure_ascii=False) + "\n"
         elif name == TEMPLATE:
             texts[name] = new.template or ""
-    # Lone surrogates, which JSON can name and UTF-8 cannot, become the escapes they were read from.
+    # Lone surrogates, which JSON can express but UTF-8 cannot, are written as the escapes they were read from.
     return {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
 
 
 def _dumped(document: Mapping[str, Any]) -> str:
-    # Without an indent, which would take Python's own encoder: seconds for 300,000 entries.
+    # No indent, because that uses Python's slow encoder: seconds for 300,000 entries.
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _tokenizer(new: NewTokenizer) -> dict[str, Any]:
     """The source's tokenizer.json with the new tokens.
 
-    The loader gives added tokens that the model's vocabulary lacks the next free ids, whatever the file says; that
-    would be others once the vocabulary has grown, so they are put into it.
+    The loader ignores the ids in the file for added tokens that the model's vocabulary lacks, and uses the next free
+    ids. These change when the vocabulary grows, so the added tokens are put into the vocabulary.
     """
-    assert new.source.json is not None, "a tokenizer without tokenizer.json cannot have grown"
+    assert new.source.json is not None, "a vocabulary without tokenizer.json cannot grow"
     vocabulary = read_vocabulary(new.source)
-    more = _candidates(new)  # Before the source is read: such files are large, and one at a time is enough.
+    more = _candidates(new)  # Before the source is read, to have only one of these large files in memory.
     document = read_json_object(new.source.json)
     model = _model(document, new.source.json)
     if isinstance(model.get("vocab"), dict):
@@ -61,7 +61,7 @@ def _tokenizer(new: NewTokenizer) -> dict[str, Any]:
 def _model(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
     model = document.get("model")
     if not isinstance(model, dict):
-        raise InputError("the file has no model, so it is no tokenizer", where=str(path))
+        raise InputError("the file has no model, so it is not a tokenizer", where=str(path))
     return model
 
 
@@ -74,7 +74,7 @@ def _added(new: NewTokenizer, vocabulary: Vocabulary) -> Iterator[dict[str, Any]
 
 
 def _candidates(new: NewTokenizer) -> dict[Merge, None]:
-    """The merges of others that form new tokens, in order, each once."""
+    """The merges of other tokenizers that form new tokens, in order, without duplicates."""
     appended = {token for token, _ in new.appended}
     found: dict[Merge, None] = {}
     for path in new.merges:
@@ -86,14 +86,14 @@ def _candidates(new: NewTokenizer) -> dict[Merge, None]:
 
 
 def _merged(model: Mapping[str, Any], more: Mapping[Merge, None]) -> list[Any]:
-    """The source's merges, and behind them those of others that form new tokens.
+    """The source's merges, followed by those of other tokenizers that form new tokens.
 
-    Others' merges that form a token of the source in another way are not among them. So a text in which no new token
-    occurs is encoded as it was: the source's merges come first, and any later one leaves a new token behind.
+    Other tokenizers' merges that form a token of the source in another way are left out. So a text without new tokens
+    is encoded as before: the source's merges have priority, and any later merge would produce a new token.
     """
     merges, vocab = list(model.get("merges") or []), model["vocab"]
     known = {pair for pair in _pairs(merges) if pair in more}
-    # The library stops at a merge whose halves or result it does not know.
+    # The tokenizers library refuses a merge whose halves or result are not in the vocabulary.
     fitting = [
         (left, right)
         for left, right in more
@@ -105,13 +105,13 @@ def _merged(model: Mapping[str, Any], more: Mapping[Merge, None]) -> list[Any]:
 
 
 def _formed(model: Mapping[str, Any], left: str, right: str) -> str:
-    """What a merge makes of its halves."""
+    """The token that a merge forms from its halves."""
     prefix = model.get("continuing_subword_prefix")
     return left + right[len(prefix) if isinstance(prefix, str) else 0 :]
 
 
 def _pairs(merges: list[Any]) -> Iterator[Merge]:
-    """Merges as pairs, whichever of the two forms they have; what has neither is passed over."""
+    """Merges as pairs, from either of the two forms in files; skips anything else."""
     for merge in merges:
         halves = merge.split(" ") if isinstance(merge, str) else merge
         if isinstance(halves, list) and len(halves) == 2:
@@ -121,14 +121,14 @@ def _pairs(merges: list[Any]) -> Iterator[Merge]:
 
 
 def _settings(new: NewTokenizer) -> dict[str, Any]:
-    """tokenizer_config.json: the new added tokens among those it lists, and no template beside the new one."""
+    """The source's tokenizer_config.json with the new added tokens, and without its template if there is a new one."""
     (path,) = (path for path in new.source.files if path.name == SETTINGS)
     settings = read_json_object(path)
     if new.template is not None:
         settings.pop("chat_template", None)
     decoder = settings.get("added_tokens_decoder")
     if isinstance(decoder, dict) and new.grown:
-        # Every one of them, with the ids that hold now.
+        # All added tokens, with their current ids.
         entries = _added(new, read_vocabulary(new.source))
         settings["added_tokens_decoder"] = {str(entry.pop("id")): entry for entry in entries}
     return settings

@@ -1,4 +1,4 @@
-"""A GPU, as far as surgeon knows one: all that is asked of torch.cuda. Tests put others of this shape in its place."""
+"""Interface to a GPU: everything that surgeon uses of torch.cuda. Tests use other implementations of the protocols."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
 
 class Mark(Protocol):
-    """A place in a stream."""
+    """An event in a stream."""
 
     def synchronize(self) -> None:
-        """Waits until everything before it is done."""
+        """Wait until everything before it is done."""
 
 
 class Stream(Protocol):
-    """What one worker asks of a GPU, in that order; the streams of several workers run beside each other."""
+    """A queue of one worker's operations on a GPU, run in order; the streams of several workers run in parallel."""
 
     def entered(self) -> contextlib.AbstractContextManager[None]:
-        """In this thread, what is computed on the GPU is asked of this stream."""
+        """Context in which this thread's operations on the GPU go to this stream."""
         ...
 
     def mark(self) -> Mark:
-        """A mark behind all that was asked so far."""
+        """A mark after all operations so far."""
         ...
 
     def pinned(self, count: int) -> torch.Tensor:
-        """(count,) uint8 of the CPU's memory that copies to and from the GPU run on without it."""
+        """(count,) uint8 in pinned CPU memory, which can be copied to and from the GPU asynchronously."""
         ...
 
 
@@ -43,27 +43,29 @@ class Gpu(Protocol):
     device: torch.device
 
     def model(self) -> str:
-        """What it is sold as."""
+        """Its product name."""
         ...
 
     def free(self) -> int:
-        """Bytes of its memory that nobody has taken, this process included."""
+        """Bytes of its memory that no process uses."""
         ...
 
     def limit(self, nbytes: int | None) -> None:
-        """Lets torch in this process run out of memory at so many bytes; None: where there is no more."""
+        """Limit torch's memory in this process to `nbytes`; None removes the limit."""
 
     def stream(self) -> Stream:
-        """A stream of one's own."""
+        """A new stream."""
         ...
 
     def forget(self) -> None:
-        """Gives back memory that torch holds for later."""
+        """Release memory that torch caches."""
 
 
 class CudaStream:
-    """A stream of a GPU that torch calls a CUDA device (those of AMD are, too). Nothing in it waits for torch's default
-    stream or the other way round: what it works on must be made, used and dropped inside of it."""
+    """A stream of a CUDA device, which for torch includes AMD's GPUs.
+
+    It is not synchronised with torch's default stream, so its tensors must be made, used and dropped inside it.
+    """
 
     def __init__(self, index: int) -> None:
         import torch
@@ -83,7 +85,7 @@ class CudaStream:
         """See `Stream`."""
         import torch
 
-        # Who waits for it leaves the core to others.
+        # A blocking event lets the waiting thread sleep instead of using the core.
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         return event
@@ -96,7 +98,7 @@ class CudaStream:
 
 
 class Cuda:
-    """The GPU of this number among those that CUDA_VISIBLE_DEVICES lets be seen."""
+    """The GPU with this index among those that CUDA_VISIBLE_DEVICES shows."""
 
     def __init__(self, index: int) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""Which device torch may be asked to compute on."""
+"""Choose the device on which torch computes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ...text import one_line
 from .cuda import Cuda, Gpu
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-"""What can be asked for, `cuda:1` besides."""
+"""The kinds of devices; `cuda:1` names one GPU."""
 
 
 def pick_device(name: str) -> str:
-    """`auto` as the best device here; a named device if it is here.
+    """The best device of this machine for `auto`, else the named device.
 
     Raises:
-        InputError: no such device, or not on this machine.
+        InputError: there is no such device, or this machine does not have it.
     """
     import torch
 
@@ -25,20 +25,20 @@ def pick_device(name: str) -> str:
     if kind == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if here[device])
     if not here[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise InputError(f"there is no device {name} here", remedy="use --device auto or cpu")
+        raise InputError(f"this machine has no device {name}", remedy="use --device auto or cpu")
     return name
 
 
 def blending_gpus(name: str) -> tuple[Gpu, ...]:
-    """The GPUs for blends: all that can be seen for `cuda` (or `auto`, where there is one), one for `cuda:N`, none for
-    the CPU. `auto` passes over a device that cannot sum in float64.
+    """The GPUs for blends: all visible ones for `cuda` (and for `auto`, if there are any), one for `cuda:N`, none for
+    the CPU. `auto` skips a device without float64, which reductions need.
 
     Raises:
-        InputError: no such device, not on this machine, or it has no float64.
+        InputError: there is no such device, this machine does not have it, or it has no float64.
     """
     found = pick_device(name)
     if found == "mps" and name != "auto":
-        raise InputError("blends cannot be computed on mps", why="it has no float64, which sums are made in",
+        raise InputError("blends cannot be computed on mps", why="it has no float64, which reductions need",
                          remedy="use --device cpu")  # fmt: skip
     kind, _, index = found.partition(":")
     if kind != "cuda":

@@ -1,8 +1,7 @@
-"""A worker's share of a GPU: a stream, a part of its memory, and pinned memory that numbers go there and back by.
+"""A worker's share of a GPU: a stream, a part of its memory, and pinned staging buffers for copies in both directions.
 
-While a piece of a donor is copied to the GPU the next one is read from its file, and while a piece of the result is
-copied back the one before it is written. That, and several workers on a GPU of which one reads, one computes and one
-writes, keeps all three at work.
+While one piece of a donor is copied to the GPU, the next is read from its file; while one piece of the result is copied
+back, the previous one is written. With several workers per GPU, reading, computing and writing overlap.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
     import torch
 
 PER_GPU = 3
-"""Workers on a GPU, unless it is said how many."""
+"""Default number of workers per GPU."""
 
 PIECE = 8 * 1024 * 1024
-"""Bytes copied to or from a GPU at once, in a fraction of a millisecond: far more than what it takes to begin that."""
+"""Bytes per copy to or from a GPU: a fraction of a millisecond, but far longer than the latency of starting a copy."""
 
 MOST = 16 * 1024 * 1024
-"""Elements of a chunk at most. Copying so many takes a millisecond per donor, and beginning what is computed of them a
-fraction of that: larger chunks would gain nothing, and let those who read, compute and write wait for each other."""
+"""Largest chunk in elements. Copying it takes a millisecond per donor, much more than starting its kernels takes:
+larger chunks would gain nothing, and would reduce the overlap of reading, computing and writing."""
 
 SPARE = 48 * 1024 * 1024
-"""Bytes of a GPU that a worker takes beside its chunks: a piece, and what torch's allocator rounds up to segments."""
+"""Bytes of a GPU that a worker needs in addition to its chunks: one piece, and the rounding of torch's allocator."""
 
 
 class Slot:
@@ -40,15 +39,15 @@ class Slot:
         self._mark: Mark | None = None
 
     def of(self, dtype: torch.dtype, count: int) -> torch.Tensor:
-        """The first bytes as so many numbers."""
+        """The first `count` numbers of the memory, viewed as `dtype`."""
         return self._memory.view(dtype)[:count]
 
     def copying(self) -> None:
-        """A copy to or from it was asked for."""
+        """Record that a copy to or from it was started."""
         self._mark = self._stream.mark()
 
     def wait(self) -> None:
-        """Returns once that copy is done."""
+        """Wait until that copy is done."""
         if self._mark is not None:
             self._mark.synchronize()
             self._mark = None
@@ -62,7 +61,7 @@ class Ring:
         self._slots: deque[Slot] = deque()
 
     def take(self) -> Slot:
-        """The slot whose turn it is, when nothing is copied to or from it any more."""
+        """The next slot, after its last copy is done."""
         slot = self._slots.popleft() if len(self._slots) == 2 else Slot(self._stream)
         self._slots.append(slot)
         slot.wait()
@@ -70,12 +69,12 @@ class Ring:
 
 
 class Lane:
-    """What one worker has of a GPU; used by one thread at a time, inside of `working`.
+    """A worker's share of a GPU; used by one thread at a time, inside `working`.
 
     Attributes:
         gpu: the GPU.
-        device: where chunks live.
-        room: bytes of the GPU that its chunks may take; halved where memory runs out all the same.
+        device: torch's device of the chunks.
+        room: bytes of the GPU that its chunks may take; halved when memory runs out.
     """
 
     def __init__(self, gpu: Gpu, room: int) -> None:
@@ -85,22 +84,24 @@ class Lane:
         self._landing: torch.Tensor | None = None
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """In this thread, what is computed on the GPU is asked of this lane's stream."""
+        """Context in which this thread's operations on the GPU go to this lane's stream."""
         return self._stream.entered()
 
     def chunk(self, need: int) -> int:
-        """Elements of a chunk, of which each takes `need` bytes: a multiple of BLOCK, and at least that."""
+        """Number of elements per chunk, a multiple of BLOCK, if each element takes `need` bytes."""
         block = kernel.BLOCK
         return max(block, min(MOST, self.room // max(need, 1)) // block * block)
 
     def upload(
         self, fill: Callable[[int, torch.Tensor], None], dtype: torch.dtype, start: int, out: torch.Tensor
     ) -> None:
-        """Fill the flat tensor `out` on the GPU, with elements from `start` on.
+        """Fill the flat tensor `out` on the GPU with the elements from `start` on.
 
         Args:
-            fill: fills a flat CPU tensor of `dtype` with elements from a number on.
-            dtype: what they are copied to the GPU as, to become what `out` is there.
+            fill: fills a flat CPU tensor of `dtype` with the elements from a given index on.
+            dtype: the dtype in which they are copied; the GPU converts them to that of `out`.
+            start: index of the first element.
+            out: (count,) on the GPU.
         """
         step = PIECE // dtype.itemsize
         for first in range(0, out.numel(), step):
@@ -114,8 +115,7 @@ class Lane:
                 part.copy_(there)
 
     def _landed(self, dtype: torch.dtype, count: int) -> torch.Tensor:
-        """A piece of the GPU's memory for numbers as a file has them; what is asked of the stream next overwrites it
-        when what was asked before has read it."""
+        """A buffer on the GPU for numbers in a file's dtype; the order of the stream makes it safe to overwrite."""
         import torch
 
         if self._landing is None:
@@ -123,7 +123,7 @@ class Lane:
         return self._landing.view(dtype)[:count]
 
     def download(self, values: torch.Tensor) -> Iterator[memoryview]:
-        """The bytes of a flat tensor on the GPU, piece by piece; each is valid until the next is asked for."""
+        """The bytes of a flat tensor on the GPU, piece by piece; each is valid until the next is requested."""
         import torch
 
         step, ready = PIECE // values.dtype.itemsize, None

@@ -1,1 +1,1 @@
-"""Files of bytes: copies of ranges, hashes, and calls to the system that Python lacks."""
+"""Low-level file access: copies of byte ranges, hashes, and system calls that Python lacks."""

@@ -1,8 +1,8 @@
-"""Bytes from a donor's file to an output file, never a whole tensor in memory, and seen on the way.
+"""Copy bytes from a donor's file to an output file, without a whole tensor in memory, and yield them for hashing.
 
-One small buffer carries them: what it holds is hashed while it is in the core's cache, which reading again what the
-kernel copied is not. Only where a file system shares blocks between files, or copies on its server, the kernel is asked
-to. A source that ends too early is an error: a file with zeros in place of weights would look whole.
+The bytes pass through one small buffer and are hashed while they are in the core's cache; bytes that the kernel copies
+must be read again. The kernel therefore copies only if the file system shares blocks between files or copies on its
+server. A source that ends too early is an error, because a file with zeros instead of weights would look complete.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ PIECE = 16 * 1024 * 1024
 """Bytes per copy_file_range call."""
 
 BUFFER = 512 * 1024
-"""Bytes read and written at a time: more would leave the second-level cache and be slower."""
+"""Bytes read and written at a time: more would not fit the second-level cache and would be slower."""
 
 MAX_OPEN = 8
-"""Source files a worker keeps open."""
+"""Most source files that a worker keeps open."""
 
 _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors of copy_file_range that another way of copying cannot mend."""
+"""Errors of copy_file_range that another way of copying would raise too."""
 
 
 @dataclass
 class OpenFile:
-    """A source file open for reading; `kernel` is whether copy_file_range is (still) worth a try."""
+    """A source file open for reading; `kernel` says whether to (still) try copy_file_range."""
 
     path: Path
     fd: int
@@ -42,13 +42,13 @@ class Sources:
     """The source files of one worker: opened at first use, the least recently used one closed first."""
 
     def __init__(self, kernel: bool = False) -> None:
-        """`kernel`: let the kernel copy, as long as it can."""
+        """`kernel`: let the kernel copy as long as that works."""
         self._open: OrderedDict[Path, OpenFile] = OrderedDict()
         self._kernel = kernel
         self.buffer = memoryview(bytearray(BUFFER))
 
     def get(self, path: Path) -> OpenFile:
-        """The open file; SurgeonError when it cannot be opened."""
+        """The open file; SurgeonError if it cannot be opened."""
         if path not in self._open:
             if len(self._open) >= MAX_OPEN:
                 os.close(self._open.popitem(last=False)[1].fd)
@@ -61,7 +61,7 @@ class Sources:
         return self._open[path]
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all files."""
         while self._open:
             os.close(self._open.popitem()[1].fd)
 
@@ -72,7 +72,7 @@ def copy_range(
     """Copy `count` bytes at `start` of the source to `offset` of the open file `target`.
 
     Yields:
-        The bytes, piece by piece, each once it is copied; it is valid until the next is asked for.
+        The bytes, piece by piece, each after it is copied; it is valid until the next is requested.
 
     Raises:
         SurgeonError: the source ends before `start + count`, or cannot be read.
@@ -89,7 +89,7 @@ def copy_range(
 
 
 def _copied_by_kernel(source: OpenFile, target: int, start: int, offset: int, count: int) -> int:
-    """Bytes that the kernel has copied, up to `count`; after 0 it is not asked again for this source."""
+    """The number of bytes that the kernel has copied, up to `count`; after 0 it is not tried again for this source."""
     done = 0
     try:
         if hasattr(os, "copy_file_range"):
@@ -97,14 +97,14 @@ def _copied_by_kernel(source: OpenFile, target: int, start: int, offset: int, co
     except OSError as error:
         if error.errno in _FATAL:
             raise
-    # Without one: another file system, an old kernel, a sandbox, an I/O error or the file's end. Reading and writing
-    # works in the first three and knows which file it was in the others.
+    # 0 means another file system, an old kernel, a sandbox, an I/O error or the file's end. Reading and writing works
+    # in the first three cases, and reports which file failed in the others.
     source.kernel = done > 0
     return done
 
 
 def read_pieces(source: OpenFile, start: int, count: int, buffer: memoryview) -> Iterator[memoryview]:
-    """A range of a file, piece by piece in `buffer`; SurgeonError when the file ends before, or cannot be read."""
+    """A range of a file, piece by piece in `buffer`; SurgeonError if the file is too short or cannot be read."""
     for at in range(start, start + count, len(buffer)):
         piece = buffer[: min(len(buffer), start + count - at)]
         read_exactly(source, piece, at)
@@ -112,7 +112,7 @@ def read_pieces(source: OpenFile, start: int, count: int, buffer: memoryview) ->
 
 
 def read_exactly(source: OpenFile, into: memoryview, start: int) -> None:
-    """Fill `into` from byte `start` on; SurgeonError when the file ends before, or cannot be read."""
+    """Fill `into` from byte `start` on; SurgeonError if the file is too short or cannot be read."""
     done = 0
     while done < len(into):
         try:

@@ -1,4 +1,4 @@
-"""Calls to the system that Python lacks, each with what to do where the system lacks it too."""
+"""System calls that Python lacks, each with a fallback for systems without it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @cache
 def _function(name: str, *arguments: Any) -> Callable[..., int] | None:
-    """A function of the C library; None where there is none, and on other systems than Linux."""
+    """A function of the C library; None if there is none, and on other systems than Linux."""
     if not sys.platform.startswith("linux"):
         return None
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
@@ -35,18 +35,18 @@ def _function(name: str, *arguments: Any) -> Callable[..., int] | None:
 
 
 def start_writeback(fd: int, offset: int, count: int) -> None:
-    """Have the kernel begin to bring a range of a file to the disk; its failure costs speed only."""
+    """Let the kernel start writing a range of a file to the disk; a failure costs only speed."""
     if function := _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint):
         function(fd, offset, count, _WRITE)
 
 
 def reserve(fd: int, nbytes: int) -> None:
-    """Room on the disk for the first `nbytes` of a file, which becomes no shorter.
+    """Reserve disk space for the first `nbytes` of a file, which may become longer. Does nothing if unsupported.
 
-    posix_fallocate is no substitute: where the file system cannot do it, C libraries write to every block instead.
+    posix_fallocate is no substitute: on file systems without support, C libraries write to every block instead.
 
     Raises:
-        OSError: there is not that much room. Where the system cannot reserve any, this does nothing.
+        OSError: there is not enough space.
     """
     function = _function("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if function is None or not nbytes:
@@ -60,21 +60,21 @@ def reserve(fd: int, nbytes: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have this process killed when its parent, of that id, has ended, however it ended. Linux only; nothing elsewhere.
+    """Have this process killed when its parent with that id ends, for whatever reason. Does nothing except on Linux.
 
-    It goes by the thread that forked, which must live as long as the parent is to be missed.
+    The kernel watches the thread that forked, so that thread must live as long as the parent.
     """
     if function := _function("prctl", ctypes.c_int, ctypes.c_ulong):
         function(_PARENT_ENDS, signal.SIGKILL)
-        if os.getppid() != parent:  # It had ended before.
+        if os.getppid() != parent:  # The parent ended before the call.
             os._exit(1)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the names in a folder to the disk."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        # Not every file system can flush a folder; those that cannot keep their names by other means.
+        # Some file systems cannot flush a folder; they persist names by other means.
         with contextlib.suppress(OSError):
             os.fsync(fd)
     finally:
@@ -82,5 +82,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def shares_blocks(folder: Path) -> bool:
-    """Whether copy_file_range to files in this folder may cost less than reading and writing."""
+    """Whether copy_file_range to files in this folder may be faster than reading and writing."""
     return hasattr(os, "copy_file_range") and file_system(folder) in SHARING

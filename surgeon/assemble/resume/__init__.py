@@ -1,1 +1,1 @@
-"""Unfinished outputs: workspace, journal, fingerprint, and whether a run may resume."""
+"""Unfinished outputs: workspace, journal, fingerprint, and checks whether a run can be resumed."""

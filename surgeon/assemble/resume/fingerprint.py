@@ -1,6 +1,6 @@
-"""What an unfinished output was begun from, so that it is gone on with from that and nothing else.
+"""Identifies the inputs of an unfinished run; resume is refused if they changed.
 
-The same tensors at the same places from the same bytes by the same program: each is named when it is not so.
+The tensors, their places, the donors' bytes and the programs must be the same; each difference is named.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from ..compute.arithmetic import Arithmetic
 from ..io.digest import FileMark, digest_of
 
 _NAMED = 3
-"""Changes of one kind that are named."""
+"""Most changes of one kind that are named."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the bytes of an output depend on.
+    """Everything that the bytes of an output depend on.
 
     Attributes:
-        programs: versions of what makes them: surgeon, and torch and numpy where tensors are computed.
+        programs: versions of surgeon, and of torch and numpy if tensors are computed.
         shard_size: bytes per file.
-        device: what blends are computed on, GPUs by their model: the bytes of one model are those of the next but for
-            the last place. How many there are, or which of them, makes no difference.
-        allow_nonfinite: whether NaN and infinity in donors are taken as they come.
-        sources: every donor's file that a tensor is made of.
-        tensors: a hash per output tensor of its dtype, shape and all that it is made of and by.
-        companions: a hash of the config and of what the other small files are made of.
+        device: the device of blends, with the models of GPUs: different models give results that differ in the last
+            place. The number and choice of GPUs makes no difference.
+        allow_nonfinite: whether NaN and infinity in donors are blended.
+        sources: every donor's file that a tensor is made from, by path.
+        tensors: by output tensor, a hash of its dtype, shape and source.
+        companions: a hash of the config and of the inputs of the other small files.
     """
 
     programs: Mapping[str, str]
@@ -64,15 +64,15 @@ class Fingerprint:
             or not (is_count(found.shard_size) and found.shard_size > 0)
             or not isinstance(found.allow_nonfinite, bool)
         ):
-            raise TypeError("this is no fingerprint")
+            raise TypeError("this is not a fingerprint")
         return found
 
 
 def fingerprint(plan: Plan, shard_size: int, how: Arithmetic) -> Fingerprint:
-    """The fingerprint of a plan, its donors' files as they are now.
+    """The fingerprint of a plan, with the donors' files as they are now.
 
     Raises:
-        SurgeonError: one of them cannot be read.
+        SurgeonError: a donor's file cannot be read.
     """
     tensors, files = {}, set()
     for tensor in plan.tensors:
@@ -90,7 +90,7 @@ def fingerprint(plan: Plan, shard_size: int, how: Arithmetic) -> Fingerprint:
 
 
 def programs(plan: Plan) -> dict[str, str]:
-    """The versions of all that a plan's bytes depend on, by name."""
+    """The versions of all programs that a plan's bytes depend on, by name."""
     found = {"surgeon": __version__}
     if plan.needs_arithmetic:
         from importlib.metadata import version
@@ -118,7 +118,7 @@ def _mark(path: Path) -> FileMark:
 
 
 def check_sources(mark: Fingerprint) -> None:
-    """SurgeonError naming the first donor's file that is not any more what the fingerprint says, by size and time."""
+    """Raise SurgeonError for the first donor's file whose size or modification time differs from the fingerprint."""
     for name, old in mark.sources.items():
         try:
             state = Path(name).stat()
@@ -129,12 +129,12 @@ def check_sources(mark: Fingerprint) -> None:
                 "the donor changed while the model was being written",
                 where=name,
                 why=_what_changed(old, FileMark(state.st_size, state.st_mtime_ns, old.header)),
-                remedy="leave donors alone during assembly",
+                remedy="do not change donors during assembly",
             )
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """What is different, as clauses; none when the one can be gone on with as the other."""
+    """The differences as clauses; none if a run with `old` can be resumed with `new`."""
     found = [
         f"{name} was {one_line(old.programs.get(name, 'not used'))} and is {new.programs.get(name, 'not used')}"
         for name in sorted(old.programs.keys() | new.programs.keys())
@@ -143,11 +143,9 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     if old.shard_size != new.shard_size:
         found.append(f"the shard size was {size(old.shard_size)} and is {size(new.shard_size)}")
     if old.device != new.device:
-        found.append(
-            f"blends were computed on {one_line(old.device or 'nothing')} and now on {new.device or 'nothing'}"
-        )
+        found.append(f"the device of blends was {one_line(old.device or 'not used')} and is {new.device or 'not used'}")
     if old.allow_nonfinite and not new.allow_nonfinite:
-        found.append("it was begun with --allow-nonfinite")
+        found.append("it was started with --allow-nonfinite")
     found += _several(
         f"the donor {one_line(name)} changed ({_what_changed(old.sources[name], new.sources[name])})"
         for name in sorted(old.sources.keys() & new.sources.keys())
@@ -155,19 +153,19 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     )
     found += _tensor_changes(old, new)
     if not found and old.companions != new.companions:
-        found.append("the config or a tokenizer file is another")
+        found.append("the config or a tokenizer file changed")
     return found
 
 
 def _tensor_changes(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """Changes of the recipe, as they show in the tensors."""
+    """Changes of the recipe, found by its tensors."""
     mine, theirs = old.tensors, new.tensors
     if gone := sorted(mine.keys() - theirs.keys()):
-        return [f"by the recipe there is no {one_line(gone[0])} any more{_more(gone)}"]
+        return [f"the recipe no longer makes {one_line(gone[0])}{_more(gone)}"]
     if fresh := sorted(theirs.keys() - mine.keys()):
-        return [f"by the recipe there is {one_line(fresh[0])} now{_more(fresh)}"]
+        return [f"the recipe now makes {one_line(fresh[0])} too{_more(fresh)}"]
     if other := [name for name in mine if mine[name] != theirs[name]]:
-        return [f"by the recipe {one_line(other[0])} is made of something else{_more(other)}"]
+        return [f"the recipe makes {one_line(other[0])} from something else{_more(other)}"]
     return [] if list(mine) == list(theirs) else ["the recipe has the tensors in another order"]
 
 
@@ -184,4 +182,4 @@ def _several(clauses: Iterable[str]) -> list[str]:
 def _what_changed(old: FileMark, new: FileMark) -> str:
     if old.size != new.size:
         return f"it had {old.size:,} bytes and has {new.size:,}"
-    return "its header is another" if old.header != new.header else "it was written to since"
+    return "its header changed" if old.header != new.header else "it was written to since"

@@ -1,8 +1,8 @@
-"""The journal: which tensors are written, a line each, in a file that only grows.
+"""The journal: an append-only file with one line for each written tensor.
 
-A line says that a tensor's bytes have gone to its file, and their hash. A later mark says that tensors are on the disk:
-data goes to the disk before its mark, so a mark that is read back is true whatever has been lost. Lines without a mark
-are true after a killed process and may be false after a power loss; the hash decides.
+A line says that a tensor's bytes are written to its file, and has their hash. A later mark says that tensors are on the
+disk. Data is flushed before its mark, so a mark is always true. A line without a mark is true after a killed process,
+but may be false after a power loss; then the hash decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..io.digest import LENGTH
 
 _WRITTEN, _MARK, _VOID = "+", "=", "-"
 LARGEST = 200_000_000
-"""Bytes that are read: a hundred thousand tensors take an eighth."""
+"""Most bytes that are read; a hundred thousand tensors take an eighth of it."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class JournalLine:
 
     Attributes:
         tensor: its name.
-        shard: the file it is in.
-        hash: of its bytes.
-        warning: what is to be said of it; empty for nothing.
+        shard: its file.
+        hash: the hash of its bytes.
+        warning: a warning about it; may be empty.
     """
 
     tensor: str
@@ -43,7 +43,7 @@ class JournalLine:
 
 
 class Notes(Protocol):
-    """What a worker notes in a journal, and finds there of an earlier run.
+    """A worker's access to a journal, including the lines of an earlier run.
 
     Attributes:
         lines: finished tensors by name.
@@ -54,24 +54,25 @@ class Notes(Protocol):
     marked: set[str]
 
     def add(self, line: JournalLine) -> None:
-        """A tensor is written."""
+        """Record a written tensor."""
 
     def void(self, tensor: str) -> None:
-        """A line has turned out false: the tensor is to be written again."""
+        """Remove a false line, because the tensor must be written again."""
 
     def mark(self, tensors: Sequence[str]) -> None:
-        """Tensors with a line are on the disk."""
+        """Record that tensors with a line are on the disk."""
 
 
 class Journal(Notes):
-    """The journal of one output, open for writing; every method may be called from any thread, and raises OSError when
-    it cannot be written.
+    """The journal of one output, open for writing.
+
+    Every method may be called from any thread, and raises OSError if the file cannot be written.
     """
 
     def __init__(self, path: Path, flush: bool) -> None:
-        """Opens or creates it. With `flush`, marks are on the disk when `mark` returns; without, none are made.
+        """Open or create the file. With `flush`, `mark` returns when marks are on the disk; without, it does nothing.
 
-        What a killed process or a power loss has left of a last line is cut off.
+        An incomplete last line, after a killed process or a power loss, is cut off.
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._flush, self._lock = flush, threading.Lock()
@@ -81,7 +82,7 @@ class Journal(Notes):
         os.ftruncate(self._fd, self._end)
 
     def _replay(self, data: bytes) -> int:
-        """Take up what is there; gives the byte after the last line that is whole."""
+        """Read the existing lines; returns the offset after the last complete line."""
         end = 0
         for kind, values, stop in _records(data):
             if kind == _WRITTEN:
@@ -128,7 +129,7 @@ class Journal(Notes):
 
 
 def read(path: Path) -> dict[str, JournalLine]:
-    """The finished tensors that a journal tells of, for who does not write it; none where it cannot be read."""
+    """The finished tensors of a journal, read without opening it for writing; none if it cannot be read."""
     lines: dict[str, JournalLine] = {}
     try:
         data = read_bytes(path, LARGEST)
@@ -143,7 +144,7 @@ def read(path: Path) -> dict[str, JournalLine]:
 
 
 def _records(data: bytes) -> Iterator[tuple[str, list[str], int]]:
-    """(kind, values, byte after it) of each line, until one that is not whole: nothing after it can be relied on."""
+    """(kind, values, offset after it) of each line up to the first damaged one, after which nothing is reliable."""
     start = 0
     while (stop := data.find(b"\n", start) + 1) > 0:
         record = _record(data[start : stop - 1])

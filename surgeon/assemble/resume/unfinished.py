@@ -1,7 +1,7 @@
-"""Going on with an output that an earlier run has left unfinished, or refusing to, or beginning anew.
+"""Resume an unfinished run, refuse to, or start from scratch.
 
-What lies there is hours of somebody's work: without being told to, a run neither goes on with it (it may be of another
-recipe) nor throws it away.
+An unfinished output may be the result of hours of work. Without --resume or --restart a run neither resumes it, because
+it may belong to another recipe, nor removes it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .workspace import InUse, Workspace, hidden, holder_of
 
 @dataclass(frozen=True)
 class Unfinished:
-    """An output that is not complete.
+    """An unfinished output.
 
     Attributes:
-        final: its folder.
-        folder: the hidden one it lies in.
-        tensors: how many are written, and how many there are to be.
-        shard_size: bytes per file it was begun with.
-        holder: who is writing it now, such as `process 4711`; empty for nobody.
+        final: the output folder.
+        folder: the hidden folder with its files.
+        tensors: number of written tensors, and of all tensors.
+        shard_size: bytes per file.
+        holder: the process that is writing it now, such as `process 4711`; empty without one.
     """
 
     final: Path
@@ -43,7 +43,7 @@ class Unfinished:
 
 
 def look(final: Path) -> Unfinished | None:
-    """What an earlier run has left of an output, or one that is at work; None where there is nothing."""
+    """The unfinished output of an earlier or a running process; None if there is none."""
     folder = hidden(final)
     if is_link(folder):
         return None
@@ -57,12 +57,12 @@ def look(final: Path) -> Unfinished | None:
 
 @dataclass(frozen=True)
 class Terms:
-    """How an output is begun.
+    """How to start an output.
 
     Attributes:
-        fingerprint: makes that of what is to be written, given the shard size of what is there.
-        resume: go on with what an earlier run has left, if there is any.
-        restart: throw it away.
+        fingerprint: returns the fingerprint of the new output, given the shard size of the unfinished one.
+        resume: resume the unfinished output, if there is one.
+        restart: remove it.
     """
 
     fingerprint: Callable[[int | None], Fingerprint]
@@ -71,15 +71,15 @@ class Terms:
 
 
 def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fingerprint]:
-    """The journal to go on with, or an empty one, and the fingerprint that goes with it.
+    """The journal to resume or an empty one, and the fingerprint of the run.
 
     Args:
-        workspace: the output's, entered.
-        terms: what was asked for.
+        workspace: the output's workspace, entered.
+        terms: how to start.
         flush: see `Journal`.
 
     Raises:
-        InputError: there is something, and neither was asked for, or it was begun from something else.
+        InputError: there is an unfinished output, and neither option is set or its inputs changed.
     """
     old = _begun(workspace.begun)
     if terms.restart or old is None or not journal.read(workspace.journal):
@@ -87,7 +87,7 @@ def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fin
         old = None
     new = terms.fingerprint(old.shard_size if old else None)
     if old is not None:
-        _may_go_on(workspace.final, old, new, terms.resume)
+        _check_resumable(workspace.final, old, new, terms.resume)
     if old != new:
         write_atomic(workspace.begun, new.dumps(), own=True)
     lines = Journal(workspace.journal, flush)
@@ -98,7 +98,7 @@ def begin(workspace: Workspace, terms: Terms, flush: bool) -> tuple[Journal, Fin
 
 
 def check(final: Path, terms: Terms) -> None:
-    """What `begin` would raise now, and InUse where another process writes the output."""
+    """Raise the error that `begin` would raise now, or InUse if another process is writing the output."""
     there = look(final)
     if there is None:
         return
@@ -106,26 +106,26 @@ def check(final: Path, terms: Terms) -> None:
         raise InUse(final, there.holder)
     old = _begun(there.folder / "begun.json")
     if old is not None and not terms.restart:
-        _may_go_on(final, old, terms.fingerprint(old.shard_size), terms.resume)
+        _check_resumable(final, old, terms.fingerprint(old.shard_size), terms.resume)
 
 
-def _may_go_on(final: Path, old: Fingerprint, new: Fingerprint, resume: bool) -> None:
+def _check_resumable(final: Path, old: Fingerprint, new: Fingerprint, resume: bool) -> None:
     where, differences = str(final), changes(old, new)
     if not resume:
         done = f"{len(journal.read(hidden(final) / 'journal')):,} of {len(old.tensors):,} tensors"
-        anew = "write it anew with --restart"
+        restart = "start from scratch with --restart"
         raise InputError(
             f"an earlier run has written {done} of this model",
             where=where,
-            why=f"it was begun otherwise: {'; '.join(differences)}" if differences else "",
-            remedy=anew if differences else f"go on with --resume, or {anew}",
+            why=f"its inputs were different: {'; '.join(differences)}" if differences else "",
+            remedy=restart if differences else f"resume with --resume, or {restart}",
         )
     if differences:
         raise InputError(
-            "this cannot be gone on with",
+            "the run cannot be resumed",
             where=where,
             why="; ".join(differences),
-            remedy="put that back, or write the model anew with --restart",
+            remedy="restore the previous inputs, or start from scratch with --restart",
         )
 
 
@@ -136,12 +136,10 @@ def _begun(path: Path) -> Fingerprint | None:
 
 
 def kept(lines: Journal, layout: OutputLayout) -> str:
-    """What is said to a user whose run has ended early, as a clause; empty when nothing is left to go on with."""
+    """A clause for the user of a run that ended early; empty if there is nothing to resume."""
     if not lines.lines:
         return ""
     done = sum(
         placed.tensor.nbytes for shard in layout.shards for placed in shard.tensors if placed.tensor.name in lines.lines
     )
-    return (
-        f"{size(done)} of {size(layout.data_bytes)} are written: go on with --resume, or write it anew with --restart"
-    )
+    return f"{size(done)} of {size(layout.data_bytes)} are written: resume with --resume, or restart with --restart"

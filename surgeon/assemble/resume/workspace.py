@@ -1,12 +1,12 @@
-"""The hidden folder beside an output that it is written in: one for each output, held by one process at a time.
+"""The hidden folder next to an output in which it is written; one process at a time holds its lock.
 
-    .NAME.surgeon/model/       what becomes NAME when it is complete
-    .NAME.surgeon/journal      which of its tensors are written
-    .NAME.surgeon/begun.json   what from: its fingerprint
-    .NAME.surgeon/lock         held by the process that writes
-    .NAME.surgeon/old/         what had the name before, for the moment between two renames
+    .NAME.surgeon/model/       the model, renamed to NAME when it is complete
+    .NAME.surgeon/journal      the tensors that are written
+    .NAME.surgeon/begun.json   the fingerprint of the inputs
+    .NAME.surgeon/lock         locked by the writing process
+    .NAME.surgeon/old/         the previous folder NAME, between two renames
 
-It stays when a run ends early and has something to show, and the next one goes on from there.
+If a run ends early after it has written tensors, the folder stays, and a later run can resume it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ..io.system_calls import sync_folder
 from . import journal
 
 _PATIENCE = 2.0
-"""Seconds that a lock is waited for whose holder does not live."""
+"""Seconds to wait for a lock whose holder is not known to be alive."""
 
 
 _OWN = frozenset({"model", "journal", "begun.json", "lock", "old"})
 _HALF_WRITTEN = ".begun.json."
-"""What the file is called before it has its name."""
+"""Prefix of begun.json's temporary name."""
 
 
 class InUse(SurgeonError):
@@ -42,18 +42,19 @@ class InUse(SurgeonError):
 
     def __init__(self, final: Path, holder: str, lock: Path | None = None) -> None:
         remedy = "wait for it, stop it, or name another folder"
-        remedy += f"; if it is there no more, remove {lock}" if lock else ""
+        remedy += f"; if that process no longer exists, remove {lock}" if lock else ""
         super().__init__(f"{holder} is writing this model", where=str(final), remedy=remedy)
 
 
 class Workspace:
-    """The folder, for the length of a `with`. At its end it is gone, unless it holds what `keep` says is to stay: at
-    first, what an earlier run has written.
+    """Context manager of the hidden folder. Its end removes the folder, unless `keep` says that it stays.
+
+    Until `keep` is called, the folder stays if an earlier run has written tensors.
 
     Attributes:
-        final: the output's own folder.
-        folder: the hidden one.
-        model: where to write.
+        final: the output folder.
+        folder: the hidden folder.
+        model: the folder in it to write the model to.
         journal, begun: files in it.
     """
 
@@ -67,12 +68,12 @@ class Workspace:
         self._kept = False
 
     def __enter__(self) -> Workspace:
-        """Hold the folder, and put right what a killed run has left.
+        """Lock the folder, and repair the state that a killed run has left.
 
         Raises:
-            InUse: another process holds it.
-            SurgeonError: it cannot be made.
-            OSError: it cannot be read.
+            InUse: another process holds the lock.
+            SurgeonError: the folder cannot be made.
+            OSError: the folder cannot be read.
         """
         self._made = list(_missing(self.final.parent))
         try:
@@ -102,12 +103,12 @@ class Workspace:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                # Some network file systems have no locks; the number of who holds it must do there.
+                # Some network file systems have no locks; there the recorded process id decides.
                 holder, locks = _holder(fd), isinstance(error, BlockingIOError)
                 sure = holder is not None and holder.lives()
                 if locks and not sure and time.monotonic() < until:
-                    # Who has just taken it is about to sign; workers of who was killed are about to end; who only
-                    # looks whether it is held has it for a moment.
+                    # The lock may be free in a moment: a new holder has not recorded its id yet, workers of a killed
+                    # process are ending, or another process only tests the lock.
                     os.close(fd)
                     time.sleep(0.01)
                     continue
@@ -119,10 +120,10 @@ class Workspace:
             os.close(fd)
 
     def _make_folder(self) -> None:
-        """Make the folder, or see that the one that is there is surgeon's.
+        """Make the folder, or check that the existing one is surgeon's.
 
         Raises:
-            SurgeonError: it is not, and would be removed at the end.
+            SurgeonError: it is not surgeon's, so it must not be removed at the end.
         """
         _refuse_link(self.folder)
         try:
@@ -131,29 +132,31 @@ class Workspace:
         except FileExistsError:
             _refuse_link(self.folder)
         if not self.folder.is_dir():
-            raise _foreign(self.folder, "there is a file of the name of the folder that is written in first")
+            raise _foreign(self.folder, "a file has the name of surgeon's working folder")
         names = {path.name for path in self.folder.iterdir()}
         if strange := sorted(name for name in names - _OWN if not name.startswith(_HALF_WRITTEN)):
-            what = f"the folder that is written in first holds {one_line(strange[0])}, not of surgeon"
+            what = f"surgeon's working folder contains {one_line(strange[0])}, which surgeon did not write"
             raise _foreign(self.folder, what)
 
     @staticmethod
     def _is_at(fd: int, path: Path) -> bool:
-        """Whether the open file still has its name: who held it before may have removed it with its folder after it
-        was opened here. If so, this process is written into it."""
+        """Record this process in the open lock file; False if the file has lost its name.
+
+        The previous holder may have removed it with its folder after it was opened here.
+        """
         try:
             if not os.path.samestat(os.fstat(fd), path.stat()):
                 return False
         except FileNotFoundError:
             return False
-        # On a full disk it says nothing of its holder, and is held all the same.
+        # On a full disk the record is missing, but the lock is valid.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(recorded(os.getpid()).record()).encode(), 0)
         return True
 
     def _recover(self) -> None:
-        """Put right what a run that was killed between the two renames of `publish` has left."""
+        """Repair the state after a run that was killed between the two renames of `publish`."""
         if self._old.is_dir():
             if self.final.exists():
                 shutil.rmtree(self._old)
@@ -163,7 +166,7 @@ class Workspace:
             self.clear()
 
     def clear(self) -> None:
-        """Forget what an earlier run has left."""
+        """Remove everything that an earlier run has written."""
         self._kept = False
         for path in (self.journal, self.begun):
             path.unlink(missing_ok=True)
@@ -172,7 +175,7 @@ class Workspace:
             self.model.mkdir()
 
     def keep(self, kept: bool) -> None:
-        """Whether the folder is to stay for a later run."""
+        """Set whether the folder stays for a later run."""
         self._kept = kept
 
     def __exit__(self, *_: object) -> None:
@@ -185,7 +188,7 @@ class Workspace:
         self._remove_parents()
 
     def _remove_parents(self) -> None:
-        """Remove the folders made for this run that stayed empty."""
+        """Remove the folders that this run has made and that are still empty."""
         for folder in self._made:
             try:
                 folder.rmdir()
@@ -196,11 +199,11 @@ class Workspace:
         """Give the model its final name.
 
         Args:
-            replace: whether a folder that is there may go.
+            replace: whether an existing folder may be replaced.
             flush: wait until the names are on the disk.
 
         Raises:
-            OSError: it could not be renamed; the final name has what it had before.
+            OSError: renaming failed; the final name is unchanged.
         """
         if flush:
             sync_folder(self.model)
@@ -224,23 +227,22 @@ def _foreign(path: Path, what: str) -> SurgeonError:
 
 
 def _refuse_link(path: Path) -> None:
-    """SurgeonError for a symbolic link where surgeon keeps a folder: whoever put it there says where to write."""
+    """Raise SurgeonError for a symbolic link in place of surgeon's folder, because it could lead anywhere."""
     if path.is_symlink():
         raise SurgeonError(
-            "this is a symbolic link, and surgeon made none here",
+            "this is a symbolic link that surgeon did not make",
             where=str(path),
             remedy="remove it, or name another folder",
         )
 
 
 def hidden(final: Path) -> Path:
-    """The folder that an output is written in."""
+    """The hidden folder in which an output is written."""
     return final.with_name(f".{final.name}.surgeon")
 
 
 def holder_of(final: Path) -> str:
-    """Who is writing an output, such as `process 4711`, as far as can be seen without taking its lock; empty for
-    nobody."""
+    """The process that is writing an output, such as `process 4711`; empty without one. Does not take the lock."""
     try:
         file = open_regular(hidden(final) / "lock")
     except OSError:
@@ -249,7 +251,7 @@ def holder_of(final: Path) -> str:
         holder = _holder(file.fileno())
         if not _lives(holder):
             return ""
-        # The lock itself is the judge of a process that cannot be seen from here.
+        # For a process that is not visible from here, the lock decides.
         unseen = holder is not None and holder.lives() is None
         return "" if unseen and not _is_locked(file.fileno()) else _named(holder)
 
@@ -261,12 +263,12 @@ def _holder(fd: int) -> Recorded | None:
 
 
 def _lives(holder: Recorded | None) -> bool:
-    """Whether a holder is, as far as can be seen from here, still at work; one on another machine is."""
+    """Whether a holder may still be running; a process on another machine counts as running."""
     return holder is not None and holder != recorded(os.getpid()) and holder.lives() is not False
 
 
 def _is_locked(fd: int) -> bool:
-    """Whether a process, on whatever machine, holds the lock; true as well where the file system has no locks."""
+    """Whether a process on any machine holds the lock; also true if the file system has no locks."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -283,7 +285,7 @@ def _named(holder: Recorded | None) -> str:
 
 
 def _missing(folder: Path) -> Iterator[Path]:
-    """Folders that do not exist yet, the innermost first."""
+    """The folders that do not exist yet, the innermost first."""
     while not folder.exists():
         yield folder
         folder = folder.parent

@@ -1,1 +1,1 @@
-"""Bytes to files: layout, workers, byte copies, hashes and progress."""
+"""Write the weight files: workers, their parts of files, and the sink that writes, hashes and records bytes."""

@@ -1,4 +1,4 @@
-"""A worker's job: one part of an output file, until a mark in the journal says that all of it is on the disk."""
+"""A worker's job: write one part of an output file, and mark it in the journal when it is on the disk."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .sink import Sink, Target
 
 @dataclass(frozen=True)
 class Work:
-    """What all workers share.
+    """Settings and state that all workers share.
 
     Attributes:
-        folder: where the files go.
-        tracker: counts what they do.
-        journal: notes what they have done, and what an earlier run had.
-        flush: bring everything to the disk.
-        kernel: let the kernel copy where it can.
-        how: blends are computed.
-        found: sizes of the files that an earlier run has begun, by name.
+        folder: the folder of the weight files.
+        tracker: counts the progress.
+        journal: records finished tensors, including those of an earlier run.
+        flush: flush everything to the disk.
+        kernel: let the kernel copy if it can.
+        how: how blends are computed.
+        found: sizes in bytes of the files that an earlier run has left, by name.
     """
 
     folder: Path
@@ -40,11 +40,11 @@ class Work:
 
 
 def write_part(part: FilePart, work: Work, lane: Lane | None = None) -> None:
-    """Write the tensors of a part, but for those that an earlier run has written; `lane`: what the worker has of a GPU.
+    """Write the tensors of a part, except those that an earlier run has written; `lane` is the worker's GPU share.
 
     Raises:
         Halted: the tracker was halted.
-        SurgeonError: a source is not what its header says.
+        SurgeonError: a source differs from its header.
         OSError: reading or writing failed.
     """
     shard, sources = part.shard, Sources(work.kernel)
@@ -79,8 +79,11 @@ def _copy(run: ByteRun, target: Target, sources: Sources, work: Work) -> None:
 
 
 def _recheck(part: FilePart, target: Target, buffer: memoryview, work: Work) -> None:
-    """Count what an earlier run has written. What is not marked as being on the disk is read and held against its hash,
-    and written again where it differs: there may have been a power loss since."""
+    """Count the tensors that an earlier run has written.
+
+    A tensor that is not marked as being on the disk is read and compared with its hash, because a power loss may have
+    destroyed it; if it differs, it is written again.
+    """
     journal, here = work.journal, OpenFile(target.path, target.fd)
     found = work.found.get(part.shard.name, 0)
     for placed in part.tensors:

@@ -1,4 +1,4 @@
-"""Where the bytes of tensors go: to their file, into their hash, into the journal once a tensor is whole."""
+"""Write the bytes of tensors to their file, hash them, and record each complete tensor in the journal."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from ..progress_tracker import Counts
 from ..resume.journal import JournalLine, Notes
 
 KICK = 32 * 1024 * 1024
-"""Bytes after which the kernel is told to begin writing to disk, so that waiting for it takes little."""
+"""Bytes after which the kernel is asked to start writing to the disk, so that a later flush is short."""
 
 SYNC = 256 * 1024 * 1024
-"""Bytes of a file after which they are brought to the disk and marked in the journal: what a power loss costs."""
+"""Bytes of a file between two flushes to the disk with a mark in the journal: the most that a power loss costs."""
 
 
 class Target:
-    """An output file that is written from one byte on to another, by this worker; others may write other parts.
+    """An output file of which this worker writes one part.
 
     Attributes:
-        whole: names of the tensors that were written since the last `sync`.
+        path: the file.
+        fd: its file descriptor.
+        whole: names of the tensors that were completed since the last `sync`.
     """
 
     def __init__(self, path: Path, flush: bool, nbytes: int = 0, start: int = 0) -> None:
-        """Opens or creates `path` with room for `nbytes`, to write from `start` on; `flush`: to the disk, too."""
+        """Open or create `path` and reserve `nbytes`, to write from `start` on; `flush`: flush to the disk."""
         self.path, self.whole = path, list[str]()
-        # A hidden folder in a place that others may write to could hold a link to anything.
+        # If others can write to the folder, it may contain a link to any file.
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         if os.fstat(self.fd).st_nlink > 1:
             os.close(self.fd)
             raise SurgeonError(
-                "the file has another name, and writing would change it there",
+                "the file has a second name (hard link), and writing would change that file too",
                 where=str(path),
-                remedy="write the model anew with --restart",
+                remedy="write the model from scratch with --restart",
             )
         self._flush = flush
         self._named = False
@@ -51,17 +53,17 @@ class Target:
             raise
 
     def reached(self, position: int) -> None:
-        """Everything before `position` is written."""
+        """Note that everything before `position` is written."""
         if self._flush and position - self._kicked >= KICK:
             start_writeback(self.fd, self._kicked, position - self._kicked)
             self._kicked = position
 
     def due(self, position: int) -> bool:
-        """Whether so much has been written that it is time to `sync`."""
+        """Whether enough bytes are written to `sync`."""
         return self._flush and position - self._synced >= SYNC
 
     def sync(self, position: int, journal: Notes) -> None:
-        """Bring the file to the disk, its name included, where that is asked for, and mark what is whole."""
+        """Flush the file and its name to the disk, and mark the complete tensors; does nothing without `flush`."""
         if not self._flush:
             return
         if not self._named:
@@ -73,7 +75,7 @@ class Target:
         self.whole = []
 
     def close(self, flush: bool) -> None:
-        """Close the file; with `flush`, bring it to the disk before."""
+        """Close the file; with `flush`, flush it to the disk first."""
         try:
             if flush and self._flush:
                 os.fsync(self.fd)
@@ -82,7 +84,7 @@ class Target:
 
 
 class Sink:
-    """Takes the bytes of tensors that lie one after the other in a file, in order, however they are cut."""
+    """Takes the bytes of consecutive tensors of a file in order, in pieces of any size."""
 
     def __init__(self, target: Target, tensors: Sequence[Placed], tracker: Counts, journal: Notes) -> None:
         self._target, self._tracker, self._journal = target, tracker, journal
@@ -94,21 +96,21 @@ class Sink:
         self._settle()
 
     def write(self, data: memoryview) -> None:
-        """The next bytes, to be written.
+        """Write the next bytes.
 
         Raises:
-            Halted: it is time to stop.
-            OSError: they could not be written.
+            Halted: the worker must stop.
+            OSError: writing failed.
         """
         write_all(self._target.fd, data, self._position)
         self.took(data)
 
     def took(self, data: memoryview) -> None:
-        """The next bytes, which are in the file already; raises what `write` does."""
+        """Take the next bytes, which are already in the file; raises the same errors as `write`."""
         self._tracker.advance(len(data), self._shard)
         while data:
             count = min(len(data), self._waiting[0].stop - self._position)
-            assert count, "a tensor is larger than was planned"
+            assert count, "a tensor is larger than planned"
             self._hasher.update(data[:count])
             self._position += count
             data = data[count:]
@@ -116,13 +118,13 @@ class Sink:
         self._target.reached(self._position)
 
     def finish(self, warning: str = "") -> None:
-        """The last of the tensors is whole, and this is to be said of it."""
+        """Record the last tensor, with a warning if there is one."""
         placed = self._waiting.popleft()
-        assert placed.stop == self._position and not self._waiting, "a tensor has another size than was planned"
+        assert placed.stop == self._position and not self._waiting, "a tensor has another size than planned"
         self._note(placed, warning)
 
     def _settle(self) -> None:
-        """Note the tensors that are whole; the last one waits for `finish`."""
+        """Record the complete tensors, except the last one, which waits for `finish`."""
         while len(self._waiting) > 1 and self._waiting[0].stop <= self._position:
             self._note(self._waiting.popleft(), "")
             self._tracker.begin(self._waiting[0].tensor.name)

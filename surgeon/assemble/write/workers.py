@@ -1,8 +1,8 @@
-"""Who writes the parts of the output: threads, or, where much is computed, processes.
+"""The workers that write the parts of the output: threads, or processes if much is computed.
 
-Between two operations on a chunk a thread waits for Python's lock, which takes longer than most of the operations: two
-threads were hardly faster than one. Processes are forked once torch is there, so that all of it is in memory once, and
-tell the first process what they do; it alone counts, and writes the journal.
+Between two operations on a chunk a thread waits for Python's lock, which takes longer than most operations, so two
+threads are hardly faster than one. Processes are forked after torch is imported, so that its memory is shared. They
+report to the main process, which alone counts the progress and writes the journal.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from ..resume.journal import JournalLine, Notes
 from .file_part import Work, write_part
 
 WORTH = 64 * 1024 * 1024
-"""Computed bytes from which on processes gain more than it takes to start them."""
+"""Computed bytes from which processes save more time than their start takes."""
 
 BATCH = 4 * 1024 * 1024
-"""Bytes after which a process tells how far it is."""
+"""Bytes after which a process reports its progress."""
 
 
 @dataclass
 class Crew:
-    """Workers, at work.
+    """Running workers.
 
     Attributes:
         pending: one future per part.
@@ -55,7 +55,7 @@ class Crew:
     _processes: Sequence[BaseProcess] = ()
 
     def take(self, done: Set[Future[None]]) -> None:
-        """Raises what made a worker fail: what `write_part` does, or a SurgeonError where its process has ended."""
+        """Raise the error of a failed worker: one of `write_part`, or a SurgeonError if its process has ended."""
         if self._relay and self._relay.failure:
             raise self._relay.failure
         for future in done:
@@ -68,7 +68,7 @@ class Crew:
         """Make every worker stop at its next piece."""
         for future in self.pending:
             future.cancel()
-        # Those that are processes are asked by the relay; what they have already told is still to be counted.
+        # Processes are stopped through the relay, because the tracker must still count what they have reported.
         self._relay.halt() if self._relay else self._tracker.halt()
 
 
@@ -76,12 +76,14 @@ class Crew:
 def crew(
     parts: Sequence[FilePart], work: Work, tracker: Tracker, workers: int, lanes: Sequence[Lane] = ()
 ) -> Iterator[Crew]:
-    """Workers who write these parts in their order; at the end of the `with` all have ended.
+    """Start workers that write these parts in order; all have ended at the end of the `with`.
 
     Args:
-        work: what they share; its tracker and journal are used in this process only.
-        workers: how many at once; the bytes do not depend on it.
-        lanes: on GPUs, what each of the workers has of one.
+        parts: the parts of all files.
+        work: what the workers share; its tracker and journal are used only in this process.
+        tracker: counts the progress.
+        workers: number of workers; the bytes do not depend on it.
+        lanes: the workers' shares of GPUs; empty on the CPU.
     """
     workers = max(1, min(workers, len(parts)))
     with contextlib.ExitStack() as stack:
@@ -97,9 +99,9 @@ def crew(
             ProcessPoolExecutor(workers, relay.context, initializer=_begin, initargs=(parts, far, os.getpid()))
         )
         with _signals_held():
-            # The first of them starts the processes, while this one still has no other thread.
+            # The first submit starts the processes, while this process has no other thread.
             pending = {pool.submit(_write, 0)}
-            # Not `active_children`, which forgets those that have ended already, and how.
+            # `active_children` would omit processes that have already ended, with their exit codes.
             processes: list[BaseProcess] = list((getattr(pool, "_processes", None) or {}).values())
             try:
                 pending |= {pool.submit(_write, number) for number in range(1, len(parts))}
@@ -112,10 +114,10 @@ def crew(
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep signals waiting, here and in processes that are forked meanwhile until they have begun.
+    """Block signals here and in processes that are forked meanwhile, until these have set their own handlers.
 
-    One that is ended because another was killed must not take that for the first Ctrl-C of a user, as its parent's
-    handler would: nobody would end it again, and it would be waited for without end.
+    With the parent's handler, a process would treat the signal that ends it after another one's death as a user's first
+    Ctrl-C and continue; the parent would wait for it for ever.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED_TO_END)
     try:
@@ -125,7 +127,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _on(lanes: Sequence[Lane]) -> Callable[[FilePart, Work], None]:
-    """Writes a part on the lane that has waited longest; there are at least as many as threads."""
+    """A function that writes a part on the lane that has been free longest; there is one for every thread."""
     waiting: queue.SimpleQueue[Lane] = queue.SimpleQueue()
     for lane in lanes:
         waiting.put(lane)
@@ -142,7 +144,7 @@ def _on(lanes: Sequence[Lane]) -> Callable[[FilePart, Work], None]:
 
 
 def _may_fork(parts: Sequence[FilePart], work: Work) -> bool:
-    """Whether processes are worth it, and safe: not with CUDA, not from a program that has threads of its own."""
+    """Whether processes are useful and safe: they are not with CUDA, and not in a program with other threads."""
     if not sys.platform.startswith("linux") or not _alone() or work.how.gpus:
         return False
     tensors = (placed.tensor for part in parts for placed in part.tensors)
@@ -150,12 +152,12 @@ def _may_fork(parts: Sequence[FilePart], work: Work) -> bool:
 
 
 def _alone() -> bool:
-    """Whether this is the only thread: a lock that another one holds would be held for ever in a process forked now."""
+    """Whether this is the only thread: a lock held by another thread would stay locked for ever in a forked process."""
     return threading.active_count() == 1
 
 
 def _ended(processes: Sequence[BaseProcess]) -> SurgeonError:
-    """A worker process has ended without a word; the others were ended because of it."""
+    """The error for a worker process that ended unexpectedly, after which the pool ended the others."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until and any(process.exitcode is None for process in processes):
         time.sleep(0.01)
@@ -165,24 +167,24 @@ def _ended(processes: Sequence[BaseProcess]) -> SurgeonError:
     killed = code == -signal.SIGKILL
     return SurgeonError(
         f"a worker process was ended by {name}",
-        why="somebody has killed it, or the system has run out of memory" if killed else "",
+        why="it was killed by a user or because the system ran out of memory" if killed else "",
         remedy="free some memory, or use fewer --workers" if killed else "use --workers 1",
     )
 
 
 def _relay() -> Relay | None:
-    """What processes report by; None where the system cannot have any."""
+    """The relay for worker processes; None if the system cannot start any."""
     with contextlib.suppress(OSError, ImportError, ValueError):
         return Relay(multiprocessing.get_context("fork"))
     return None
 
 
 class Relay:
-    """Carries what worker processes tell to the process that started them, in the order of each one's telling.
+    """Carries the reports of worker processes to the main process, in the order in which each process sends them.
 
     Attributes:
-        context: how its processes are started.
-        failure: what taking it up there failed with.
+        context: the start method of its processes.
+        failure: the error that handling a report has raised; None without one.
     """
 
     def __init__(self, context: ForkContext) -> None:
@@ -192,13 +194,13 @@ class Relay:
         self._turn = context.Lock()
         self._stop = mmap.mmap(-1, 1)
 
-    def tell(self, *message: Any) -> None:
-        """In a worker: (tracker or journal, its method, arguments)."""
+    def send(self, *message: Any) -> None:
+        """In a worker: send (`tracker` or `journal`, its method, arguments)."""
         with self._turn:
             self._writer.send(message)
 
     def check(self) -> None:
-        """In a worker: raises Halted when it is time to stop."""
+        """In a worker: raise Halted if it must stop."""
         if self._stop[0]:
             raise Halted
 
@@ -208,13 +210,13 @@ class Relay:
 
     @contextlib.contextmanager
     def serving(self, tracker: Tracker, journal: Notes) -> Iterator[None]:
-        """From `start` on take up what is told; at the end of the `with` everything is taken."""
+        """Handle reports from `start` on; all are handled at the end of the `with`."""
         self._thread = threading.Thread(target=self._serve, args=(tracker, journal), name="relay", daemon=True)
         try:
             yield
         finally:
-            # The processes have ended, so this is the last who could write. To tell anything now could take for ever:
-            # one that was killed may have had its turn.
+            # The processes have ended, so closing this last writer ends the pipe. A message would not be safe: a killed
+            # process may still hold the lock.
             self._writer.close()
             if self._thread.is_alive():
                 self._thread.join(_PATIENCE)
@@ -223,12 +225,12 @@ class Relay:
             raise self.failure
 
     def start(self) -> None:
-        """Begin to take up what is told: not before the processes are forked."""
+        """Start handling reports; to be called after the processes are forked."""
         self._thread.start()
 
     def _serve(self, tracker: Tracker, journal: Notes) -> None:
         targets = {"tracker": tracker, "journal": journal}
-        # A process that was killed while it told something may have told half of it, which ends as nothing does.
+        # A process that was killed while sending may have sent an incomplete message, which also ends the pipe.
         with contextlib.suppress(EOFError, OSError):
             while True:
                 target, method, *arguments = self._reader.recv()
@@ -243,11 +245,11 @@ class Relay:
 _ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 _PATIENCE = 5.0
-"""Seconds that ended processes are waited for, and what they have told."""
+"""Seconds to wait for ended processes and for their last reports."""
 
 
 class FarCounts(Counts):
-    """In a worker process: a tracker that is somewhere else."""
+    """In a worker process: forwards calls to the tracker of the main process."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay, self._count, self._file = relay, 0, ""
@@ -264,61 +266,61 @@ class FarCounts(Counts):
     def _flush(self) -> None:
         count, self._count = self._count, 0
         if count:
-            self._relay.tell("tracker", "advance", count, self._file)
+            self._relay.send("tracker", "advance", count, self._file)
 
-    def _tell(self, method: str, *arguments: Any) -> None:
+    def _send(self, method: str, *arguments: Any) -> None:
         self._flush()
-        self._relay.tell("tracker", method, *arguments)
+        self._relay.send("tracker", method, *arguments)
 
     def open(self, file: str, total: int, parts: int) -> None:
-        self._tell("open", file, total, parts)
+        self._send("open", file, total, parts)
 
     def close(self, file: str) -> None:
-        self._tell("close", file)
+        self._send("close", file)
 
     def begin(self, name: str) -> None:
-        self._tell("begin", name)
+        self._send("begin", name)
 
     def finish(self, name: str) -> None:
-        self._tell("finish", name)
+        self._send("finish", name)
 
     def skip(self, name: str, count: int, file: str) -> None:
-        self._tell("skip", name, count, file)
+        self._send("skip", name, count, file)
 
     def warn(self, sentence: str) -> None:
-        self._tell("warn", sentence)
+        self._send("warn", sentence)
 
 
 class FarNotes(Notes):
-    """In a worker process: a journal that is somewhere else, with what an earlier run has noted."""
+    """In a worker process: forwards calls to the journal of the main process, and has an earlier run's lines."""
 
     def __init__(self, relay: Relay, earlier: Notes) -> None:
         self._relay, self.lines, self.marked = relay, dict(earlier.lines), set(earlier.marked)
 
     def add(self, line: JournalLine) -> None:
-        self._relay.tell("journal", "add", line)
+        self._relay.send("journal", "add", line)
 
     def void(self, tensor: str) -> None:
         del self.lines[tensor]
-        self._relay.tell("journal", "void", tensor)
+        self._relay.send("journal", "void", tensor)
 
     def mark(self, tensors: Sequence[str]) -> None:
-        self._relay.tell("journal", "mark", list(tensors))
+        self._relay.send("journal", "mark", list(tensors))
 
 
 _job: tuple[Sequence[FilePart], Work]
-"""In a worker process: all parts, and how to write them."""
+"""In a worker process: all parts, and what the workers share."""
 
 
 def _begin(parts: Sequence[FilePart], work: Work, parent: int) -> None:
-    """A worker process begins: how it ends is its parent's to say."""
+    """Initialise a worker process; only its parent ends it."""
     global _job
     end_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKED_TO_END)
-    # Looking for garbage among what the parent has made would copy the memory that it is in.
+    # Garbage collection of the parent's objects would copy their memory pages.
     gc.freeze()
     _job = parts, work
 

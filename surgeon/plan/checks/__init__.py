@@ -1,1 +1,1 @@
-"""Checks of recipes and donors. Each yields findings and decides nothing."""
+"""Checks of recipes and donors. Each yields findings and changes nothing."""

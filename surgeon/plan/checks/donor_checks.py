@@ -1,4 +1,4 @@
-"""Do the donors fit together? Shapes, names, and every global setting of the config that layers depend on."""
+"""Check that the donors fit together: shapes, tensor names, and the global config settings that layers depend on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..model import Donor, PlannedLayer
 
 _UNPACKED = (".weight", ".bias")
 _SAME_TENSORS = frozenset({"full", "sliding", "chunked"})
-"""Kinds of attention whose layers hold the same tensors."""
+"""Kinds of attention whose layers have the same tensors."""
 
 
 def compare(
@@ -27,14 +27,14 @@ def compare(
     lines: Mapping[str, int | None],
     dtype: str | None,
 ) -> Iterator[Finding]:
-    """Findings for every donor that gives layers or ends, against the donor of the config.
+    """Compare every donor of layers or ends with the donor of the config.
 
     Args:
-        donors: those that give something.
+        donors: the donors that the output uses.
         template: the donor of the config.
-        layers: the output's.
-        lines: where the recipe names a donor first, by letter.
-        dtype: the dtype the recipe asks for.
+        layers: the output's layers.
+        lines: by letter, the line of the recipe that names the donor first.
+        dtype: the dtype that the recipe sets; None for none.
     """
     used = {d.letter: tuple(layer.index for layer in layers if _uses(layer, d.letter)) for d in donors}
     for donor in donors:
@@ -77,8 +77,8 @@ def _classes(donor: Donor, template: Donor, kin: Kinship, layers: tuple[int, ...
         "note",
         "other-class",
         what,
-        f"with these settings both compute the same; the output is {one_line(other.architecture or other.model_type)}, "
-        f"as {template.letter} is",
+        f"with these settings both classes compute the same; the output's class is "
+        f"{one_line(other.architecture or other.model_type)}, that of {template.letter}",
         "set base_model to choose the other class",
         layers,
         line,
@@ -102,7 +102,7 @@ def _widths(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | 
                 "error",
                 code,
                 f"The {name} of {donor.letter} is {mine}, that of {template.letter} is {theirs}",
-                "a model has one for all its layers",
+                "one value holds for all layers of a model",
                 f"use donors with the same {name}",
                 layers,
                 line,
@@ -116,11 +116,11 @@ def _rope(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | No
         yield Finding(
             "warning",
             "rope",
-            f"The rotary settings of {donor.letter} ({_short(one.rope)}) are not those of {template.letter} "
+            f"The rotary settings of {donor.letter} ({_short(one.rope)}) differ from those of {template.letter} "
             f"({_short(other.rope)})",
-            f"the output has one setting, {template.letter}'s, so {donor.letter}'s layers see other positions than "
-            "they were trained with",
-            f"set base_model to the donor whose setting should win, or leave {donor.letter} out",
+            f"the output has only {template.letter}'s settings, so {donor.letter}'s layers see other positions than "
+            "in training",
+            f"set base_model to the donor whose settings the output needs, or remove {donor.letter}",
             layers,
             line,
         )
@@ -128,8 +128,8 @@ def _rope(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | No
         yield Finding(
             "note",
             "context",
-            f"The output's config says a context of {other.context:,} tokens, {template.letter}'s",
-            f"{donor.letter} says {one.context:,}",
+            f"The output's config has {template.letter}'s context of {other.context:,} tokens",
+            f"{donor.letter} has a context of {one.context:,} tokens",
             layers=layers,
             line=line,
         )
@@ -150,20 +150,20 @@ def _type(donor: Donor) -> str:
 def _tensor_sets(
     donors: Sequence[Donor], template: Donor, layers: Sequence[PlannedLayer], lines: Mapping[str, int | None]
 ) -> Iterator[Finding]:
-    """Layers must have the tensors that the config's donor has in the same place, or in some layer of the same kind.
+    """Check that each layer has the tensors of the config donor's layer at that index, or of one of the same kind.
 
-    In some families a first or last layer is unlike the others, so that one kind has several sets of tensors.
+    In some families the first or last layer differs from the others, so one kind has several sets of tensors.
     """
     by_letter = {donor.letter: donor for donor in donors}
     reference: dict[tuple[Any, ...], list[tuple[str, dict[str, tuple[int, ...]]]]] = {}
 
     def kind(donor: Donor, index: int) -> tuple[Any, ...]:
         attributes = donor.checkpoint.layers[index].attributes
-        # A quantised checkpoint leaves some layers as they were, so the same weight may lie there in two forms.
+        # A quantised checkpoint may keep some layers unquantised, so the same weight exists in two forms.
         packed = frozenset(name for name in donor.checkpoint.layers[index].tensors if not name.endswith(_UNPACKED))
         form = packed if donor.checkpoint.quantisation else None
         attention = str(attributes.get("attention"))
-        # Only gemma4 gives heads another width where they slide.
+        # Only in gemma4 do sliding layers have another head width than full ones.
         alike = attention in _SAME_TENSORS and not _type(donor).startswith("gemma4")
         return attributes.get("mlp"), "full" if alike else attention, form
 
@@ -213,7 +213,7 @@ def _tensor_difference(
             "tensor-set",
             f"The layers of {letter} and {other} do not have the same {' and '.join(sorted(kinds))}",
             "; ".join(parts) + "; one config describes all layers",
-            "use donors that agree",
+            "use donors whose layers have the same tensors",
             layers,
             line,
         )
@@ -240,20 +240,23 @@ def _dtypes(donors: Sequence[Donor], used: Mapping[str, tuple[int, ...]], dtype:
         return
     parts = ", ".join(f"{letter} {code}" for letter, code in held.items())
     if dtype is not None:
-        yield Finding("note", "dtype-mixed", f"The donors have different dtypes ({parts})", f"all become {dtype}")
+        what = f"The donors have different dtypes ({parts})"
+        yield Finding("note", "dtype-mixed", what, f"all tensors are written as {dtype}")
         return
     yield Finding(
         "warning",
         "dtype-mixed",
         f"The donors have different dtypes ({parts})",
-        "the recipe sets no dtype, so each tensor keeps its own, and a model is loaded in one of them",
+        "the recipe sets no dtype, so each tensor keeps its own, but a model is loaded in only one",
         "set dtype in the recipe",
     )
 
 
 def compare_ends(who: Owners, template: Donor) -> Iterator[Finding]:
-    """Whether the ends fit the config, which is the template's: the same tensors, and of the same shape but for rows of
-    tokens."""
+    """Check that the ends have the same tensors as the template, whose config the output has.
+
+    The shapes must be the same too, except for the number of token rows.
+    """
     ends: tuple[End, ...] = ("embeddings", "final_norm")
     for role, donor in ((end, donor) for end in ends for donor in who.of(end).donors):
         if donor.letter == template.letter:
@@ -267,8 +270,8 @@ def compare_ends(who: Owners, template: Donor) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "end-shape",
-                f"{role} of {donor.letter} do not fit the config of {template.letter}",
+                f"The tensors of {role} of {donor.letter} do not fit the config of {template.letter}",
                 f"{one_line(name)} is {list(mine.get(name, ())) or 'missing'} in {donor.letter} and "
                 f"{list(theirs.get(name, ())) or 'missing'} in {template.letter}",
-                "take both from one donor, or set base_model to it",
+                f"take {role} and the config from the same donor",
             )

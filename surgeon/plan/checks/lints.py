@@ -1,4 +1,4 @@
-"""What a practitioner would warn of: recipes that can be carried out and do not do what they look like doing."""
+"""Warnings about valid recipes that do not do what they seem to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
 _LAST_IS_FULL = frozenset({
     "beam", "diffusion_gemma", "embedding_gemma2", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text",
 })  # fmt: skip
-"""Model types whose config class makes the last layer attend fully, whatever the file says (transformers 5.23)."""
+"""Model types whose config class gives the last layer full attention, whatever the file says (transformers 5.23)."""
 
 
 def lints(
@@ -33,14 +33,14 @@ def lints(
     used: Sequence[Donor],
     layers: Sequence[PlannedLayer],
 ) -> Iterator[Finding]:
-    """All of them.
+    """Run all lints.
 
     Args:
         document: the recipe.
-        slices: its slices, ranges explicit.
+        slices: its slices, with explicit ranges.
         template: the donor of the config.
-        used: donors that give something.
-        layers: the output's, filled.
+        used: the donors that the output uses.
+        layers: the output's layers, with their tensors.
     """
     yield from scale_undone(layers)
     yield from zeroed(template, layers)
@@ -51,21 +51,21 @@ def lints(
 
 
 def factor(tensor: PlannedTensor) -> float:
-    """What a tensor is multiplied with."""
+    """The factor that a tensor is multiplied by."""
     return tensor.source.factor if isinstance(tensor.source, Convert) else 1.0
 
 
 def _modules(layer: PlannedLayer) -> dict[str, str]:
-    """The norms and linear modules of a layer: last name -> path within the layer."""
+    """The norms and linear modules of a layer: last part of the name -> path within the layer."""
     paths = (tensor.place.suffix.rpartition(".")[0] for tensor in layer.tensors)
     return {path.rpartition(".")[2]: path for path in paths}
 
 
 def norm_after(layer: PlannedLayer, module: str) -> str | None:
-    """The norm that follows a projection directly and gives its output one size; told by the layer's names.
+    """The norm that directly follows a projection and normalises its output, found by the layer's tensor names.
 
-    `post_attention_layernorm` stands before the MLP in most families. It follows the attention where the MLP has
-    another norm before it (gemma 2 and 3), or where no norm stands before the attention (olmo 2, exaone 4).
+    In most families `post_attention_layernorm` precedes the MLP. It follows the attention if another norm precedes the
+    MLP (gemma 2 and 3), or if no norm precedes the attention (olmo 2, exaone 4).
     """
     names = _modules(layer)
     if module in _QUERY_NORMS:
@@ -81,7 +81,7 @@ def norm_after(layer: PlannedLayer, module: str) -> str | None:
 
 
 def scale_undone(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """Factors on a projection whose output a norm brings to one size right after: they change nothing."""
+    """Scales without effect: a norm directly follows the projection and removes the scale from its output."""
     found: dict[tuple[str, str], list[int]] = {}
     for layer in layers:
         factors: dict[str, set[float]] = {}
@@ -89,7 +89,7 @@ def scale_undone(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
             module = tensor.place.suffix.rpartition(".")[0].rpartition(".")[2]
             factors.setdefault(module, set()).add(factor(tensor))
         for module in ("o_proj", "down_proj", *_QUERY_NORMS):
-            # Experts scaled differently weigh differently; zero and a change of sign go through a norm.
+            # Different scales of experts change their shares; a norm removes neither zero nor a change of sign.
             if len(values := factors.get(module, set())) == 1 and values != {1.0} and min(values) > 0:
                 norm = norm_after(layer, module)
                 if norm is not None:
@@ -99,14 +99,14 @@ def scale_undone(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
             "warning",
             "scale-no-effect",
             f"The scale of {module}.weight has no effect",
-            f"{norm} follows it in this family and gives its output the same size again",
+            f"in this family {norm} follows it and normalises its output",
             f"scale {norm} instead",
             tuple(indices),
         )
 
 
 def zeroed(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """Layers that add nothing, or that nothing can be trained in, because their matrices are multiplied with 0."""
+    """Layers that add nothing, or that cannot be trained, because their matrices are multiplied by 0."""
     config = template.checkpoint.config
     outputs = RESIDUAL_OUTPUTS.get(config.model_type if config else "", ())
     silent, dead = [], []
@@ -121,25 +121,25 @@ def zeroed(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]
         yield Finding(
             "warning",
             "layer-zero",
-            f"Every matrix of layer {ranges(dead)} is multiplied with 0",
-            "such a layer adds nothing, and training cannot change it, as all its gradients are 0 too",
-            "take it out, or set only its output projections to 0 (`expand` does)",
+            f"Every matrix of layer {ranges(dead)} is multiplied by 0",
+            "such a layer adds nothing, and training cannot change it, because all its gradients are 0",
+            "remove the layer, or set only its output projections to 0, as `expand` does",
             tuple(dead),
         )
     if silent:
         yield Finding(
             "note",
             "layer-identity",
-            f"{plural(len(silent), 'layer')} ({ranges(silent)}) add nothing, their output projections being 0"
+            f"{plural(len(silent), 'layer')} ({ranges(silent)}) add nothing, because their output projections are 0"
             if len(silent) > 1
-            else f"Layer {silent[0]} adds nothing, its output projections being 0",
-            "that is block expansion: the model computes the same as without, until they are trained",
+            else f"Layer {silent[0]} adds nothing, because its output projections are 0",
+            "this is block expansion: until they are trained, the model computes the same as without them",
             layers=tuple(silent),
         )
 
 
 class _Rule(NamedTuple):
-    """A filter that ends in a number, its line, and the slice it holds for (None: all)."""
+    """A filter that ends in a number, its line, and the slice it applies to (None: all)."""
 
     filter: str
     line: int | None
@@ -165,7 +165,7 @@ def _numbered(document: Document, slices: Sequence[Slice]) -> Iterator[_Rule]:
 def numbers_in_filters(
     document: Document, slices: Sequence[Slice], layers: Sequence[PlannedLayer]
 ) -> Iterator[Finding]:
-    """Filters such as `layers.1`, which as a part of a name also match layers 10 to 19."""
+    """Filters such as `layers.1`, which also match layers 10 to 19, because a filter is any part of a name."""
     if not (found := dict.fromkeys(_numbered(document, slices))):
         return
     names = {layer.index: "\n".join(tensor.entry.name for tensor in layer.tensors) for layer in layers}
@@ -183,15 +183,15 @@ def numbers_in_filters(
                 "warning",
                 "filter-number",
                 f"The filter {one_line(rule.filter)!r} also matches layer {ranges(hit.values())} of the donor",
-                "a filter is any part of a tensor's name, and their names begin alike",
-                f"write {one_line(rule.filter + '.')!r} for that one layer; the numbers are the donor's",
+                "a filter matches any part of a tensor's name in the donor, and these names begin with the same number",
+                f"write {one_line(rule.filter + '.')!r} to match one layer of the donor",
                 tuple(hit),
                 rule.line,
             )
 
 
 def last_layer(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """A last layer that slides, in families whose config class makes the last one attend fully."""
+    """A last layer without full attention, in families whose config class gives the last layer full attention."""
     config = template.checkpoint.config
     if config is None or config.model_type not in _LAST_IS_FULL or not layers:
         return
@@ -201,9 +201,9 @@ def last_layer(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Find
         yield Finding(
             "error",
             "last-layer",
-            f"The last layer, {last.label}, attends within {one_line(last.attributes['attention'])} attention",
-            f"transformers makes the last layer of a {kind} attend fully, and its weights are of other shapes for that",
-            "end the stack on a layer with full attention",
+            f"The last layer, {last.label}, has {one_line(last.attributes['attention'])} attention",
+            f"transformers gives the last layer of a {kind} full attention, whose weights have other shapes",
+            "end the stack with a layer that has full attention",
             (last.index,),
         )
 
@@ -213,20 +213,20 @@ def _kinds(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _gaps(kinds: Sequence[str], rare: str) -> list[tuple[int, int]]:
-    """Stretches `[start, stop)` between two layers of the rare kind."""
+    """Ranges `[start, stop)` between two consecutive layers of the rare kind."""
     places = [index for index, kind in enumerate(kinds) if kind == rare]
     return [(one + 1, other) for one, other in pairwise(places)]
 
 
 def broken_pattern(used: Sequence[Donor], layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """Kinds of attention that alternate otherwise than in any donor, such as gemma 3's five sliding to one full."""
+    """Kinds of attention that alternate differently than in every donor (gemma 3: five sliding layers, one full)."""
     donors = [_kinds(layer.attributes for layer in donor.checkpoint.layers) for donor in used]
     counts: dict[str, int] = {}
     for kind in (kind for kinds in donors for kind in kinds):
         counts[kind] = counts.get(kind, 0) + 1
     if len(counts) < 2:
         return
-    # Where kinds are equally many, the later of them ends a period (gemma 2: sliding, full).
+    # If two kinds occur equally often, the one that comes later ends a period (gemma 2: sliding, full).
     rare = min(reversed(list(counts)), key=lambda kind: counts[kind])
     known = {stop - start for kinds in donors for start, stop in _gaps(kinds, rare)}
     output = _kinds(layer.attributes for layer in layers)
@@ -239,15 +239,15 @@ def broken_pattern(used: Sequence[Donor], layers: Sequence[PlannedLayer]) -> Ite
         "note",
         "pattern",
         f"The pattern of attention kinds is broken at layer {ranges(touched)}",
-        f"between two layers with {rare} attention stand {', '.join(str(b - a) for a, b in broken)} others, "
-        f"{usual} in the donors; each layer keeps its own kind",
+        f"between two layers with {rare} attention are {', '.join(str(b - a) for a, b in broken)} others, "
+        f"but {usual} in the donors; each layer keeps its own kind",
         "cut at whole periods to keep the pattern",
         touched,
     )
 
 
 def relative_bias(used: Sequence[Donor], layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
-    """A relative position bias that only layer 0 holds, for all of them, and that is not layer 0 of the output."""
+    """A relative position bias that layer 0 of a donor holds for all its layers, if layer 0 is not first or repeats."""
     for donor in used:
         holders = [
             layer.index
@@ -261,8 +261,8 @@ def relative_bias(used: Sequence[Donor], layers: Sequence[PlannedLayer]) -> Iter
             yield Finding(
                 "error",
                 "relative-bias",
-                f"The relative position bias of {donor.letter} lies in its layer 0 and counts for all layers",
-                "the first layer of the output, and no other, must be that one",
-                f"begin the stack with layer 0 of {donor.letter} and use it once",
+                f"Layer 0 of {donor.letter} holds the relative position bias of all its layers",
+                "it must be the first layer of the output and no other",
+                f"begin the stack with layer 0 of {donor.letter}, and use that layer once",
                 tuple(moved),
             )

@@ -1,4 +1,4 @@
-"""What a recipe says wrong of methods: names, numbers of donors, bases, parameters nobody reads, edge policies."""
+"""Check a recipe's methods: their names, numbers of donors, base models, unknown parameters, and edge policies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..planned_slices import PlannedSlice, SliceRow, used_tables
 def methods(
     document: Document, planned: Sequence[PlannedSlice], stack: Sequence[SliceRow], names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """All of them.
+    """Run all checks of methods.
 
     Args:
         document: the recipe.
         planned: its slices with their methods.
         stack: the output's layers.
-        names: letters of donors by reference.
+        names: letters of the donors, by reference.
     """
     by_slice: dict[int, list[int]] = {}
     for row in stack:
@@ -57,7 +57,7 @@ def _unknown(
             "error",
             "method",
             f"There is no method {one_line(name)!r}",
-            "surgeon does not know how to carry it out",
+            "merge_method must be the name of one of surgeon's methods",
             f"did you mean `{guess}`?" if guess else "see `surgeon methods`",
             tuple(here),
             line,
@@ -76,40 +76,40 @@ def _arity(
         yield Finding(
             "note",
             "only-base",
-            f"{part.only_base} has the base {base} and no other donor",
-            "nothing is added to it, so that it is copied",
+            f"{part.only_base} has only the base model {base} and no other donor",
+            "the base model is copied, because there is no task vector to add",
             layers=here,
             line=line,
         )
     if method.base == "required" and part.base is None:
         if part.base_ref is None:
-            what, why = f"{part.name} has no base_model", "it works on what donors differ from a base by"
+            what, why = f"{part.name} has no base_model", "it works on the donors' differences from a base model"
             remedy = "set base_model to the model that the donors were trained from"
         else:
-            what = f"Which layers of the base {base} belong to the others cannot be told"
-            why = "the sources of the slice have different ranges, and the base is not among them"
-            remedy = "list the base as a source of the slice, with its own layer_range"
+            what = f"The slice does not determine which layers of the base model {base} to use"
+            why = "its sources have different ranges, and the base model is not among them"
+            remedy = "list the base model as a source of the slice, with its own layer_range"
         yield Finding("error", "base-missing", what, why, remedy, here, line)
     if part.name == "passthrough" and count > 1:
         yield Finding(
             "error",
             "sources",
             f"A slice of passthrough has {count} sources",
-            "copying takes each layer from exactly one donor",
-            "give each range a slice of its own, or set merge_method to blend them",
+            "passthrough copies each layer from exactly one donor",
+            "write one slice for each range, or set merge_method to a method that blends",
             here,
             line,
         )
     elif count < low or (high is not None and count > high):
-        beside = ""
+        with_base = ""
         if method.base != "none" and part.base is not None:
-            beside = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
+            with_base = f" besides the base {base}" if method.subtracts else f", the base {base} among them"
         yield Finding(
             "error",
             "donors",
-            f"{part.name} takes {counted(method.donors)}{beside}, and the slice has {count}",
+            f"{part.name} takes {counted(method.donors)}{with_base}, and the slice has {count}",
             method.summary.rstrip(".")[:1].lower() + method.summary.rstrip(".")[1:],
-            "give the slice that many sources, or another method",
+            "give the slice that many sources, or choose another method",
             here,
             line,
         )
@@ -119,9 +119,9 @@ def _arity(
             yield Finding(
                 "note",
                 "base-member",
-                f"{part.name} takes the base {base} for a donor like the others",
-                "it subtracts no base; mergekit's does the same",
-                "take base_model out to leave it out",
+                f"{part.name} uses the base model {base} as one more donor",
+                "it subtracts no base model; mergekit does the same",
+                f"remove base_model from the recipe to leave {base} out",
                 here,
                 line,
             )
@@ -130,15 +130,15 @@ def _arity(
         yield Finding(
             "note",
             "base-first",
-            f"Of the sources that are {names.get(twice[0], '?')}, the first one is the base",
-            "the slice names the base more than once",
+            f"The first source that is {names.get(twice[0], '?')} is used as the base model",
+            "the slice names the base model more than once",
             layers=here,
             line=line,
         )
 
 
 def _parameters(document: Document, planned: Sequence[PlannedSlice]) -> Iterator[Finding]:
-    """Parameters that no method there has: another method's is a warning, a typing mistake an error."""
+    """Parameters that no method at their place has: a warning if another method has it, otherwise an error."""
     recipe = document.recipe
     places: list[tuple[Mapping[str, Any], tuple[str | int, ...], list[PlannedSlice]]] = list(
         used_tables(recipe, planned)
@@ -150,7 +150,7 @@ def _parameters(document: Document, planned: Sequence[PlannedSlice]) -> Iterator
             places.append((value.parameters, (end, "parameters"), [] if value.model else list(outer)))
     known_anywhere = {name for method in every().values() for name in method.parameters}
     for table, place, where in places:
-        # A table of one donor (no part) is read by passthrough.
+        # A table without slices belongs to a single donor, which passthrough copies.
         found = [every().get(part.only_base, part.method) for part in where] if where else [every()["passthrough"]]
         if any(method is None for method in found):
             continue
@@ -165,14 +165,14 @@ def _parameters(document: Document, planned: Sequence[PlannedSlice]) -> Iterator
                 "warning" if elsewhere else "error",
                 "parameter",
                 f"{' and '.join(names)} {'have' if len(names) > 1 else 'has'} no parameter `{one_line(name)}`",
-                "it has no effect" if elsewhere else "it is not known",
-                f"did you mean `{guess}`?" if guess else "take it out",
+                "it has no effect" if elsewhere else "no method has it",
+                f"did you mean `{guess}`?" if guess else "remove it",
                 line=document.line(*place, name),
             )
 
 
 _FORMER_PARAMETERS = frozenset({"embed_slerp"})
-"""Parameters that mergekit once had and that published recipes still give."""
+"""Parameters of earlier versions of mergekit that published recipes still have."""
 
 
 def _edges(document: Document, depth: int) -> Iterator[Finding]:
@@ -184,7 +184,7 @@ def _edges(document: Document, depth: int) -> Iterator[Finding]:
             "edges",
             f"{' and '.join(key for key, _ in edges)} ask for {plural(sum(edge.count for _, edge in edges), 'layer')}",
             f"the stack has {plural(depth, 'layer')}",
-            "give a smaller count",
+            "set a smaller count",
             line=document.line(edges[0][0]),
         )
     for key, edge in edges:
@@ -192,17 +192,17 @@ def _edges(document: Document, depth: int) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "edges",
-                f"{key} says nothing",
-                "it names neither a model nor parameters",
-                "give `model: ...` to take one donor's layers, or `parameters: {...}` to blend them otherwise",
+                f"{key} has no effect",
+                "it has neither a model nor parameters",
+                "set `model: ...` to take one donor's layers, or `parameters: {...}` to blend them differently",
                 line=document.line(key),
             )
         elif edge.model is not None and edge.taper:
             yield Finding(
                 "error",
                 "edges",
-                f"{key} cannot taper from a donor",
-                "a taper leads from one set of parameters to another",
-                "leave model out, and give the parameters of the outermost layer",
+                f"{key} has both a taper and a model",
+                "a taper interpolates between two sets of parameters",
+                "remove model, and set the parameters of the outermost layer",
                 line=document.line(key, "taper"),
             )

@@ -1,4 +1,4 @@
-"""What a recipe says wrong by itself: keys, ranges, donors, methods. Each check yields findings and decides nothing."""
+"""Check a recipe's keys, donors, layer ranges and ends. Each check yields findings and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMAND_OPTIONS = frozenset({
     "allow_crimes", "clone_tensors", "copy_tokenizer", "cuda", "gpu_rich", "lazy_unpickle", "lora_merge_cache",
     "low_cpu_memory", "out_shard_size", "random_seed", "trust_remote_code", "write_model_card",
 })  # fmt: skip
-"""Options of mergekit's command line that published recipes hold by mistake. mergekit ignores them there."""
+"""Options of mergekit's command line that published recipes contain by mistake. mergekit ignores them there."""
 
 _UNSUPPORTED = {
     "modules": "recipes per module are not supported",
@@ -25,13 +25,13 @@ _UNSUPPORTED = {
 
 
 def keys(document: Document) -> Iterator[Finding]:
-    """Keys that no recipe has."""
+    """Unknown keys; also a recipe of mergekit-moe, and command line options without effect."""
     if document.key_problems and mixture(document):
         yield Finding(
             "error",
             "mergekit-moe",
-            "This is a file of mergekit-moe, which makes a mixture of experts out of whole models",
-            "it has `experts`, and no slices or models to take layers from",
+            "This is a recipe of mergekit-moe, which makes a mixture of experts out of whole models",
+            "it has `experts`, but neither slices nor models to take layers from",
             "write a recipe with `slices` or `models`; see recipes/",
             line=document.line("experts"),
         )
@@ -43,7 +43,7 @@ def keys(document: Document) -> Iterator[Finding]:
                 "command-option",
                 f"`{problem.key}` has no effect in a recipe",
                 "it is an option of mergekit's command line",
-                "write `seed: ...`, which fixes what is random" if problem.key == "random_seed" else "take it out",
+                "write `seed: ...` to set the random seed" if problem.key == "random_seed" else "remove it",
                 line=problem.line,
             )
             continue
@@ -58,7 +58,7 @@ def keys(document: Document) -> Iterator[Finding]:
 
 
 def mixture(document: Document) -> bool:
-    """Whether a file asks for a mixture of experts, as mergekit-moe reads it."""
+    """Whether the file is a recipe of mergekit-moe, which asks for a mixture of experts."""
     recipe = document.recipe
     return not recipe.slices and not recipe.models and any(p.key == "experts" for p in document.key_problems)
 
@@ -68,31 +68,31 @@ def _key_remedy(problem: KeyProblem) -> str:
         return f"did you mean `{problem.suggestion}`?"
     if any(problem.key in method.parameters for method in every().values()):
         return f"put it under `parameters:`, as `parameters: {{{one_line(problem.key)}: ...}}`"
-    return "take it out"
+    return "remove it"
 
 
 def comments(document: Document) -> Iterator[Finding]:
-    """That comments are published: they may say what was meant for nobody else."""
+    """A note that the recipe's comments are published, because they may be private."""
     if next(document.comment_places(), None) is not None:
         yield Finding(
             "note",
             "comments",
             "The recipe's comments will be published with the model",
-            "README.md and surgeon_recipe.yaml hold the recipe as it stands; of absolute paths only the last part",
+            "README.md and surgeon_recipe.yaml contain the whole recipe, with absolute paths cut to their last part",
         )
 
 
 def unsupported(document: Document) -> Iterator[Finding]:
-    """Keys of mergekit or of the format that this version cannot carry out, and a recipe that takes nothing."""
+    """Unsupported keys, a dtype without effect, and a recipe without layers."""
     recipe = document.recipe
     for key, why in _UNSUPPORTED.items():
         if getattr(recipe, key) is not None:
             yield Finding(
                 "error",
                 "unsupported",
-                f"`{key}` cannot be carried out",
+                f"`{key}` is not supported",
                 why,
-                "take it out",
+                "remove it",
                 line=document.line(key),
             )
     if recipe.dtype and recipe.out_dtype and recipe.dtype != recipe.out_dtype:
@@ -100,7 +100,7 @@ def unsupported(document: Document) -> Iterator[Finding]:
             "note",
             "out-dtype",
             f"Tensors are written as {recipe.out_dtype}, rounded once; dtype {recipe.dtype} has no effect",
-            "surgeon computes in float32 and rounds at the end, where mergekit would round to dtype first",
+            "surgeon computes in float32 and rounds at the end, whereas mergekit rounds to dtype first",
             line=document.line("dtype"),
         )
     if not recipe.slices and not recipe.models and not mixture(document):
@@ -108,13 +108,13 @@ def unsupported(document: Document) -> Iterator[Finding]:
             "error",
             "empty",
             "The recipe takes no layers",
-            "it has neither slices nor models with an entry",
-            "insert some, such as `insert A:0-15`",
+            "it has no entry in slices or models",
+            "insert layers, as with `insert A:0-15`",
         )
 
 
 def donors(document: Document, failed: Mapping[str, InputError], names: Mapping[str, str]) -> Iterator[Finding]:
-    """Donors that cannot be opened, at the line that names them first."""
+    """Donors that cannot be opened, with the line that names each first."""
     for ref, error in failed.items():
         yield Finding(
             "error",
@@ -125,13 +125,13 @@ def donors(document: Document, failed: Mapping[str, InputError], names: Mapping[
 
 
 def line_of(document: Document, ref: str) -> int | None:
-    """The line that names a donor first."""
+    """The first line of the recipe that names a donor; None if unknown."""
     place = document.donor_places.get(ref)
     return None if place is None else document.line(*place)
 
 
 def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:
-    """Why donors cannot give layers."""
+    """Donors whose layers cannot be used, and why."""
     for donor in used:
         for problem in donor.checkpoint.problems:
             yield Finding(
@@ -139,7 +139,7 @@ def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:
                 "not-spliceable",
                 f"{donor.letter} ({one_line(donor.ref)}) cannot be spliced",
                 problem,
-                "it can still be looked at with `surgeon inspect`",
+                "use another donor; `surgeon inspect` shows what this one contains",
                 line=line_of(document, donor.ref),
             )
 
@@ -147,7 +147,7 @@ def spliceable(document: Document, used: Iterable[Donor]) -> Iterator[Finding]:
 def slices(
     document: Document, parts: Sequence[Slice], by_ref: Mapping[str, Donor], names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Ranges of every slice, and the ends."""
+    """Check the layer ranges of every slice, and the ends."""
     refs = {source.model for part in parts for source in part.sources}
     unread = any(ref not in by_ref or by_ref[ref].checkpoint.problems for ref in refs)
     if unread and document.recipe.models is not None:
@@ -186,8 +186,8 @@ def slices(
                 "error",
                 "slice-lengths",
                 f"The sources of a slice have different numbers of layers ({', '.join(map(str, sorted(lengths)))})",
-                "they are combined layer by layer",
-                "give them ranges of the same length",
+                "the sources are combined layer by layer",
+                "give all sources of a slice ranges of the same length",
                 here,
                 line,
             )
@@ -198,7 +198,7 @@ def slices(
 def _range(
     source: Source, donor: Donor | None, letter: str, here: tuple[int, ...], line: int | None, *, outer: bool
 ) -> Iterator[Finding]:
-    """`outer`: the slice is the first or the last, whose donor gives the ends."""
+    """Check one range. `outer`: the slice is the first or the last, whose donor gives the ends."""
     start, stop = stack.span(source)
     shown = f"[{start}, {stop}] of {letter}"
     if start > stop:
@@ -206,7 +206,7 @@ def _range(
             "error",
             "range-backwards",
             f"The layer range {shown} runs backwards",
-            "a range in a file is half-open, [first, last + 1], and runs upwards",
+            "a range in a file is half-open, [first, last + 1], and ascending",
             f"write [{stop}, {start}], or use the edit `reverse` for the opposite order",
             here,
             line,
@@ -215,9 +215,9 @@ def _range(
         yield Finding(
             "warning",
             "range-empty",
-            f"The layer range {shown} is empty, and decides only which donor gives an end",
-            "a range in a file is half-open; mergekit's recipes use an empty first or last slice for that",
-            "say it plainly with embeddings, final_norm or lm_head",
+            f"The layer range {shown} is empty and only determines which donor gives an end",
+            "a range in a file is half-open; mergekit's recipes use an empty first or last slice for this purpose",
+            "set embeddings, final_norm or lm_head instead",
             here,
             line,
         )
@@ -228,7 +228,7 @@ def _range(
             f"The layer range {shown} is empty",
             f"a range in a file is half-open: [{start}, {start}] holds no layer, [{start}, {start + 1}] holds layer "
             f"{start}",
-            "write its end one higher, or set embeddings, final_norm or lm_head if the donor of an end was meant",
+            "increase its end by one, or set embeddings, final_norm or lm_head to choose the donor of an end",
             here,
             line,
         )
@@ -263,34 +263,34 @@ def _ends(document: Document) -> Iterator[Finding]:
                 "tie",
                 f"`{end}` cannot be tied",
                 "only the output head can be the embedding",
-                "name a donor: `model: ...`",
+                "name a donor, as in `model: ...`",
                 line=document.line(end),
             )
         elif value.model:
             yield Finding(
                 "error",
                 "head-both",
-                "lm_head has a donor and tie: true",
+                "lm_head has both a donor and tie: true",
                 "a tied head is the embedding and has no donor",
-                "keep one of the two",
+                "remove one of the two",
                 line=document.line(end),
             )
 
 
 def base(document: Document, template: Donor, used: Sequence[Donor]) -> Iterator[Finding]:
-    """Whose config and tokenizer the output gets, when the recipe leaves it open."""
+    """A note on the donor of config and tokenizer, if the recipe sets no base_model."""
     if document.recipe.base_model is None and len(used) > 1:
         yield Finding(
             "note",
             "base",
             f"Config, tokenizer and generation config come from {template.letter} ({one_line(template.ref)})",
-            "no base_model is set, and it is the donor of the first slice",
-            "set base_model to choose another",
+            "no base_model is set, so the first slice's donor gives them",
+            "set base_model to choose another donor",
         )
 
 
 def warnings(used: Iterable[Donor]) -> Iterator[Finding]:
-    """What donors warn of themselves."""
+    """The warnings of the donors' checkpoints."""
     for donor in used:
         for warning in donor.checkpoint.warnings:
             yield Finding("warning", "donor-warning", f"{donor.letter} ({one_line(donor.ref)}): {warning}")

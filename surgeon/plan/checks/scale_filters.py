@@ -1,4 +1,4 @@
-"""Filters that match nothing, and factors on what cannot be multiplied."""
+"""Check that every filter of a parameter matches a tensor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def filters(
     ends: Mapping[str, PlannedEnd],
     extra: Sequence[PlannedTensor],
 ) -> Iterator[Finding]:
-    """Filters that match no tensor they could apply to."""
+    """Filters that match no tensor of the layers and ends that their parameter applies to."""
     by_slice: dict[int, list[PlannedTensor]] = {part.number: [] for part in planned}
     for number in {0, len(planned) - 1}:
         by_slice[number] += [*(tensor for end in ends.values() for tensor in end.tensors), *extra]
@@ -40,8 +40,8 @@ def _takes(part: PlannedSlice, name: str) -> bool:
 
 
 def _seen(tensor: PlannedTensor, each: bool) -> list[str]:
-    """The names that a filter sees of a tensor: those in the donors for a donor's parameter, else the output's."""
-    # A materialised head answers to its own name.
+    """The names that a filter matches: a tensor's names in the donors for a donor's parameter, else in the output."""
+    # A materialised head is matched by its own name, not by that of the embedding it is made from.
     if not each or tensor.place.role == "lm_head":
         return [tensor.name]
     return [entry.name for entry in tensor.source.entries()]
@@ -58,6 +58,6 @@ def _unmatched(setting: Any, names: set[str], line: int | None) -> Iterator[Find
                 "filter",
                 f"The filter {one_line(wanted)!r} matches no tensor there",
                 "a filter is a part of a tensor's name in its donor, without wildcards",
-                f"did you mean {one_line(guess)!r}?" if guess else "see the names with `surgeon inspect --tensors`",
+                f"did you mean {one_line(guess)!r}?" if guess else "list the names with `surgeon inspect --tensors`",
                 line=line,
             )

@@ -1,4 +1,4 @@
-"""Methods that look at the whole model before they blend a tensor: one set of densities, and no earlier stage."""
+"""Check methods that survey the whole model before they blend: they need one set of densities, and no stages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..operands import Blend, Operand, Settings
 
 
 def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
-    """Why such a method cannot do here what it says."""
+    """Reasons why a method that surveys the whole model cannot be used."""
     densities: dict[tuple[float, ...], PlannedTensor] = {}
     nested = False
     known: dict[tuple[str, Settings, tuple[Settings, ...]], tuple[float, ...] | None] = {}
 
-    def looked(blend: Blend) -> tuple[float, ...] | None:
+    def densities_of(blend: Blend) -> tuple[float, ...] | None:
         key = (blend.method, blend.one, blend.each)
         if key not in known:
             method = find(blend.method)
@@ -26,10 +26,10 @@ def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
 
     for tensor in tensors:
         if isinstance(tensor.source, Blend):
-            found = looked(tensor.source)
+            found = densities_of(tensor.source)
             if found is not None:
                 densities.setdefault(found, tensor)
-            nested = nested or any(looked(inner) is not None for inner in _inner(tensor.source.inputs))
+            nested = nested or any(densities_of(inner) is not None for inner in _inner(tensor.source.inputs))
     if len(densities) > 1:
         one, other, *_ = densities.values()
         yield Finding(
@@ -37,14 +37,14 @@ def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
             "scope-model",
             "A trim over the whole model needs one density per donor",
             f"{one.name} and {other.name} have different ones (or different numbers of donors)",
-            "give density without filters and gradients, or use `scope: tensor`",
+            "set density without filters and gradients, or use `scope: tensor`",
         )
     if nested:
         yield Finding(
             "error",
             "scope-model",
-            "A trim over the whole model cannot be made in an earlier stage",
-            "stages are computed tensor by tensor, where they are read",
+            "An earlier stage cannot trim over the whole model",
+            "a stage is computed tensor by tensor, when its tensors are read",
             "assemble that stage first, or use `scope: tensor` in it",
         )
 

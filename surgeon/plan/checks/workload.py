@@ -1,7 +1,7 @@
-"""How much a recipe asks for: refused before the work is done, where a short text would make it endless.
+"""Limit how much work a recipe asks for, before the work is done.
 
-A recipe is untrusted input. Stages, ranges and aliases multiply, so that a few lines can ask for more than a machine
-can plan. The limits are far beyond what models have.
+A recipe is untrusted input. Stages, ranges and aliases multiply, so a few lines can ask for more than a machine can
+plan. The limits are far above what models need.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from ..model import PlannedTensor
 from ..planned_slices import PlannedSlice
 
 MAX_TAKEN = 40_000
-"""Layers of donors that all slices of a recipe take, its stages included."""
+"""Most layers of donors that the slices of a recipe and its stages may take."""
 
 MAX_LOOKUPS = 2_000_000
-"""Values (filters and numbers of gradients count each) times layers that they are looked up for."""
+"""Most look-ups of parameter values: each filter and each number of a gradient counts once per layer."""
 
 MAX_OPERANDS = 10_000
-"""Tensors that one tensor is made of."""
+"""Most stored tensors that one output tensor may be made from."""
 
 MAX_ALL_OPERANDS = 2_000_000
-"""Tensors that all of them are made of."""
+"""Most stored tensors that all output tensors together may be made from."""
 
 MAX_FINDINGS = 100
-"""Findings of one kind that are told one by one."""
+"""Most findings of one kind that are listed one by one."""
 
 
 def taken(planned: Sequence[PlannedSlice]) -> int:
-    """How many layers of donors the slices take."""
+    """Number of donors' layers that the slices take."""
     return sum(stack.length(part.slice) * len(part.sources) for part in planned)
 
 
 def too_much(recipe: Recipe, planned: Sequence[PlannedSlice], spent: int) -> Iterator[Finding]:
-    """Why the layers of a recipe are not planned.
+    """Reasons to refuse a recipe before its layers are planned.
 
     Args:
-        recipe: it.
+        recipe: the recipe.
         planned: its slices.
-        spent: layers that its stages have taken.
+        spent: number of donors' layers that its stages take.
     """
     count = spent + taken(planned)
     if count > MAX_TAKEN:
         yield _refusal(
             f"The slices take {count:,} layers of donors" + (", with those of the stages" if spent else ""),
-            f"the most is {MAX_TAKEN:,}",
-            "see the layer ranges and the number of sources",
+            f"the limit is {MAX_TAKEN:,}",
+            "check the layer ranges and the number of sources",
         )
     shared = _values(recipe.parameters)
     widest = max((len(part.sources) for part in planned), default=0)
@@ -57,18 +57,18 @@ def too_much(recipe: Recipe, planned: Sequence[PlannedSlice], spent: int) -> Ite
     lookups = sum(min(edge.count, stack.MAX_LAYERS) * _values(edge.parameters) * widest for edge in edges)
     for part in planned:
         own = _values(part.slice.parameters) + sum(_values(source.parameters) for source in part.sources)
-        # A parameter of each source is looked up in the shared tables for each of them.
+        # A per-source parameter is looked up in the shared tables once for each source.
         lookups += stack.length(part.slice) * (own + shared * len(part.sources))
     if lookups > MAX_LOOKUPS:
         yield _refusal(
-            f"The parameters have {lookups:,} values to look up, counted for each layer",
-            f"the most is {MAX_LOOKUPS:,}",
+            f"The parameters need {lookups:,} look-ups of values over all layers",
+            f"the limit is {MAX_LOOKUPS:,}",
             "use fewer filters or shorter gradients",
         )
 
 
 def _values(parameters: Mapping[str, Any]) -> int:
-    """Filters, and values within them at any depth."""
+    """Number of filters and values, at any depth."""
     count, waiting = 0, list(parameters.values())
     while waiting:
         value = waiting.pop()
@@ -82,7 +82,7 @@ def _values(parameters: Mapping[str, Any]) -> int:
 
 
 def too_deep(tensors: Iterable[PlannedTensor]) -> Iterator[Finding]:
-    """Why tensors that are made of stages are not looked at any further."""
+    """A reason to refuse tensors that are made from too many stored tensors, through stages."""
     total = most = 0
     for tensor in tensors:
         total += tensor.source.leaves
@@ -90,8 +90,8 @@ def too_deep(tensors: Iterable[PlannedTensor]) -> Iterator[Finding]:
     if most > MAX_OPERANDS or total > MAX_ALL_OPERANDS:
         many, limit = (most, MAX_OPERANDS) if most > MAX_OPERANDS else (total, MAX_ALL_OPERANDS)
         yield _refusal(
-            f"{'A tensor is' if many == most else 'The tensors are'} made of {many:,} tensors of donors",
-            f"stages that use other stages several times multiply, and the most is {limit:,}",
+            f"{'A tensor is' if many == most else 'The tensors are'} made from {many:,} tensors of donors",
+            f"stages that use other stages several times multiply this number, and the limit is {limit:,}",
             "assemble a stage first, and use the result as a donor",
         )
 
@@ -101,7 +101,7 @@ def _refusal(what: str, why: str, remedy: str) -> Finding:
 
 
 def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings; of those of one kind the first ones, and how many more there are."""
+    """The first `MAX_FINDINGS` findings of each kind, and one that counts the rest."""
     seen: dict[tuple[str, str], int] = {}
     more: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:

@@ -1,1 +1,1 @@
-"""The output's config.json: attributes that follow their layers, scalars that donors differ in, sizes."""
+"""The output's config.json: attributes that follow their layers, scalars in which donors differ, and size estimates."""

@@ -1,4 +1,4 @@
-"""How large the result is: on disk, in shards, and in memory when it runs."""
+"""Estimate the size of the output: on disk, in shards, and in memory when it runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ...checkpoint.families.model_config import ModelConfig
 from ..model import Estimates, PlannedLayer, PlannedTensor
 
 DEFAULT_SHARD = 5_000_000_000
-"""Bytes; what transformers writes by default."""
+"""Bytes per shard; transformers' default."""
 
 HEADER_PER_TENSOR = 160
 RUN_CONTEXT = 4096
 
 
 def split(tensors: Sequence[PlannedTensor], limit: int) -> list[list[PlannedTensor]]:
-    """Tensors in their order, filled into shards of at most `limit` bytes (a larger tensor gets one of its own)."""
+    """The tensors in order, in shards of at most `limit` bytes each; a larger tensor gets a shard alone."""
     filled: list[list[PlannedTensor]] = []
     room = 0
     for tensor in tensors:
@@ -28,15 +28,23 @@ def split(tensors: Sequence[PlannedTensor], limit: int) -> list[list[PlannedTens
 
 
 def kv_per_token(layers: Sequence[PlannedLayer], config: ModelConfig | None, width: int) -> int:
-    """Bytes of keys and values one token keeps: the rows of the key and value projections x bytes per element, or,
-    where a family names them otherwise, 2 x KV heads x head width by the config. Layers without attention keep none."""
+    """Bytes of the key-value cache per token, over all layers with attention.
+
+    A layer has as many elements as its key and value projections have rows; if a family names these differently,
+    2 x KV heads x head width of the config.
+
+    Args:
+        layers: the output's layers.
+        config: the template's config.
+        width: bytes per element.
+    """
     stated = 2 * (config.kv_heads or 0) * (config.head_dim or 0) if config else 0
     total = 0
     for layer in layers:
         if layer.attributes.get("attention") == "linear":
             continue
         both = [t for t in layer.tensors if t.place.suffix.endswith((".k_proj.weight", ".v_proj.weight"))]
-        rows = [t.shape[0] for t in both if len(t.shape) == 2 and t.shape[1] > 1]  # One column: packed in 4 bits.
+        rows = [t.shape[0] for t in both if len(t.shape) == 2 and t.shape[1] > 1]  # one column means packed 4-bit
         total += sum(rows) if len(rows) == 2 else stated
     return total * width
 

@@ -1,4 +1,4 @@
-"""Config keys with an entry per layer, gathered in the output's order: lists, tables of indices, lists of indices."""
+"""Gather config keys with an entry per layer in the output's order: lists, tables by index, and lists of indices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..findings import Finding
 from .layer_bound_keys import LISTS, TABLE
 
 SourceLayer = tuple[Checkpoint, int]
-KEEP = "keep the layers of this family in their own order and number, or leave this donor out"
-"""The remedy for what a config cannot express."""
+KEEP = "keep the order and number of this family's layers, or remove this donor"
+"""The remedy if a config cannot express the output."""
 
 
 def cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = KEEP) -> Finding:
-    """An error about what the config of the output cannot say."""
+    """An error: the output's config cannot express `what`."""
     return Finding(
         "error",
         "config",
@@ -31,15 +31,15 @@ def cannot(what: str, why: str, layers: tuple[int, ...] = (), remedy: str = KEEP
 
 
 def borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
-    """A layer that takes the indices of the one before it cannot come first."""
+    """An error if the first layer needs the token indices of the layer before it."""
     kinds = text.get("indexer_types")
     if isinstance(kinds, list) and kinds[:1] == ["shared"]:
-        why = "it takes the tokens that the indexer of the layer before it has chosen, and there is none"
+        why = "it uses the tokens chosen by the indexer of the layer before it, and there is no such layer"
         yield cannot("a first layer whose indexer is shared", why, (0,))
 
 
 def gather_lists(config: ModelConfig, layers: Sequence[SourceLayer]) -> None:
-    """Lists that every donor has, if only by default; without one of them the list is left out."""
+    """Gather the lists that every donor has, at least by default; remove a list that any donor lacks."""
     text = config.text
     for key in LISTS:
         gathered: list[Any] = []
@@ -53,12 +53,12 @@ def gather_lists(config: ModelConfig, layers: Sequence[SourceLayer]) -> None:
         else:
             if _listed(config, key, len(layers)) not in (None, gathered):
                 text[key] = gathered
-                for said in FILLED_VALUES.get((config.model_type, key), (None, ()))[1]:
-                    text.pop(said, None)
+                for other in FILLED_VALUES.get((config.model_type, key), (None, ()))[1]:
+                    text.pop(other, None)
 
 
 def _listed(config: ModelConfig, key: str, depth: int) -> list[Any] | None:
-    """A list of the config, or what it is where the config leaves it out; None where that is not known."""
+    """A list of the config, or its default if the config leaves it out; None if the default is unknown."""
     values = config.text.get(key)
     if not isinstance(values, list) and (config.model_type, key) in FILLED_VALUES:
         return FILLED_VALUES[config.model_type, key][0](config.text, depth)
@@ -66,7 +66,7 @@ def _listed(config: ModelConfig, key: str, depth: int) -> list[Any] | None:
 
 
 def gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Lists of plain values, of which every donor has one or none has."""
+    """Gather the lists of plain values; an error if only some layers have an entry."""
     for key in VALUE_LISTS:
         values = [donor.config.text.get(key) if donor.config else None for donor, _ in layers]
         listed = [value for value in values if isinstance(value, list)]
@@ -77,18 +77,18 @@ def gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterat
         ):
             text[key] = [value[index] for value, (_, index) in zip(listed, layers, strict=True)]
         else:
-            yield cannot(f"what `{key}` says of each layer", "not every layer has an entry in its donor's list")
+            yield cannot(f"the meaning of `{key}` for each layer", "not every layer has an entry in its donor's list")
 
 
 def gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Settings by layer index, of which every donor has a table or none has."""
+    """Gather the table of settings by layer index; an error if only some donors have one."""
     tables = [donor.config.text.get(TABLE) if donor.config else None for donor, _ in layers]
     if not any(tables) and not text.get(TABLE):
         return
     gathered = {}
     for place, (table, (_, index)) in enumerate(zip(tables, layers, strict=True)):
         if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
-            yield cannot(f"what `{TABLE}` says of each layer", "not every donor has such a table of layer indices")
+            yield cannot(f"the meaning of `{TABLE}` for each layer", "not every donor has such a table by layer index")
             return
         own = {int(key): value for key, value in table.items()}
         if index in own:
@@ -97,7 +97,7 @@ def gather_table(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterato
 
 
 def gather_indices(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """Lists of the layers that have tables of n-grams: the n-th such layer must be the n-th in its donor."""
+    """Gather the lists of layers with n-gram tables; the n-th such layer must be the n-th in its donor too."""
     for key, first in INDEX_LISTS.items():
         ranks = {id(donor): _ranks(donor.config, key) for donor, _ in layers}
         held = [
@@ -108,12 +108,12 @@ def gather_indices(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Itera
         if held or text.get(key):
             text[key] = [place + first for place, _ in held]
         if wrong := tuple(place for rank, (place, number) in enumerate(held) if number != rank):
-            why = "the sizes and hashes of such tables depend on how many layers with tables come before"
+            why = "the sizes and hashes of such tables depend on the number of layers with tables before them"
             yield cannot(f"the tables of n-grams of layer {ranges(wrong)}", why, wrong)
 
 
 def _ranks(config: ModelConfig | None, key: str) -> dict[int, int]:
-    """The indices in a list of the config, each with how many smaller ones there are."""
+    """The indices in a list of the config, each with its rank: the number of smaller ones."""
     listed = config.text.get(key) if config else None
     indices = {index for index in listed if type(index) is int} if isinstance(listed, list) else set()
     return {index: rank for rank, index in enumerate(sorted(indices))}

@@ -1,4 +1,4 @@
-"""Models with Python code of their own: what config.json calls by `auto_map` is copied, and never run here."""
+"""Models with Python code: copy the files that config.json names in `auto_map`, and never run them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ModelCode:
 
     Attributes:
         files: Python files to copy, by name.
-        dropped: whether `auto_map` is to leave the output's config, for its files are not there and transformers has
-            the class itself.
-        findings: what a user should know of it.
+        dropped: whether to remove `auto_map` from the output's config, because its files are missing and transformers
+            has the class itself.
+        findings: findings about the code.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -41,21 +41,21 @@ class ModelCode:
 
 
 def model_code(donor: Donor) -> ModelCode:
-    """The code that comes along with the config of `donor`; empty for a model that brings none."""
+    """The code that belongs to the config of `donor`; empty for a model without code."""
     config = donor.checkpoint.config
     own = list(_modules(config.raw)) if config else []
-    beside = [module for table in _tables(donor.checkpoint.folder) for module in _modules(table)]
-    if not own and not beside:
+    others = [module for table in _tables(donor.checkpoint.folder) for module in _modules(table)]
+    if not own and not others:
         return ModelCode()
     files = _files(donor.checkpoint.folder)
-    missing = sorted({f"{module}.py" for module in (*own, *beside)} - files.keys())
+    missing = sorted({f"{module}.py" for module in (*own, *others)} - files.keys())
     known = config is not None and _is_known(config.model_type)
     dropped = known and any(f"{module}.py" in missing for module in own)
     return ModelCode(files, dropped, tuple(_findings(donor, files, missing, dropped)))
 
 
 def _modules(table: Mapping[str, Any]) -> Iterator[str]:
-    """The modules of this repository that an `auto_map` calls; code of other repositories is not among the files."""
+    """The modules that an `auto_map` names, except those of other repositories, which are not among the files."""
     auto_map = table.get(AUTO_MAP)
     for value in auto_map.values() if isinstance(auto_map, dict) else ():
         for name in value if isinstance(value, list) else [value]:
@@ -67,18 +67,18 @@ def _modules(table: Mapping[str, Any]) -> Iterator[str]:
 def _tables(folder: Path) -> Iterator[Mapping[str, Any]]:
     for name in _SETTINGS:
         if (folder / name).is_file():
-            with suppress(InputError):  # Who reads it for its own sake will tell.
+            with suppress(InputError):  # Whatever loads the file reports the error.
                 yield read_json_object(folder / name)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every Python file of the folder: those that are called import others."""
+    """Every Python file of the folder, because the named modules import others."""
     found = sorted(path for path in folder.glob("*.py") if _MODULE.fullmatch(path.name) and path.is_file())
     return {path.name: path for path in found[:_MOST_FILES] if path.stat().st_size <= _LARGEST}
 
 
 def _is_known(model_type: str) -> bool:
-    """Whether the installed transformers has this model type; told by its folders, for its import costs a second."""
+    """Whether the installed transformers has this model type, by its folder, because an import takes a second."""
     spec = find_spec("transformers")
     places = spec.submodule_search_locations if spec else None
     plain = model_type.replace("-", "_")
@@ -90,16 +90,16 @@ def _findings(donor: Donor, files: Mapping[str, Path], missing: list[str], dropp
         yield Finding(
             "note",
             "model-code",
-            f"The model brings code of its own: {plural(len(files), 'Python file')} of {donor.letter} "
+            f"The model comes with Python code: {plural(len(files), 'file')} of {donor.letter} "
             f"{'is' if len(files) == 1 else 'are'} copied ({_some(files)})",
-            "config.json calls it by auto_map; surgeon does not run it, and transformers only with trust_remote_code",
+            "config.json names it in auto_map; surgeon never runs it, and transformers only with trust_remote_code",
         )
     if missing and dropped:
         yield Finding(
             "note",
             "model-code-dropped",
             "auto_map is left out of the output's config.json",
-            f"{_some(missing)} {'is' if len(missing) == 1 else 'are'} not beside {donor.letter}'s config, and "
+            f"{_some(missing)} {'is' if len(missing) == 1 else 'are'} not in {donor.letter}'s folder, and "
             "transformers has the class itself",
         )
     elif missing:
@@ -107,7 +107,7 @@ def _findings(donor: Donor, files: Mapping[str, Path], missing: list[str], dropp
             "warning",
             "model-code-missing",
             f"{_some(missing)} {'is' if len(missing) == 1 else 'are'} not in {donor.letter}'s folder",
-            "config.json calls it by auto_map, and the output cannot be loaded without it",
+            "config.json names it in auto_map, and the output cannot be loaded without it",
             "download the donor again with its Python files",
         )
 

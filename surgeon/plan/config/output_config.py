@@ -1,8 +1,8 @@
-"""The output's config.json: every attribute that belongs to a layer follows the layer it came with.
+"""The output's config.json: every attribute of a layer follows its layer.
 
-One rule for all families: resolve each donor's layers to their own attributes, gather them in the output's order,
-write them explicitly where the config would say something else, and resolve the result again. What still differs
-cannot be represented, and that is an error, never a wrong config.
+One rule holds for all families: resolve the attributes of each donor's layers, gather them in the output's order, write
+them explicitly where the config would give others, and resolve the result again. An attribute that still differs cannot
+be represented; this is an error, so that no wrong config is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ...checkpoint.families.type_rules import (
 from ...text import one_line, plural, ranges
 from ..findings import Finding
 from . import quantised
-from .layer_bound_keys import MTP_COUNTS, MTP_LISTS, depth_bound, end_bound, shares_weights, suspects
+from .layer_bound_keys import MTP_COUNTS, MTP_LISTS, depth_bound, end_bound, layer_bound, shares_weights
 from .layer_lists import KEEP, SourceLayer, borrowed, cannot, gather_indices, gather_lists, gather_table, gather_values
 
 _NOT_OF_LAYERS = frozenset({
@@ -35,7 +35,7 @@ _NOT_OF_LAYERS = frozenset({
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
 })  # fmt: skip
 ORIGINS = ("name_or_path", "_name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
-"""Keys in which libraries note where a file was read from."""
+"""Keys in which libraries record the path or repository that they read a file from."""
 
 _PERIODS = ("sliding_window_pattern", "_sliding_window_pattern")
 _LONG_NAMES = {short: long for long, short in ATTENTION_NAMES.items()}
@@ -53,14 +53,14 @@ def output_config(
     dtype: str | None,
     vocab_size: int | None,
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """The config of a model made of `layers`, and what cannot be said in it.
+    """The config of a model made of `layers`, and findings about what it cannot express.
 
     Args:
-        template: the donor whose config everything global comes from.
-        layers: for each output layer its donor and the layer there.
+        template: the donor of all global settings.
+        layers: for each output layer its donor and its index in the donor.
         tied: whether the head is the embedding.
-        dtype: torch's name of the dtype most of the output has; None leaves the template's.
-        vocab_size: rows of the output's embedding; None leaves the template's.
+        dtype: torch's name of the dtype that most of the output has; None keeps the template's.
+        vocab_size: number of rows of the output's embedding; None keeps the template's.
     """
     assert template.config is not None
     config = ModelConfig.of(copy.deepcopy(template.config.raw))
@@ -68,8 +68,8 @@ def output_config(
     _set_globals(config, template, tied, dtype, vocab_size)
     findings = list(_unknown_keys(template, layers))
     if tied and config.model_type in UNTIED:
-        why = f"a {config.model_type} has a head of its own, whatever the config says"
-        findings.append(cannot("a head that is the embedding", why, remedy="take `tie` out of the recipe"))
+        why = f"a {config.model_type} always has a separate head, whatever the config says"
+        findings.append(cannot("a head that is the embedding", why, remedy="remove `tie` from the recipe"))
     findings += quantised.reindex(config, template, layers, in_place(layers))
     gather_lists(config, layers)
     findings += [*borrowed(config.text), *gather_values(config.text, layers)]
@@ -80,9 +80,9 @@ def output_config(
     if not in_place(layers):
         findings += _drop_predictors(config.text)
         findings += _rescale(config, layers)
-    said = {key: [row.get(key) for row in wanted] for key in _NAMES}
-    if not in_place(layers) or any(_now(config, len(wanted), key) != values for key, values in said.items()):
-        write_rules(config.model_type, config.text, said)
+    by_attribute = {key: [row.get(key) for row in wanted] for key in _NAMES}
+    if not in_place(layers) or any(_now(config, len(wanted), key) != values for key, values in by_attribute.items()):
+        write_rules(config.model_type, config.text, by_attribute)
     for write in (_write_attention, _write_rope, _write_mlp):
         write(config, wanted)
     if "layer_types" in config.text and config.text["layer_types"] != template.config.text.get("layer_types"):
@@ -95,7 +95,7 @@ def output_config(
 def _set_depth(config: ModelConfig, old: int, new: int) -> None:
     own = DEPTHS.get(config.model_type)
     another = own is not None and own.runs is None
-    # Some configs state the depth under two names, or beside a nested text model too.
+    # Some configs state the depth under two names, or both outside and inside a nested text config.
     for level in (config.raw, config.text):
         for key in () if another else DEPTH_KEYS:
             if type(level.get(key)) is int and level[key] == old:
@@ -111,11 +111,11 @@ def _set_globals(
 ) -> None:
     raw, text = config.raw, config.text
     for level in (raw, text):
-        # Where the donor once lay says nothing of the output, and may name a user.
+        # The donor's original path does not apply to the output, and may contain a user name.
         for key in ORIGINS:
             if is_local(level.get(key)):
                 del level[key]
-    # Written only where it differs from what transformers would read: a config stays as its author left it.
+    # Written only if it differs from what transformers would read, to change the author's config as little as possible.
     if tied != config.tied or (tied != template.tied and not config.says_tied):
         for level in (raw, text):
             level.pop("tie_word_embeddings", None)
@@ -132,22 +132,22 @@ def _set_globals(
 
 
 def is_local(origin: object) -> bool:
-    """Whether a value names a place on a machine, and no id of the Hub."""
+    """Whether a value is a path on a machine instead of an id of the Hub."""
     return isinstance(origin, str) and bool(re.match(r"[/~\\.]|[A-Za-z]:", origin))
 
 
 def in_place(layers: Sequence[SourceLayer]) -> bool:
-    """Whether every layer stays where it was, in a stack of its donor's own depth."""
+    """Whether every layer keeps its index, in a stack as deep as its donor."""
     return all(index == position and donor.depth == len(layers) for position, (donor, index) in enumerate(layers))
 
 
 def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """What ties layers to their places and cannot be re-indexed: refused once layers move, or donors differ in it."""
+    """Errors for settings that depend on a layer's index and cannot be moved, if layers move or donors differ."""
     assert template.config is not None
     still, base = in_place(layers), template.config
     why = depth_bound(base) or end_bound(base, template.depth, [index for _, index in layers])
     if not still and why:
-        yield cannot(f"layers of {one_line(base.model_type)} in other places", why)
+        yield cannot(f"layers of {one_line(base.model_type)} at other indices", why)
     if len({id(donor) for donor, _ in layers}) > 1 and shares_weights(base):
         yield cannot("layers of several donors", f"{depth_bound(base)}, and stored once")
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
@@ -155,8 +155,8 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
     for donor in donors.values():
         assert donor.config is not None
         own, theirs = donor.config.text, base.text
-        for key, why in [*suspects(donor.config, donor.depth), *suspects(base, template.depth)]:
-            # A key that every donor has alike goes on saying the right thing while no layer moves.
+        for key, why in [*layer_bound(donor.config, donor.depth), *layer_bound(base, template.depth)]:
+            # A key that is equal in every donor stays correct while no layer moves.
             if key not in reported and not (still and own.get(key) == theirs.get(key)):
                 reported.add(key)
                 remedy = KEEP
@@ -166,11 +166,11 @@ def _unknown_keys(template: Checkpoint, layers: Sequence[SourceLayer]) -> Iterat
                         "donor's config.json, as transformers does: AutoConfig.from_pretrained('DONOR')"
                         ".save_pretrained('COPY'); or " + KEEP
                     )
-                yield cannot(f"what `{one_line(key)}` says of each layer", why, remedy=remedy)
+                yield cannot(f"the meaning of `{one_line(key)}` for each layer", why, remedy=remedy)
 
 
 def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
-    """Layers that predict several tokens at once stay behind, and the config says so."""
+    """Remove the layers for multi-token prediction from the config, because the output does not have them."""
     counted = [key for key in MTP_COUNTS if type(text.get(key)) is int and text[key] > 0]
     for key in counted:
         text[key] = 0
@@ -180,13 +180,13 @@ def _drop_predictors(text: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "mtp",
-            f"Layers for predicting several tokens at once stay behind, and {counted[0]} becomes 0",
-            "they stand after the last layer and were trained for the donor's own stack",
+            f"The layers for multi-token prediction are left out, and {counted[0]} becomes 0",
+            "they follow the last layer and were trained for the donor's own stack",
         )
 
 
 def _rescale(config: ModelConfig, layers: Sequence[SourceLayer]) -> Iterator[Finding]:
-    """minicpm3 scales what a layer adds by scale_depth / sqrt(depth): another depth needs another scale_depth."""
+    """Adjust minicpm3's scale_depth: a layer's output is scaled by scale_depth / sqrt(depth), and the depth changes."""
     if config.model_type != "minicpm3":
         return
     scales = {
@@ -195,17 +195,17 @@ def _rescale(config: ModelConfig, layers: Sequence[SourceLayer]) -> Iterator[Fin
         if donor.config
     }
     if len(scales) > 1:
-        yield cannot("the residual scale of each layer", "scale_depth / sqrt(depth) is not the same in the donors")
+        yield cannot("the residual scale of each layer", "the donors differ in scale_depth / sqrt(depth)")
         return
     (scale,), root = scales, math.sqrt(len(layers))
     near = scale * root
-    # The neighbours too, so that the division gives back the very same number.
+    # The neighbouring floats are tried too, so that the division gives exactly the same number.
     choices = (near, math.nextafter(near, 0.0), math.nextafter(near, math.inf))
     config.text["scale_depth"] = next((choice for choice in choices if choice / root == scale), near)
 
 
 def _lists_attention(config: ModelConfig) -> bool:
-    """Whether the config can say of each layer by itself how it attends."""
+    """Whether the config can state the kind of attention of each layer separately."""
     if any(rule.attribute == "attention" for rule in rules(config.model_type)):
         return True
     return config.family.explicit if config.family else isinstance(config.text.get("layer_types"), list)
@@ -214,7 +214,7 @@ def _lists_attention(config: ModelConfig) -> bool:
 def _wanted(
     config: ModelConfig, template: Checkpoint, layers: Sequence[SourceLayer]
 ) -> tuple[list[Row], list[Finding]]:
-    """What each output layer shall be, and where the one setting that a family has for all layers decides instead."""
+    """The attributes that each output layer needs, and findings where a family's single setting overrides them."""
     rows = [dict(donor.layers[index].attributes) for donor, index in layers]
     findings: list[Finding] = []
     own = {row.get("attention") for row in (layer.attributes for layer in template.layers)}
@@ -240,14 +240,14 @@ def _uniform(donor: Checkpoint) -> bool:
     return len({layer.attributes.get("attention") for layer in donor.layers}) == 1
 
 
-def _one_window(template: Checkpoint, layers: tuple[int, ...], said: str) -> Finding:
+def _one_window(template: Checkpoint, layers: tuple[int, ...], result: str) -> Finding:
     kind = one_line(template.config.model_type if template.config else "")
     return Finding(
         "warning",
         "setting",
-        f"Layer {ranges(layers)} had another sliding window in its donor: in the output its attention is {said}",
+        f"Layer {ranges(layers)} had another sliding window in its donor: in the output its attention is {result}",
         f"a {kind} config has one window for all layers, and the base model's is written",
-        "set base_model to the donor whose window should win, or use donors that agree",
+        "set base_model to the donor whose window the output needs, or use donors with the same window",
         layers,
     )
 
@@ -287,21 +287,21 @@ def _write_mlp(config: ModelConfig, wanted: Sequence[Row]) -> None:
 
 
 def _same_configs(layers: Sequence[SourceLayer]) -> bool:
-    """Whether the donors say the same of their layers, whatever it means."""
+    """Whether the donors' configs are equal in all keys that may concern layers."""
     configs = {id(donor): donor.config for donor, _ in layers}.values()
-    said = [{k: v for k, v in c.text.items() if k not in _NOT_OF_LAYERS} for c in configs if c is not None]
-    return all(other == said[0] for other in said)
+    kept = [{k: v for k, v in c.text.items() if k not in _NOT_OF_LAYERS} for c in configs if c is not None]
+    return all(other == kept[0] for other in kept)
 
 
 def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, known: bool) -> Iterator[Finding]:
-    """What the config gives otherwise than wanted; `known`: what is wanted must be known of every layer."""
+    """Errors for layers whose attributes by the config differ from `wanted`; with `known` a None is an error too."""
     got = layer_attributes(config, len(wanted))
     present = {row["attention"] for row in wanted}
     if lacking := [kind for kind in NEEDED.get(config.model_type, ()) if kind not in present]:
         why = f"{config.model_type} needs a layer of each kind"
         yield cannot(f"a stack without a layer of {lacking[0]} attention", why)
     if config.model_type in LAST_IS_FULL and wanted[-1]["attention"] != "full":
-        why = f"{config.model_type} lets its last layer attend fully, whatever the config says"
+        why = f"the last layer of {config.model_type} always has full attention, whatever the config says"
         yield cannot(f"a last layer with {one_line(wanted[-1]['attention'])} attention", why, (len(wanted) - 1,))
     for attribute, name in _NAMES.items():
         wrong = [
@@ -313,7 +313,7 @@ def _differences(config: ModelConfig, wanted: Sequence[Mapping[str, Any]], *, kn
             first = wrong[0]
             yield cannot(
                 f"the {name} of layer {ranges(wrong)}",
-                f"layer {first} should have {one_line(wanted[first].get(attribute))}, the config gives "
+                f"layer {first} needs {one_line(wanted[first].get(attribute))}, but the config gives it "
                 f"{one_line(got[first].get(attribute))}",
                 tuple(wrong),
             )

@@ -1,9 +1,9 @@
-"""Quantised donors: their bytes are moved as they are, and what their config says of each layer moves with the layers.
+"""Quantised donors: their bytes are copied unchanged, and config entries that name a layer move with it.
 
 A quantisation config is a tree in which lists of names (`ignore`, `modules_to_not_convert`, `targets`) and keys of
-tables (`dynamic`, `extra_config`) may name a layer by its index. No list of formats is needed: whatever names a layer
-follows it, what names none stays, and what names several at once is refused. Patterns come from files that nobody
-vouches for, so they are read and never run.
+tables (`dynamic`, `extra_config`) may name a layer by its index. The same rule holds for all formats: an entry that
+names one layer follows it, an entry that names none stays, and an entry that names several is refused. Patterns come
+from untrusted files, so they are analysed and never run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ABOUT = frozenset({
     "meta", "global_compression_ratio", "damp_percent", "damp_auto_increment", "dataset", "tokenizer",
     "model_name_or_path", "autoround_version",
 })  # fmt: skip
-"""Keys that tell how a model was quantised and not how it is read."""
+"""Keys about how a model was quantised, which do not matter for reading it."""
 
 _CONTAINER = r"(?:layers?|h|blocks?)"
 _DECODER = frozenset({
@@ -34,7 +34,7 @@ _DECODER = frozenset({
 })  # fmt: skip
 _ELSEWHERE = re.compile(r"vis|audio|image|tower|speech|mtp|project|resampl")
 _ORDERED = "dynamic"
-"""A table of patterns of which the first that fits counts."""
+"""A table of patterns in which the first match counts."""
 
 _LONGEST = 1000
 _DOT = r"(?:\\\.|\[\.\]|\.)"
@@ -45,17 +45,17 @@ _PLAIN_AFTER = re.compile(rf"{_DOT}(?![*+?{{])|\\b|\$$")
 
 
 class _Unclear(ValueError):
-    """A pattern that names layers in a way that cannot be moved; says why."""
+    """A name or pattern that may name several layers and so cannot be moved; the text is the reason."""
 
 
 Span = tuple[int, int]
-"""Where in a name or pattern the digits of a layer's index stand."""
+"""Start and stop of the digits of a layer's index in a name or pattern."""
 
 _SEVERAL = "it is a pattern over several layers"
 
 
 def layer_in(name: str, pattern: bool) -> Span | None:
-    """Where a name of a quantisation config says a layer's index, or None where it names no one layer.
+    """The span of the layer's index in a name of a quantisation config; None if it names no single layer.
 
     Args:
         name: a module's name, a glob, or a regular expression.
@@ -80,7 +80,7 @@ def _in_name(name: str) -> Span | None:
         if not digits or rest[digits.end() : digits.end() + 1] not in ("", "."):
             raise _Unclear(_SEVERAL)
         if not set(before) <= _DECODER:
-            raise _Unclear("it is not known whether it means these layers")
+            raise _Unclear("it may mean layers outside the decoder")
         return match.end(), match.end() + digits.end()
     if re.match(r"\d+\.[A-Za-z_]", name):
         raise _Unclear("it begins with a number that may be a layer's index")
@@ -119,7 +119,7 @@ def _without(text: str, spans: Sequence[Span]) -> str:
 
 
 def _splits(pattern: str) -> bool:
-    """Whether alternatives stand outside of groups, so that one part may name a layer and another not."""
+    """Whether a pattern has alternatives outside groups, so that only some of them may name the layer."""
     depth = 0
     for char in re.sub(r"\\.|\[[^\]]*\]", "", pattern):
         depth += (char == "(") - (char == ")")
@@ -133,7 +133,7 @@ def _is_pattern(name: str, key: str) -> bool:
 
 
 def settings(config: ModelConfig | None) -> dict[str, Any] | None:
-    """The quantisation config of a checkpoint, or None where its config states none."""
+    """The quantisation config of a checkpoint; None without one."""
     for level in (config.raw, config.text) if config else ():
         for key in KEYS:
             if isinstance(value := level.get(key), dict) and value:
@@ -142,7 +142,7 @@ def settings(config: ModelConfig | None) -> dict[str, Any] | None:
 
 
 def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | None]) -> Iterator[Finding]:
-    """Whether all donors are quantised alike, what they say of single layers aside."""
+    """Errors for donors whose quantisation differs from the template's, except in entries for single layers."""
     base = settings(template.checkpoint.config)
     for donor in donors:
         own = settings(donor.checkpoint.config)
@@ -153,8 +153,8 @@ def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | 
             yield Finding(
                 "error",
                 "quantised-mixed",
-                f"{one.letter} is quantised ({one_line(one.checkpoint.quantisation)}) and {other.letter} is not",
-                "a model is quantised one way throughout",
+                f"{one.letter} is quantised ({one_line(one.checkpoint.quantisation)}), but {other.letter} is not",
+                "a model has one quantisation for all its layers",
                 REMEDY,
                 line=lines.get(donor.letter),
             )
@@ -167,14 +167,14 @@ def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | 
                 "quantised-differs",
                 f"{donor.letter} and {template.letter} are quantised differently: {one_line(key)} is "
                 f"{one_line(_short(mine))} in {donor.letter} and {one_line(_short(theirs))} in {template.letter}",
-                "the output's config.json describes one format, and bytes of another would be read wrongly",
-                f"use donors quantised alike, or {REMEDY}",
+                "the output's config.json describes one format, and bytes of another would be misread",
+                f"use donors with the same quantisation, or {REMEDY}",
                 line=lines.get(donor.letter),
             )
 
 
 def arithmetic(template: Donor, tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
-    """Tensors of a quantised output that a recipe would cast, scale or blend."""
+    """Errors for tensors of a quantised output that the recipe would cast, scale or blend."""
     if settings(template.checkpoint.config) is None:
         return
     made = [tensor for tensor in tensors if not isinstance(tensor.source, Copy)]
@@ -189,34 +189,37 @@ def arithmetic(template: Donor, tensors: Sequence[PlannedTensor]) -> Iterator[Fi
                 code,
                 f"{plural(len(found), 'tensor')} of a quantised model would be {what}, for instance "
                 f"{one_line(entry.name)} ({entry.dtype})",
-                "quantised weights and what belongs to them can be copied, but not computed with",
-                f"take {'dtype' if what == 'cast' else 'the scale'} out of the recipe, or {REMEDY}",
+                "quantised weights and their scales can only be copied",
+                f"remove {'dtype' if what == 'cast' else 'the scale'} from the recipe, or {REMEDY}",
                 tuple(dict.fromkeys(tensor.place.index for tensor in found if tensor.place.role == "layer")),
             )
 
 
 def _is_plain(name: str, tensors: Sequence[PlannedTensor]) -> bool:
-    """Whether nothing but weights and biases stands beside a tensor: its module is not quantised."""
+    """Whether a tensor's module has only a weight and a bias, and is therefore not quantised."""
     module = name.rpartition(".")[0] + "."
-    beside = {tensor.name.removeprefix(module) for tensor in tensors if tensor.name.startswith(module)}
-    return beside <= {"weight", "bias"}
+    held = {tensor.name.removeprefix(module) for tensor in tensors if tensor.name.startswith(module)}
+    return held <= {"weight", "bias"}
 
 
 def reindex(
     config: ModelConfig, template: Checkpoint, layers: Sequence[tuple[Checkpoint, int]], still: bool
 ) -> list[Finding]:
-    """Make the output's quantisation config say of each layer what its donor says of the layer it was.
+    """Rewrite the output's quantisation config so that entries for a layer follow it from its donor.
 
     Args:
-        config: the output's, a copy of the template's; changed in place.
+        config: the output's config, a copy of the template's; changed in place.
         template: the donor of the config.
-        layers: for each output layer its donor and the layer there.
-        still: whether every layer stays where it is.
+        layers: for each output layer its donor and its index in the donor.
+        still: whether every layer keeps its index.
+
+    Returns:
+        Errors for entries that cannot be moved.
     """
     donors = {id(donor): donor for donor in (template, *(donor for donor, _ in layers))}
     stated = {key: settings(donor.config) for key, donor in donors.items()}
     if stated[id(template)] is None or None in stated.values() or (still and len(donors) == 1):
-        return []  # Where only some are quantised, `compare` tells.
+        return []  # `compare` reports a mixture of quantised and other donors.
     work = _Reindexer(id(template), [(id(donor), index) for donor, index in layers], template.depth if still else None)
     made = work.node(stated)
     for level in (config.raw, config.text):
@@ -232,20 +235,20 @@ def _refused(name: str, why: str) -> Finding:
         "quantised-entry",
         f"{one_line(name[:120])!r} in the quantisation config cannot be moved with its layers",
         why,
-        f"write it out as one entry for each layer, or {REMEDY}",
+        f"replace it by one entry for each layer, or {REMEDY}",
     )
 
 
 class _Reindexer:
-    """Walks the quantisation configs of all donors at once; the template's is the one that is rewritten."""
+    """Walks the quantisation configs of all donors in parallel, and rewrites the template's."""
 
     def __init__(self, base: int, layers: Sequence[tuple[int, int]], depth: int | None) -> None:
-        """`depth` is the template's where nothing moves: what names layers beyond it is then kept as well."""
+        """`depth` is the template's if no layer moves; entries for layers beyond it are then kept too."""
         self.base, self.layers, self.depth = base, layers, depth
         self.unclear: dict[str, str] = {}
 
     def node(self, nodes: Mapping[int, Any], key: str = "") -> Any:
-        """The output's value, out of each donor's (None where a donor has none)."""
+        """The output's value, made from each donor's value (None if a donor has none)."""
         kinds = {type(value) for value in nodes.values() if value is not None}
         base = nodes[self.base]
         if kinds == {dict}:
@@ -262,7 +265,7 @@ class _Reindexer:
             ]
             return [self.node(piece, key) for piece in pieces]
         if isinstance(base, str) and (self._span(base, key) is not None):
-            self.unclear[base] = "it stands alone, and a layer may come to stand in several places"
+            self.unclear[base] = "it is a single value, but the output may repeat the layer at several indices"
         return base
 
     def _table(self, tables: Mapping[int, dict[str, Any]], key: str) -> dict[str, Any]:
@@ -286,10 +289,10 @@ class _Reindexer:
             return None
 
     def _merged(self, tables: Mapping[int, Mapping[str, Any]], key: str) -> dict[str, dict[int, Any]]:
-        """Names of the output in order, each with every donor's value of it.
+        """The names of the output in order, each with every donor's value of it.
 
-        Names without an index stay in their order (in some formats the first that fits counts); what stands between
-        two of them goes on standing there.
+        Names without an index keep their order, because in some formats the first match counts. Names with an index
+        keep their position between these.
         """
         common: list[str] = []
         indexed: dict[tuple[int, int, int], list[tuple[str, Span, Any]]] = {}
@@ -319,12 +322,12 @@ class _Reindexer:
 
 
 def _common(value: Any, key: str = "") -> Any:
-    """What a quantisation config says of all layers together, in one spelling; None where nothing is left."""
+    """The part of a quantisation config that applies to all layers, in a normal form; None if nothing is left."""
     if isinstance(value, dict):
         skip = _ABOUT | ({"version"} if value.get("quant_method") == "compressed-tensors" else set())
         kept: dict[str, Any] = {}
         for name, item in value.items():
-            # Within a table of modules nothing but the name may be said of one.
+            # In a table of modules, a name with an empty value is an entry too.
             left = item if key and item == {} else _common(item, name)
             if left is not None and name not in skip and not _names_layer(name, key):
                 kept[name] = left

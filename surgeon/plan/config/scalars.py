@@ -1,4 +1,4 @@
-"""Scalars of the config that layers or ends compute with: where donors differ in one, and which value wins."""
+"""Config scalars that affect the computation of layers or ends: find those in which donors differ."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class ConfigScalar(NamedTuple):
     """One scalar.
 
     Attributes:
-        keys: the names configs have for it.
-        severity: what a difference is; an `error` where a layer computes something else with the other's value.
-        name: what it is, in words.
-        unsaid: its value in a config without it, for every family alike; `UNSAID` has those of single families. Where
-            neither tells, configs are only compared if both say it.
-        ends: it counts for a donor of embeddings, final norm or head alone too.
+        keys: its names in configs.
+        severity: the severity of a difference; an `error` if a layer computes something else with the other value.
+        name: its name in messages.
+        default: its value in every family's config without it; `DEFAULTS` has the values of single families. Without
+            a known default, configs are only compared if both state the value.
+        ends: whether it also matters for a donor of only embeddings, final norm or head.
     """
 
     keys: tuple[str, ...]
     severity: Severity
     name: str
-    unsaid: Any = _UNKNOWN
+    default: Any = _UNKNOWN
     ends: bool = False
 
 
@@ -100,7 +100,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts_per_tok": 8, "norm_topk_prob": False},
 }
 
-UNSAID: Mapping[str, Mapping[tuple[str, ...], Any]] = {
+DEFAULTS: Mapping[str, Mapping[tuple[str, ...], Any]] = {
     kind: {ACTIVATION.keys: _PAIRS[kind][0], EPSILON.keys: _PAIRS[kind][1]}
     | {
         setting.keys: value
@@ -110,24 +110,27 @@ UNSAID: Mapping[str, Mapping[tuple[str, ...], Any]] = {
     }
     for kind in _PAIRS
 }
-"""Model type -> keys of a setting -> what transformers 5.23 takes where a config does not say it."""
+"""Model type -> keys of a setting -> the default of transformers 5.23."""
 
 
 def value_of(config: ModelConfig, setting: ConfigScalar) -> Any:
-    """What a config computes with; `_UNKNOWN` where it is silent and nobody knows what that means."""
+    """The value that a config gives a setting, or its default; `_UNKNOWN` if the default is unknown."""
     value = config.get(*setting.keys)
     if value is None and (setting in (ACTIVATION, EPSILON) or not any(key in config.text for key in setting.keys)):
-        value = UNSAID.get(config.model_type, {}).get(setting.keys, setting.unsaid)
+        value = DEFAULTS.get(config.model_type, {}).get(setting.keys, setting.default)
     return _SAME_FUNCTION.get(value, value) if isinstance(value, str) else value
 
 
 def compare_settings(donor: Donor, template: Donor, layers: tuple[int, ...], line: int | None) -> Iterator[Finding]:
-    """Each scalar that differs, with the value that wins: the template's. Of a donor without layers, those of ends."""
+    """Findings for each scalar that differs from the template's, whose value the output gets.
+
+    For a donor without layers only the scalars that matter for ends are compared.
+    """
     one, other = donor.checkpoint.config, template.checkpoint.config
     assert one and other
     for setting in SETTINGS:
         if (setting is ACTIVATION and one.model_type == "gemma") or not (layers or setting.ends):
-            continue  # gemma's first configs say gelu and mean the tanh form, which transformers always takes.
+            continue  # gemma's first configs say gelu but mean the tanh form, which transformers always uses.
         mine, theirs = value_of(one, setting), value_of(other, setting)
         if mine is not _UNKNOWN and theirs is not _UNKNOWN and mine != theirs:
             yield Finding(
@@ -135,10 +138,10 @@ def compare_settings(donor: Donor, template: Donor, layers: tuple[int, ...], lin
                 "setting",
                 f"The {setting.name} of {donor.letter} is {one_line(mine)}, that of {template.letter} is "
                 f"{one_line(theirs)}",
-                f"the output has one for all layers: {template.letter}'s",
-                "use donors that agree"
+                f"the output has one value for all layers, that of {template.letter}",
+                "use donors with the same value"
                 if setting.severity == "error"
-                else "set base_model to the donor whose value should win, or use donors that agree",
+                else "set base_model to the donor whose value the output needs, or use donors with the same value",
                 layers,
                 line,
             )

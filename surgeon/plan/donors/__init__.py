@@ -1,1 +1,1 @@
-"""The models that a recipe names, opened: checkpoints, adapters on them, earlier stages."""
+"""Open the models that a recipe names: checkpoints, adapters on them, and earlier stages."""

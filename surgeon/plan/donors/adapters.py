@@ -1,4 +1,4 @@
-"""Donors with a LoRA adapter: `model+adapter`, or an adapter alone against the recipe's base."""
+"""Donors with a LoRA adapter: `model+adapter`, or an adapter alone, applied to the recipe's base model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Found = tuple[Checkpoint, Mapping[str, Operand]]
 
 
 def open_adapted(ref: str, roots: tuple[Path, ...], base_ref: str | None, open_base: Open) -> Found | None:
-    """A donor with an adapter on it, and what its tensors are computed from; None where the reference names none.
+    """A donor with an adapter, and the operands of its changed tensors; None if the reference names no adapter.
 
     Args:
-        ref: what the recipe says.
-        roots: folders that relative references are looked for in.
-        base_ref: the base for an adapter that stands alone; None for the one that its config names.
+        ref: the reference in the recipe.
+        roots: folders in which to look for relative references.
+        base_ref: the base model of a reference to an adapter alone; None for the one that its config names.
         open_base: opens the checkpoint below the adapter.
 
     Raises:
-        InputError: the adapter cannot be read, its base cannot be found, or the two do not fit.
+        InputError: the adapter cannot be read, its base model cannot be found, or the two do not fit.
     """
     alone = _folder(ref, roots)
     if alone is not None:
@@ -43,7 +43,7 @@ def open_adapted(ref: str, roots: tuple[Path, ...], base_ref: str | None, open_b
         if not name:
             raise InputError(
                 f"{ref} is a LoRA adapter, and its base is not known",
-                why="its adapter_config.json names none",
+                why="its adapter_config.json names no base model",
                 remedy=f"set base_model to the model it was trained on, or write BASE+{ref}",
             )
         return _merged(ref, adapter, open_base(name))
@@ -56,8 +56,8 @@ def open_adapted(ref: str, roots: tuple[Path, ...], base_ref: str | None, open_b
             raise InputError(
                 f"there is no LoRA adapter at {rest}",
                 where=ref,
-                why="looked beside the recipe, in the working directory and in the Hub cache",
-                remedy="give the folder with its adapter_config.json",
+                why="it is not in the recipe's folder, the working directory or the Hub cache",
+                remedy="write the path of the folder with its adapter_config.json",
             )
     return None
 
@@ -108,16 +108,16 @@ def _operand(change: Change, own: TensorEntry | None, dtype: str) -> Operand:
         operand: Operand = Stored(change)
     else:
         whole = change.whole or own
-        assert whole is not None, "a sum on a tensor that neither base nor adapter holds"
+        assert whole is not None, "a sum needs a tensor of the base or of the adapter"
         operand = Adapted(Stored(whole), change.down, change.up, change.factor, change.transposed, change.magnitude)
     if operand.dtype == dtype:
         return operand
-    # Adapters are often stored wider than their base, whose dtype the model has.
+    # Adapters often have a wider dtype than their base, whose dtype the model keeps.
     return Blend("passthrough", (operand,), None, (), ((("scale", 1.0),),), (0,), dtype)
 
 
 def _resized(raw: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """The config with another number of rows of tokens."""
+    """The config with another number of token rows."""
     found = dict(raw)
     if "vocab_size" in found or not isinstance(found.get("text_config"), Mapping):
         found["vocab_size"] = rows

@@ -1,4 +1,4 @@
-"""The checkpoints a recipe names, opened once each."""
+"""Open each checkpoint that a recipe names, once."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Opened:
 
 @dataclass(frozen=True)
 class Lent:
-    """An unwritten merge as a donor.
+    """An unwritten stage as a donor.
 
     Attributes:
-        checkpoint: what it would be on disk.
-        overlay: what its tensors are computed from, by name.
-        refs: the donors it is made of.
-        key: what it was made from, to tell whether it still is that.
-        findings: what was found when it was planned.
-        taken: layers of donors that it takes.
-        serial: its own number, by which later stages tell it from what it was before.
+        checkpoint: the checkpoint that it would be on disk.
+        overlay: the operands that its tensors are computed from, by name.
+        refs: the donors that it is made from.
+        key: identifies its recipe and stages, to detect changes.
+        findings: the findings of its plan.
+        taken: number of donors' layers that it takes.
+        serial: a unique number, by which later stages detect that it was planned again.
     """
 
     checkpoint: Checkpoint
@@ -56,14 +56,14 @@ class Lent:
 
 
 class Donors:
-    """Opens donors by their reference, each once; what failed once fails again until `forget`.
+    """Opens donors by reference and caches them; a failure is cached too, until `forget`.
 
-    What it keeps are results, not settings: which earlier stages and which base a recipe has is given with each
-    question, so that planning one recipe does not change what another one finds.
+    The cache holds results, not settings: the recipe's stages and its base are arguments, so that planning one recipe
+    does not change the plan of another.
 
     Args:
-        roots: folders that relative references are looked for in before the working directory.
-        first: references that get the first letters, whatever a recipe says.
+        roots: folders in which to look for relative references before the working directory.
+        first: references that get the first letters, independent of the recipe.
     """
 
     def __init__(self, roots: Iterable[Path] = (), first: Iterable[str] = ()) -> None:
@@ -74,10 +74,10 @@ class Donors:
         self._stages: dict[str, Lent] = {}
 
     def open(self, ref: str, base: str | None = None) -> Opened:
-        """The donor of that reference; InputError when it cannot be opened.
+        """The donor of a reference; raises InputError if it cannot be opened.
 
         Args:
-            base: the recipe's base, which an adapter that stands alone belongs on.
+            base: the recipe's base, for a reference to an adapter alone.
         """
         if ref not in self._files:
             self._files[ref] = self._from_file(ref)
@@ -97,7 +97,7 @@ class Donors:
             return error
 
     def _with_adapter(self, ref: str, base: str | None, first: InputError) -> Opened | InputError:
-        """An adapter on its base; `first` says why the reference is no checkpoint."""
+        """A donor with an adapter; `first` is the error of opening the reference as a checkpoint."""
         try:
             adapted = open_adapted(ref, self.roots, base, lambda below: open_checkpoint(below, self.roots))
         except InputError as error:
@@ -105,7 +105,7 @@ class Donors:
         return Opened(*adapted) if adapted is not None else first
 
     def checkpoint(self, ref: str) -> Checkpoint:
-        """The donor of that reference: a file, an adapter on its base, or the earlier stage last planned by that name.
+        """The checkpoint of a reference: on disk, with an adapter, or the stage last planned under that name.
 
         Raises:
             InputError: it cannot be opened.
@@ -120,16 +120,16 @@ class Donors:
         return self.checkpoint(ref).depth
 
     def planned_stage(self, name: str, key: object) -> Lent | None:
-        """The earlier stage of that name, where it was last planned from the same `key`."""
+        """The cached stage of that name; None if it was planned from another `key`."""
         known = self._stages.get(name)
         return known if known is not None and known.key == key else None
 
     def keep_stage(self, name: str, lent: Lent) -> None:
-        """Keep a planned stage, so that it is planned again only where something has changed."""
+        """Cache a planned stage."""
         self._stages[name] = lent
 
     def forget(self) -> None:
-        """Open everything again the next time (files may have changed)."""
+        """Clear the cache, because files may have changed."""
         self._files.clear()
         self._adapted.clear()
         self._stages.clear()
@@ -137,7 +137,7 @@ class Donors:
     def lettered(
         self, refs: Iterable[str], base: str | None, stages: Mapping[str, Lent]
     ) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
-        """Donors by letter, errors by reference, and the letter of every reference; `first` ones are among them.
+        """Donors by letter, errors by reference, and the letter of every reference, including those of `first`.
 
         Args:
             base: the recipe's base, as for `open`.
@@ -156,13 +156,13 @@ class Donors:
 
 
 def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
-    """The document as it is to be saved at `path`, its relative donor paths naming what they named before.
+    """The document as saved at `path`: relative donor paths are changed so that they still name the same donors.
 
     Args:
-        document: paths in it are looked for in `roots`, then in the working directory.
-        roots: usually the folder of the file it came from.
-        path: where it will lie. References found alike from there, and Hub ids, stay as they are; so do those found
-            from the working directory when the folder is one of `roots`.
+        document: the recipe; its paths are relative to `roots`, then to the working directory.
+        roots: usually the folder of the file that it came from.
+        path: the path of the saved file. Hub ids and references that are valid from there stay unchanged; if its folder
+            is one of `roots`, so do references relative to the working directory.
     """
     folder = path.absolute().parent
     rename: dict[str, str] = {}
@@ -171,7 +171,7 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
     for ref in refs:
         name = located(ref, roots, folder)
         if name in taken and name != ref:
-            # Two spellings of one donor stay two, so that nothing that counts donors is put out.
+            # Two spellings of one donor stay different, because the number of donors must not change.
             name = os.path.realpath(folder / name)
         if name not in taken:
             rename[ref] = name
@@ -181,8 +181,10 @@ def rebased(document: Document, roots: Sequence[Path], path: Path) -> Document:
 
 
 def absolute(document: Document, roots: Sequence[Path]) -> Document:
-    """The document with every donor's relative path, looked for in `roots` and then in the working directory, written
-    in full: for a process that works elsewhere. Hub ids stay as they are."""
+    """The document with absolute donor paths, for a process with another working directory.
+
+    Relative paths are resolved against `roots`, then the working directory. Hub ids stay unchanged.
+    """
     refs = (*document.model_refs, *document.tokenizer_refs)
     rename = {ref: name for ref in refs if (name := _in_full(ref, roots)) != ref}
     return document.with_models(rename) if rename else document
@@ -192,13 +194,13 @@ def _in_full(ref: str, roots: Sequence[Path]) -> str:
     plain = expanded(ref)
     found = next((root / plain for root in (*roots, Path.cwd()) if exists(root / plain)), None)
     if found is None and "+" in ref:
-        # A donor with an adapter on it: each of the two by itself.
+        # A donor with an adapter: its two references separately.
         return "+".join(_in_full(part, roots) if part else part for part in ref.split("+"))
     return os.path.abspath(found) if found is not None else ref  # noqa: PTH100 - links are kept
 
 
 def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
-    """How a recipe in `folder` names the donor that `ref` names from `roots`, then from the working directory."""
+    """The reference for a recipe in `folder` to the donor that `ref` names in `roots` or the working directory."""
     plain = expanded(ref)
     if plain.is_absolute():
         return ref
@@ -206,11 +208,11 @@ def located(ref: str, roots: Sequence[Path], folder: Path) -> str:
     places = roots if same_folder else (*roots, Path.cwd())
     found = next((root / plain for root in places if exists(root / plain)), None)
     if found is None and "+" in ref:
-        # A donor with an adapter on it: each of the two by itself.
+        # A donor with an adapter: its two references separately.
         return "+".join(located(part, roots, folder) if part else part for part in ref.split("+"))
     if found is None or _same(folder / plain, found):
         return ref
-    # The donor's own name is kept, even where it is a link; the folders to it are the real ones.
+    # The donor's own name is kept even if it is a link; the folders above it are resolved.
     whole = Path(os.path.realpath(found.parent)) / found.name if found.name not in ("", "..") else found.resolve()
     name = os.path.relpath(whole, os.path.realpath(folder))
     name = name if name.startswith("..") or not ref.startswith("./") else f"./{name}"

@@ -1,4 +1,4 @@
-"""Merges in stages: an earlier document of a recipe as a donor, its tensors computed where a later one reads them."""
+"""Merges in stages: an earlier document of a recipe is a donor, whose tensors are computed when they are read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Stages:
 
     Attributes:
         by_name: those that can be donors.
-        findings: what was found in them, with the stage's name.
-        taken: layers of donors that they take.
+        findings: their findings, with the stage's name.
+        taken: number of donors' layers that they take.
     """
 
     by_name: Mapping[str, Lent] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def plan_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
     def visit(current: Document, above: tuple[str, ...], made: Stages) -> Stages:
         for ref in current.recipe.model_refs():
             if ref in above:
-                # A stage that is planned by itself is among no stages.
+                # A stage that is planned alone is not in `by_name`.
                 made = made.with_findings(_circle(by_name.get(ref, current), ref))
             elif ref in by_name and ref not in done:
                 stage = by_name[ref]
@@ -62,7 +62,7 @@ def plan_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
                 if failed.isdisjoint(stage.recipe.model_refs()):
                     made = _with_stage(made, stage, ref, donors, resolve)
                 if ref not in made.by_name:
-                    # What is made of it would only report that it is missing.
+                    # A plan of a stage that uses it would only report that it is missing.
                     failed.add(ref)
         return made
 
@@ -72,7 +72,7 @@ def plan_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
 
 
 def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolve: Resolve) -> Stages:
-    """The stages and one more; its findings alone where it cannot be a donor."""
+    """The stages with one more; only its findings if it cannot be a donor."""
     refs = tuple(stage.recipe.model_refs())
     key = (stage.recipe, tuple(made.by_name[ref].serial for ref in refs if ref in made.by_name))
     lent = donors.planned_stage(name, key)
@@ -88,7 +88,7 @@ def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolv
 
 
 def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
-    """What the whole recipe is told of a stage."""
+    """The findings about a stage that the whole recipe reports."""
     for finding in plan.findings:
         if finding.severity != "note":
             what = f"Stage {one_line(name)}: {finding.what}"
@@ -97,7 +97,7 @@ def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:
         yield Finding(
             "note",
             "stage",
-            f"{one_line(name)} is computed where it is read, and not rounded in between",
+            f"{one_line(name)} is computed when it is read, without intermediate rounding",
             "it is an earlier document of this recipe",
             line=stage.line("name"),
         )
@@ -108,7 +108,7 @@ def _circle(stage: Document, name: str) -> Finding:
         "error",
         "stage-circle",
         f"Stage {one_line(name)} needs itself",
-        "stages cannot be made of one another in a circle",
+        "stages cannot use each other in a circle",
         "name another donor",
         line=stage.line("name"),
     )
@@ -119,23 +119,23 @@ def _unused(stage: Document, name: str) -> Finding:
         "warning",
         "stage-unused",
         f"Stage {one_line(name)} is not used",
-        "no document that leads to the result names it",
-        "take it out, or use it as a model",
+        "no document that contributes to the result names it",
+        "remove it, or use it as a model",
         line=stage.line("name"),
     )
 
 
 def as_checkpoint(name: str, plan: Plan) -> Checkpoint:
-    """A plan as the checkpoint that it would be on disk; its tensors lie in no file."""
+    """A plan as the checkpoint that it would be on disk; its tensors are in no file."""
     assert plan.config is not None and plan.config_donor is not None
     template = plan.donors[plan.config_donor].checkpoint
-    nowhere = Path(f"<{name}>")
-    tensors = {t.name: TensorEntry(t.name, t.dtype, t.shape, nowhere, 0, t.nbytes) for t in plan.tensors}
+    no_file = Path(f"<{name}>")
+    tensors = {t.name: TensorEntry(t.name, t.dtype, t.shape, no_file, 0, t.nbytes) for t in plan.tensors}
     return assembled(name, template.folder, tensors, ModelConfig.of(plan.config))
 
 
 def overlay(plan: Plan) -> Mapping[str, Operand]:
-    """What each tensor of a plan is computed from, to compute further with."""
+    """The operand of each tensor of a plan, by name."""
     return MappingProxyType({tensor.name: _operand(tensor) for tensor in plan.tensors})
 
 

@@ -1,4 +1,4 @@
-"""Embeddings, final norm and head: whose they are, and whether the head is the embedding."""
+"""Embeddings, final norm and head: their donors, and whether the head is tied to the embedding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..operands import Convert, Copy
 from ..planned_slices import PlannedSlice, single
 
 _COMPARED = 512 << 20
-"""Bytes up to which two tables are compared in full while a recipe is planned."""
+"""Size in bytes up to which planning compares two tables in full."""
 
 MakeTensor = Callable[[Place, Sequence[TensorEntry], "Owner", End], "PlannedTensor | None"]
 """Plans one tensor of an end: its place, each donor's entry, the donors, and the end whose parameters apply."""
@@ -25,14 +25,14 @@ MakeTensor = Callable[[Place, Sequence[TensorEntry], "Owner", End], "PlannedTens
 
 @dataclass(frozen=True)
 class Owner:
-    """Who gives an end: one donor, or several that a slice's method blends."""
+    """The donors of an end: one, or several that a slice's method blends."""
 
     donors: tuple[Donor, ...]
     part: PlannedSlice
 
     @property
     def first(self) -> Donor:
-        """The donor whose tensors, tokenizer and tied head count."""
+        """The donor whose tensors, tokenizer and tied head are decisive."""
         return self.donors[0]
 
     @property
@@ -43,7 +43,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Owners:
-    """Who gives each end."""
+    """The owner of each end."""
 
     by_end: Mapping[End, Owner]
 
@@ -73,7 +73,7 @@ class Owners:
 
 
 def owners(recipe: Recipe, first: Owner, last: Owner, by_ref: Mapping[str, Donor]) -> Owners:
-    """Who gives which end: the recipe's own keys, else the first slice's donors (embeddings) and the last one's."""
+    """The owner of each end: the donor that the recipe names, else `first` (embeddings) or `last` (norm and head)."""
     chosen: dict[End, Owner] = {}
     for end, default in zip(ENDS, (first, last, last), strict=True):
         value = recipe.end(end)
@@ -85,10 +85,13 @@ def owners(recipe: Recipe, first: Owner, last: Owner, by_ref: Mapping[str, Donor
 def plan_ends(
     recipe: Recipe, who: Owners, make: MakeTensor, template: Donor
 ) -> tuple[dict[str, PlannedEnd], list[Finding]]:
-    """The three ends with their tensors, and what the user should know about the head.
+    """The three ends with their tensors, and the findings about them.
 
     Args:
-        template: the donor of the config, whose class decides whether there is a language-model head.
+        recipe: the recipe.
+        who: the owner of each end.
+        make: plans one tensor.
+        template: the donor of the config, whose class determines whether there is a language-model head.
     """
     ends: dict[str, PlannedEnd] = {}
     findings: list[Finding] = []
@@ -111,16 +114,16 @@ def plan_ends(
 
 
 def _missing(recipe: Recipe, who: Owners, ends: Mapping[str, PlannedEnd]) -> Iterator[Finding]:
-    """Keys of the recipe for an end that its donor does not have: they would have no effect."""
+    """Errors for the recipe's keys of an end that its donor does not have, because they would have no effect."""
     for end in ("embeddings", "final_norm"):
         donor = who.of(end).first
         if recipe.end(end) is not None and not ends[end].tensors and not donor.checkpoint.ends[end]:
             yield Finding(
                 "error",
                 "end-missing",
-                f"`{end}` cannot be carried out",
-                f"{donor.letter} ({one_line(donor.ref)}) has no tensor that is known as its {end.replace('_', ' ')}",
-                "take the key out, or see the names with `surgeon inspect --tensors`",
+                f"`{end}` has no effect",
+                f"surgeon finds no {end.replace('_', ' ')} tensor in {donor.letter} ({one_line(donor.ref)})",
+                f"remove `{end}`, or list the tensor names with `surgeon inspect --tensors`",
             )
 
 
@@ -136,7 +139,7 @@ def _made(
     make: MakeTensor,
     findings: list[Finding],
 ) -> tuple[PlannedTensor, ...]:
-    """The tensors of an end, each from every donor's; a donor that lacks one is told of."""
+    """The tensors of an end, each from all its donors; adds a finding for each tensor that a donor lacks."""
     tensors = []
     for suffix, place in places.items():
         entries = [table[suffix] for table in found if suffix in table]
@@ -153,8 +156,8 @@ def _lacks(end: End, suffix: str, one: Donor, other: Donor) -> Finding:
         "error",
         "end-tensors",
         f"The {end} of {one.letter} and {other.letter} cannot be blended",
-        f"{one.letter} has {one_line(suffix)} and {other.letter} has not",
-        f"give {end} a donor of its own: `{end}: {{model: ...}}`",
+        f"{one.letter} has {one_line(suffix)}, but {other.letter} does not",
+        f"set one donor for {end}: `{end}: {{model: ...}}`",
     )
 
 
@@ -164,21 +167,21 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
     if explicit and explicit.tie:
         return PlannedEnd("lm_head", who.embeddings.letter, "tied")
     if all(donor.checkpoint.tied for donor in owner.donors):
-        # The table is the embedding, but a bias of the head is its own.
+        # The weight is the embedding, but the bias of a tied head is stored separately.
         places = {name: Place("lm_head", -1, name) for name in heads[0] if not name.endswith("weight")}
-        beside = _made(places, heads, owner, "lm_head", make, findings)
+        biases = _made(places, heads, owner, "lm_head", make, findings)
         if owner.letters == who.of("embeddings").letters:
-            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+            return PlannedEnd("lm_head", letter, "tied", biases, owner.letters)
         places, tables = _tables(owner)
         copies = _made(places, tables, owner, "lm_head", make, findings)
-        treated_alike = len(copies) == 1 and any(_same_values(copies[0], tensor) for tensor in embeddings.tensors)
-        if treated_alike and _one_table(owner, who.of("embeddings")):
-            return PlannedEnd("lm_head", letter, "tied", beside, owner.letters)
+        same_operation = len(copies) == 1 and any(_same_operation(copies[0], tensor) for tensor in embeddings.tensors)
+        if same_operation and _one_table(owner, who.of("embeddings")):
+            return PlannedEnd("lm_head", letter, "tied", biases, owner.letters)
         how = "materialised" if places else "missing"
-        beside += _twins(owner, "lm_head", make, findings)
-        return PlannedEnd("lm_head", letter, how, (*copies, *beside), owner.letters)
+        biases += _twins(owner, "lm_head", make, findings)
+        return PlannedEnd("lm_head", letter, how, (*copies, *biases), owner.letters)
     if any(donor.checkpoint.tied for donor in owner.donors):
-        # Beside a donor with a head of its own, a tied one's is its embedding.
+        # If only some donors are tied, the embedding of a tied donor is blended as its head.
         _, tables = _tables(owner)
         weight = next(name for head, donor in zip(heads, owner.donors, strict=True) if not donor.checkpoint.tied
                       for name in head if name.endswith("weight"))  # fmt: skip
@@ -191,8 +194,8 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
     return PlannedEnd("lm_head", letter, _how(owner) if places else "missing", tensors, owner.letters)
 
 
-def _same_values(one: PlannedTensor, other: PlannedTensor) -> bool:
-    """Whether nothing but the donors tells two tensors apart: the same is done to both, and not a blend."""
+def _same_operation(one: PlannedTensor, other: PlannedTensor) -> bool:
+    """Whether both tensors are copied, or both converted with the same dtype and factor."""
     mine, theirs = one.source, other.source
     if isinstance(mine, Convert) and isinstance(theirs, Convert):
         return (one.dtype, mine.factor) == (other.dtype, theirs.factor)
@@ -200,7 +203,7 @@ def _same_values(one: PlannedTensor, other: PlannedTensor) -> bool:
 
 
 def _one_table(one: Owner, other: Owner, *, sampled: bool = False) -> bool:
-    """Whether two donors' token embeddings hold the same bytes; `sampled`: as far as some pages tell."""
+    """Whether two donors' token embeddings hold the same bytes; `sampled` compares only some pages."""
     first, second = (owner.first.checkpoint.token_embedding for owner in (one, other))
     if first is None or second is None or len(one.donors) > 1 or len(other.donors) > 1:
         return False
@@ -212,7 +215,7 @@ def _one_table(one: Owner, other: Owner, *, sampled: bool = False) -> bool:
 
 
 def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]]]:
-    """Where a head made of embeddings lies, and each donor's table for it, by the table's name."""
+    """The place of a head made from embeddings, and each donor's embedding table, both by the table's name."""
     naming = owner.first.checkpoint.naming
     assert naming is not None
     found = []
@@ -223,7 +226,7 @@ def _tables(owner: Owner) -> tuple[dict[str, Place], list[dict[str, TensorEntry]
 
 
 def _twins(owner: Owner, end: End, make: MakeTensor, findings: list[Finding]) -> tuple[PlannedTensor, ...]:
-    """What is stored once where the head is tied, by the other names that it is stored by where it is not."""
+    """Tensors that a tied model stores once and an untied one under two names: the ones with the second name."""
     found = [donor.checkpoint.ends[end] for donor in owner.donors]
     naming = owner.first.checkpoint.naming
     made: tuple[PlannedTensor, ...] = ()
@@ -242,10 +245,10 @@ def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Fi
         yield Finding(
             "warning",
             "head-materialised",
-            f"The head is written out as a copy of {donor.letter}'s embedding ({cost} more), and tie_word_embeddings "
+            f"The head is written as a copy of {donor.letter}'s embedding ({cost} more), and tie_word_embeddings "
             "becomes false",
             f"{donor.letter} ties its head to its own embedding, but the embedding comes from {who.embeddings.letter}"
-            + (", and the two are too large to compare in full; some pages of both are the same" if same else ""),
+            + ("; their sampled pages are the same, but they are too large to compare in full" if same else ""),
             "set `lm_head: {tie: true}` to use the embedding as the head instead",
         )
     elif head.how == "missing":
@@ -253,22 +256,22 @@ def _head_findings(recipe: Recipe, who: Owners, head: PlannedEnd) -> Iterator[Fi
             "error",
             "head-missing",
             f"{donor.letter} has no output head",
-            "it is not tied to its embedding, and its files hold none",
+            "its head is not tied to the embedding, and its files contain none",
             "name another donor under lm_head",
         )
     elif head.how == "tied" and recipe.lm_head and recipe.lm_head.tie and not who.embeddings.checkpoint.tied:
         yield Finding(
             "warning",
             "head-tied",
-            f"The head becomes the embedding of {who.embeddings.letter}, which was trained with a head of its own",
-            "lm_head: {tie: true} asks for it",
+            f"The embedding of {who.embeddings.letter} becomes the head, although it was trained with a separate head",
+            "the recipe sets lm_head: {tie: true}",
         )
     elif head.how == "copied" and who.embeddings.checkpoint.tied and not donor.checkpoint.tied:
         yield Finding(
             "note",
             "tied-mixed",
-            f"The head is {donor.letter}'s own and tie_word_embeddings becomes false",
-            f"{who.embeddings.letter}, the donor of the embeddings, ties its head, and {donor.letter} does not",
+            f"The head is {donor.letter}'s, and tie_word_embeddings becomes false",
+            f"{who.embeddings.letter}, the donor of the embeddings, ties its head, but {donor.letter} does not",
         )
     stored = any(suffix.endswith("weight") for suffix in donor.checkpoint.ends["lm_head"])
     if head.how == "tied" and stored and donor.checkpoint.tied:

@@ -1,8 +1,8 @@
-"""Rows and tokens: do the ends mean the same by every id, and how many rows has the output?
+"""Compare the donors' tokenizers, and determine the number of token rows of the output.
 
-Embeddings and heads are padded to a multiple of this or that, so donors with one tokenizer may have different numbers
-of rows. The output gets the smaller number: it holds every token, it is a copy of leading rows, and no row is made
-up. A row of zeros added to a head would not be harmless, because a logit of 0 can win over negative ones.
+Embeddings and heads are padded to different multiples, so donors with the same tokenizer may have different numbers of
+rows. The output gets the smaller number: it covers every token, it copies leading rows, and no row is invented. A row
+of zeros in a head would be harmful, because its logit of 0 exceeds negative logits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Ends = dict[str, PlannedEnd]
 
 
 def compare_tokenizers(who: Owners, others: Sequence[Donor], template: Donor) -> Iterator[Finding]:
-    """Whether every id means the same to the donors of embeddings and head, of the tokenizer, and of layers."""
+    """Compare the meaning of token ids between the donor of the embeddings and the donors of all other parts."""
     embeddings = who.embeddings
     base = embeddings.checkpoint.tokenizer
     ends = {template.letter, *who.of("embeddings").letters, *who.of("lm_head").letters}
@@ -62,15 +62,15 @@ def compare_tokenizers(who: Owners, others: Sequence[Donor], template: Donor) ->
             "tokenizer",
             f"{embeddings.letter} and {donor.letter} have different {'vocabularies' if sizes else 'tokenizers'}{sizes}"
             + _first(embeddings, donor),
-            "the embeddings, the head and the tokenizer must mean the same by every token id"
+            "every token id must mean the same in the embeddings, the head and the tokenizer"
             if matters
-            else f"{donor.letter}'s layers were trained on other tokens than {embeddings.letter}'s embeddings give",
+            else f"{donor.letter}'s layers were trained on other tokens than {embeddings.letter}'s embeddings have",
             _remedy([embeddings, *others]) if matters else "expect worse text than from donors with one tokenizer",
         )
 
 
 def _related(one: Tokenizer, other: Tokenizer, rows: tuple[int | None, int | None]) -> Relation | None:
-    """How two tokenizers compare over tables of one height; None where heights differ or it cannot be told."""
+    """The relation of two tokenizers over tables of equal height; None if heights differ or a file is unreadable."""
     if rows[0] is None or rows[0] != rows[1]:
         return None
     with suppress(InputError):
@@ -79,7 +79,7 @@ def _related(one: Tokenizer, other: Tokenizer, rows: tuple[int | None, int | Non
 
 
 def _named(one: Donor, other: Donor, found: Sequence[Difference], matters: bool) -> Finding:
-    """Rows that are padding in one donor and a token in the other: they cannot contradict each other."""
+    """A finding about rows that are padding in one donor and tokens in the other, which do not conflict."""
     first = found[0]
     owner, lacking = (one, other) if first.theirs is None else (other, one)
     more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
@@ -88,14 +88,14 @@ def _named(one: Donor, other: Donor, found: Sequence[Difference], matters: bool)
         "warning" if matters else "note",
         "tokenizer-padding",
         f"{_quoted(token)} (id {first.token_id:,}){more} {'is' if not more else 'are'} "
-        f"{'a token' if not more else 'tokens'} in {owner.letter}, and padding in {lacking.letter}",
+        f"{'a token' if not more else 'tokens'} in {owner.letter}, but padding in {lacking.letter}",
         f"{lacking.letter}'s rows for {'it' if not more else 'them'} were never trained",
-        "set `tokenizer_source: base` or `union` so that every token has the row of a donor that knows it",
+        "set `tokenizer_source: base` or `union` so that every token gets the row of a donor that has the token",
     )
 
 
 def _remedy(donors: Sequence[Donor]) -> str:
-    """What helps where tokens conflict: rows that follow their tokens, where every vocabulary can be read."""
+    """The remedy for conflicting tokens; tokenizer_source works only if every vocabulary is readable."""
     if all(donor.checkpoint.tokenizer.json is not None for donor in donors):
         return (
             "set `tokenizer_source: base`, or one of the models, or `union` of BPE tokenizers, so that rows follow "
@@ -105,7 +105,7 @@ def _remedy(donors: Sequence[Donor]) -> str:
 
 
 def _first(one: Donor, other: Donor) -> str:
-    """The first token that differs, as the end of a sentence; empty where it cannot be told."""
+    """The first token that differs, as the end of a sentence; empty if it is unknown."""
     mine, theirs = one.checkpoint.tokenizer, other.checkpoint.tokenizer
     try:
         difference = first_difference(mine, theirs)
@@ -113,7 +113,7 @@ def _first(one: Donor, other: Donor) -> str:
         return ""
     if difference is None:
         same = mine.json and theirs.json
-        return ": every id is the same text, but text is split differently" if same else ""
+        return ": every id has the same text, but texts are split differently" if same else ""
     index, text, its = difference
     return f": id {index} is {_quoted(text)} in {one.letter} and {_quoted(its)} in {other.letter}"
 
@@ -130,7 +130,7 @@ def _unknown(embeddings: Donor, donor: Donor) -> Finding:
         "note",
         "tokenizer-unknown",
         f"{bare.letter} has no tokenizer files, so its token ids cannot be compared",
-        f"both have {plural(_rows(bare) or 0, 'row')}",
+        f"only the number of rows is compared, and both donors have {plural(_rows(bare) or 0, 'row')}",
     )
 
 
@@ -141,10 +141,10 @@ def _rows(donor: Donor) -> int | None:
 
 
 def fit_rows(ends: Ends, who: Owners, template: Donor) -> tuple[Ends, int | None, list[Finding]]:
-    """The ends with one number of rows, that number where it is not the embedding's own, and what there is to say.
+    """The ends with equal numbers of rows, that number (None if it is the embedding's own), and findings.
 
-    Rows are the first dimension of an embedding, of a head and of a head's bias. Where the two donors' tokenizers
-    are not the same nothing is done: `compare_tokenizers` tells.
+    Rows are the first dimension of an embedding, a head and a head's bias. If the two donors' tokenizers differ,
+    the ends stay unchanged and `compare_tokenizers` reports the difference.
     """
     table, head = _table(ends, who.embeddings), ends["lm_head"]
     if table is None:
@@ -167,8 +167,8 @@ def fit_rows(ends: Ends, who: Owners, template: Donor) -> tuple[Ends, int | None
         "rows",
         f"The output has {rows:,} rows of tokens: the last {max(have, *counts) - rows:,} of "
         f"{'the embedding' if have > rows else 'the head'} are left out",
-        f"{one.letter}'s embedding has {have:,} rows, {other.letter}'s head {max(counts):,}, and the tokenizer that "
-        f"both have ends at id {mine.last[1] if mine.last else rows - 1:,}: the rest is padding",
+        f"{one.letter}'s embedding has {have:,} rows, {other.letter}'s head has {max(counts):,}, and the rows above id "
+        f"{mine.last[1] if mine.last else rows - 1:,}, the last of their common tokenizer, are padding",
     )
     cropped = {
         role: replace(
@@ -185,13 +185,13 @@ def _table(ends: Mapping[str, PlannedEnd], donor: Donor) -> PlannedTensor | None
 
 
 def _blended_rows(rows: int, who: Owners) -> Finding:
-    """Tables of several heights were blended."""
+    """A note that tables of different heights are blended."""
     heights = ", ".join(f"{donor.letter} {_rows(donor):,}" for donor in who.of("embeddings").donors)
     return Finding(
         "note",
         "rows",
         f"The output has {rows:,} rows of tokens, those that all donors have",
-        f"the donors have one tokenizer and pad its table differently ({heights} rows)",
+        f"the donors have the same tokenizer but pad its table differently ({heights} rows)",
     )
 
 
@@ -202,23 +202,23 @@ def _config_rows(rows: int, donor: Donor, template: Donor) -> Iterator[Finding]:
         yield Finding(
             "note",
             "rows",
-            f"The output has {rows:,} rows of tokens, as {donor.letter}'s embedding has, and vocab_size says so",
-            f"{template.letter}, the donor of the config, has one tokenizer with it and pads to {theirs:,}",
+            f"The output has {rows:,} rows of tokens, as many as {donor.letter}'s embedding, and vocab_size is changed",
+            f"{template.letter}, the donor of the config, has the same tokenizer but pads its table to {theirs:,} rows",
         )
 
 
 def _cannot_crop(table: PlannedTensor, head: PlannedEnd, tokenizer: Tokenizer, rows: int) -> str:
-    """Why the surplus rows cannot be left out; empty where they can."""
+    """Why the surplus rows cannot be left out; empty if they can."""
     for tensor in (table, *head.tensors):
         codes = {entry.dtype for entry in tensor.source.entries()}
         plain = tensor.name.endswith((".weight", ".bias")) and codes <= dtypes.ARITHMETIC
         if not plain or not tensor.shape:
-            return f"{one_line(tensor.name)} is packed ({tensor.dtype}), so that its rows cannot be told apart"
+            return f"{one_line(tensor.name)} is packed ({tensor.dtype}), so its rows cannot be separated"
     if tokenizer.last is None:
-        return "there is no tokenizer.json to tell how many of the rows are in use"
+        return "without a tokenizer.json it is unknown how many rows are in use"
     text, index = tokenizer.last
     if index >= rows:
-        return f"the smaller has no row for {_quoted(text)}, id {index:,}"
+        return f"the smaller one has no row for {_quoted(text)}, id {index:,}"
     return ""
 
 
@@ -226,7 +226,7 @@ def _refused(one: Donor, rows: int, other: Donor, others: int, why: str) -> Find
     return Finding(
         "error",
         "rows",
-        f"{one.letter}'s embedding of {rows:,} rows and {other.letter}'s head of {others:,} cannot be made equal",
+        f"{one.letter}'s embedding of {rows:,} rows does not fit {other.letter}'s head of {others:,} rows",
         why,
         "take embeddings and head from one donor",
     )
@@ -243,12 +243,12 @@ def _cropped(tensor: PlannedTensor, rows: int) -> PlannedTensor:
 
 
 def _first_rows(entry: TensorEntry, rows: int) -> TensorEntry:
-    """The first rows of a tensor on disk. They are its first bytes, so that their copy is that of a shorter tensor."""
+    """The first rows of a stored tensor, as an entry for its first bytes."""
     return entry._replace(shape=(rows, *entry.shape[1:]), nbytes=entry.nbytes // entry.shape[0] * rows)
 
 
 def first_rows(operand: Operand, rows: int) -> Operand:
-    """The first rows of a tensor to compute with; itself where it has no more."""
+    """The first rows of an operand; the operand itself if it has no more."""
     if operand.shape[0] == rows:
         return operand
     if isinstance(operand, Stored):
@@ -257,7 +257,7 @@ def first_rows(operand: Operand, rows: int) -> Operand:
 
 
 def one_height(operands: Sequence[Operand], donors: Sequence[Donor]) -> list[Operand] | None:
-    """Tables of tokens that differ in padding alone, the surplus rows left out; None where they differ otherwise."""
+    """Token tables without their surplus padding rows; None if they differ in more than padding."""
     rows = min((operand.shape[0] for operand in operands if operand.shape), default=0)
     rest = {operand.shape[1:] for operand in operands}
     found = {donor.checkpoint.tokenizer.digest for donor in donors}
@@ -268,7 +268,7 @@ def one_height(operands: Sequence[Operand], donors: Sequence[Donor]) -> list[Ope
 
 
 def is_part(entry: TensorEntry, whole: TensorEntry) -> bool:
-    """Whether an entry is a tensor of a file, or its first rows."""
+    """Whether an entry is the tensor `whole` of a file, or the first rows of it."""
     same = entry._replace(shape=whole.shape, nbytes=whole.nbytes) == whole
     return same and entry.shape[1:] == whole.shape[1:] and entry.nbytes <= whole.nbytes
 
@@ -276,7 +276,7 @@ def is_part(entry: TensorEntry, whole: TensorEntry) -> bool:
 def beyond(ends: Mapping[str, PlannedEnd], who: Owners, template: Donor) -> Iterator[Finding]:
     """Tokens and special ids of the output for which its embedding has no row.
 
-    An error where the template itself has the row, so that only this output lacks it; else the donor's own flaw.
+    The finding is an error if the template has the row, else a warning, because the template has the same flaw.
     """
     table = _table(ends, who.embeddings)
     own, tokenizer = _rows(template), template.checkpoint.tokenizer
@@ -294,7 +294,7 @@ def beyond(ends: Mapping[str, PlannedEnd], who: Owners, template: Donor) -> Iter
             "error" if index < own else "warning",
             "token-rows",
             f"The token {_quoted(text)} (id {index:,}){more} has no row in the embedding, which has {rows:,}",
-            "a text in which it occurs cannot be read by the model",
+            "the model cannot read a text that contains it",
             "take the embeddings from a donor that has the rows" if index < own else "",
         )
     texts = {index: text for text, index in lacking}
@@ -315,7 +315,7 @@ def _special_ids(template: Donor) -> Iterator[tuple[str, int]]:
     tables: list[Mapping[str, Any]] = [template.checkpoint.config.text] if template.checkpoint.config else []
     path = template.checkpoint.folder / "generation_config.json"
     if path.is_file():
-        with suppress(InputError):  # It is copied as it is; who reads it will tell.
+        with suppress(InputError):  # The file is copied unchanged; whatever loads it reports the error.
             tables.append(read_json_object(path))
     seen: set[tuple[str, int]] = set()
     for table in tables:

@@ -1,1 +1,1 @@
-"""The output's layers: slices, their parameters, and the source of every tensor."""
+"""The output's layers: the parameters and the source of every tensor, and tensors outside the layers."""

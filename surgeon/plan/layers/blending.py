@@ -1,4 +1,4 @@
-"""Blended tensors: their parameters, looked up table by table, and the donors' tensors they are made of."""
+"""Plan blended tensors: look up their parameters and collect the donors' tensors that they are made from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 
 @dataclass(frozen=True)
 class Chosen:
-    """The parameters of one tensor: of all donors, of each (without a base that is subtracted), and as shown."""
+    """The parameters of one tensor: those shared by all donors, those of each donor without a subtracted base model,
+    and all of them with their origins."""
 
     one: Settings
     each: tuple[Settings, ...]
@@ -31,31 +32,32 @@ class Chosen:
 
 @dataclass
 class Chooser:
-    """Looks parameters up, and remembers what was wrong with them, by layer."""
+    """Looks up parameters, and records their errors by layer."""
 
     problems: dict[tuple[str, int], tuple[str, str, list[int]]] = field(default_factory=dict)
     cancelling: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
 
     def choose(self, part: PlannedSlice, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
-        """The parameters of a blended tensor; None where they cannot be told, or donors are too many or few.
+        """The parameters of a blended tensor; None if they have an error, or the number of donors is wrong.
 
         Args:
             part: its slice, whose method is known.
-            name: its name in the output, which filters of shared parameters see.
-            names: its name in each source, which filters of a donor's parameters see.
-            layer: the output layer, -1 for an end.
+            scope: the tables in which its parameters are looked up.
+            name: its name in the output, which the filters of shared parameters match.
+            names: its name in each source, which the filters of a donor's parameters match.
+            layer: the output layer; -1 for an end.
         """
         method = part.method
         assert method is not None
         donors = [index for index in _order(part) if not (method.subtracts and index == part.base)]
         low, high = method.donors
         if not low <= len(donors) <= (high or len(donors)):
-            return None  # a finding of `methodchecks`; a formula may count on its number of donors
+            return None  # `method_checks` reports it; a formula may rely on its number of donors
 
-        def table(source: int | None, seen: str) -> dict[str, Value | None]:
+        def table(source: int | None, filtered: str) -> dict[str, Value | None]:
             wanted = (p for p in method.parameters.values() if p.each == (source is not None))
-            return {p.name: self._value(p, scope, source, seen, part, layer) for p in wanted}
+            return {p.name: self._value(p, scope, source, filtered, part, layer) for p in wanted}
 
         shared, own = table(None, name), [table(index, names[index]) for index in donors]
         found = [*shared.values(), *(value for table in own for value in table.values())]
@@ -64,7 +66,7 @@ class Chooser:
         one = tuple((key, value.value) for key, value in shared.items() if value)
         each = tuple(tuple((key, value.value) for key, value in table.items() if value) for table in own)
         if why := self._unsound(method, one, each):
-            self._note(f"{method.name} cannot take these parameters", why, part, layer)
+            self._note(f"{method.name} cannot use these parameters together", why, part, layer)
             return None
         if _cancels(dict(one), [dict(table) for table in each]):
             self.cancelling.setdefault((method.name, part.number), []).append(layer)
@@ -80,11 +82,11 @@ class Chooser:
         except LookupError:
             whose = "" if source is None else f" for {one_line(part.sources[source].model)}"
             what = f"{part.name} needs the parameter `{parameter.name}`{whose}"
-            self._note(what, f"nothing gives it a value for {one_line(name)}", part, layer)
+            self._note(what, f"the recipe sets no value for {one_line(name)}", part, layer)
         return None
 
     def _unsound(self, method: Method, one: Settings, each: tuple[Settings, ...]) -> str:
-        """Why the method refuses these values together; empty where it takes them."""
+        """Why the method refuses these values together; empty if it accepts them."""
         key = (method.name, one, each)
         if key not in self._sound:
             try:
@@ -95,14 +97,14 @@ class Chooser:
         return self._sound[key]
 
     def _note(self, what: str, why: str, part: PlannedSlice, layer: int) -> None:
-        # One finding per slice and parameter is enough: the first tensor's reason stands for all.
+        # One finding per slice and parameter is enough, with the first tensor's reason.
         self.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
 
     def findings(self, document: Document) -> Iterator[Finding]:
-        """What was wrong with parameters."""
+        """The findings about parameters."""
         for (what, number), (why, method, layers) in self.problems.items():
             here = tuple(dict.fromkeys(layer for layer in layers if layer >= 0))
-            remedy = f"see `surgeon methods {one_line(method)}` for what it takes"
+            remedy = f"see `surgeon methods {one_line(method)}` for its parameters"
             line = document.line("slices", number) or document.line("parameters") or document.line("models")
             yield Finding("error", "parameter", what, why, remedy, here, line)
         for (method, number), layers in self.cancelling.items():
@@ -110,15 +112,15 @@ class Chooser:
                 "warning",
                 "weights-cancel",
                 f"The weights of {method} sum to 0, so they are not divided by their sum",
-                "what is written is a difference of donors, and no mean; mergekit does the same",
-                "set other weights, or normalize: false if that is meant",
+                "the result is a difference of the donors, not a mean; mergekit does the same",
+                "set other weights, or normalize: false if a difference is intended",
                 tuple(dict.fromkeys(layer for layer in layers if layer >= 0)),
                 document.line("slices", number) or document.line("models"),
             )
 
 
 def _cancels(one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> bool:
-    """Whether weights are to be divided by their sum, which is 0."""
+    """Whether the weights are to be normalised although their sum is 0."""
     if not (one.get("normalize") or one.get("normalize_weights")):
         return False
     weights = [table["weight"] for table in each if "weight" in table]
@@ -126,7 +128,12 @@ def _cancels(one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> boo
 
 
 def _looked_up(parameter: Parameter, scope: Scope, source: int | None, name: str) -> Value:
-    """ValueError for a value that is not of the parameter's kind, LookupError where a required one is not given."""
+    """The value of a parameter.
+
+    Raises:
+        ValueError: the value is not of the parameter's kind.
+        LookupError: no table has a value, and the parameter is required.
+    """
     below = _first(parameter, scope.levels(source), source, name)
     if scope.taper is None:
         if below is None:
@@ -156,14 +163,14 @@ def _first(
 
 
 def is_moving(value: Value, scope: Scope, name: str) -> bool:
-    """Whether a value that was looked up at the start of gradients is another at their end."""
+    """Whether a value that was looked up at the start of a gradient differs from the one at its end."""
     tables = [table for table in scope.levels(value.donor) if table is not scope.edge]
     later = first_of(value.name, ((table.parameters, name, 1.0) for table in tables))
     return value.origin in ("source", "slice", "recipe") and later is not None and later[0].value != value.value
 
 
 def _order(part: PlannedSlice) -> list[int]:
-    """The sources as the method takes them: as they stand, but a base that is the start first."""
+    """The sources in the method's order: as in the slice, but a base model that is the start comes first."""
     indices = list(range(len(part.sources)))
     if part.method is not None and part.method.base == "start" and part.base is not None:
         indices.sort(key=lambda index: index != part.base)
@@ -176,10 +183,12 @@ def blend(
     """The blend of one tensor.
 
     Args:
-        operands: the donors' tensors, in the order of the part's sources.
-        seed: the recipe's.
-        name: the tensor's in the output.
-        dtype: safetensors code of the result; None for the donors' own.
+        part: the slice, with its method.
+        chosen: the method's parameters for this tensor.
+        operands: the donors' tensors, in the order of the slice's sources.
+        seed: the recipe's seed.
+        name: the tensor's name in the output.
+        dtype: safetensors code of the result; None for the donors' widest.
     """
     order = _order(part)
     base = None if part.base is None else order.index(part.base)
@@ -195,23 +204,23 @@ def blend(
 
 
 def _seed(seed: int, source: int, name: str) -> int:
-    """64 bits that depend on the recipe's seed, the source's place in its slice, and the tensor's name, alone."""
+    """A 64-bit seed that depends only on the recipe's seed, the index of the source, and the tensor's name."""
     return int.from_bytes(blake2b(f"{seed}\0{source}\0{name}".encode(), digest_size=8).digest(), "little")
 
 
 def promoted(codes: Sequence[str]) -> str:
-    """The dtype that holds values of all these: the widest, and F32 for BF16 with F16."""
+    """The dtype that can represent the values of all: the widest, or F32 for BF16 with F16."""
     widest = max(codes, key=lambda code: _PRECISION[code])
     return "F32" if _PRECISION[widest] == 0 and len(set(codes)) > 1 else widest
 
 
 def computable(operands: Sequence[Operand]) -> bool:
-    """Whether all of them are floating-point numbers of 16 bits or more."""
+    """Whether all operands have floating-point numbers of 16 bits or more."""
     return all(operand.dtype in dtypes.ARITHMETIC for operand in operands)
 
 
 def counted(donors: tuple[int, int | None]) -> str:
-    """How many donors a method takes, in words."""
+    """The number of donors that a method takes, in words."""
     low, high = donors
     if high is None:
         return f"at least {plural(low, 'donor')}"
@@ -219,7 +228,7 @@ def counted(donors: tuple[int, int | None]) -> str:
 
 
 def shown(value: Word) -> str:
-    """A parameter's value as people read it."""
+    """A parameter's value as text."""
     if isinstance(value, str):
         return value
     return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""What block expansion needs to know of the donors: which tensors of the copied layers are to be zero."""
+"""Complete edits with facts of the donors: block expansion needs the tensors that it sets to zero."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..donors.open_donors import Donors
 
 
 def completed(edit: Edit, recipe: Recipe, donors: Donors) -> Edit:
-    """The edit as it is carried out: an `Expand` gets the filters of its donors' family, any other stays as it is.
+    """The edit as it is applied: an `Expand` gets the filters of its donors' family, any other is unchanged.
 
     Raises:
-        InputError: a donor cannot be opened, its layers cannot be made the identity, the edit names other filters, or
-            one that matches nothing.
+        InputError: a donor cannot be opened, its layers cannot be made the identity, `zero=` differs from the family's
+            filters, or a filter matches no tensor.
     """
     if not isinstance(edit, Expand):
         _check_filters(edit, recipe, donors)
@@ -34,14 +34,14 @@ def completed(edit: Edit, recipe: Recipe, donors: Donors) -> Edit:
     if edit.zero and set(edit.zero) != set(filters):
         raise InputError(
             f"zero={','.join(edit.zero)} does not make a layer of these donors the identity",
-            why=f"it takes {','.join(filters)}",
-            remedy="leave zero= out",
+            why=f"this needs zero={','.join(filters)}",
+            remedy="remove zero= from the edit",
         )
     return edit.with_zero(filters)
 
 
 def _check_filters(edit: Edit, recipe: Recipe, donors: Donors) -> None:
-    """Refuse a filter that is no part of any tensor's name: the edit would do nothing, which nobody asks for."""
+    """Refuse a filter that matches no tensor of any donor, because the edit would have no effect."""
     wanted = {name for name, factor in edit.factors} if isinstance(edit, Scale) else set()
     wanted |= {setting.filter for setting in getattr(edit, "settings", ()) if setting.values}
     wanted -= {"*", REST}
@@ -59,12 +59,12 @@ def _check_filters(edit: Edit, recipe: Recipe, donors: Donors) -> None:
             raise InputError(
                 f"the filter {one_line(text)!r} matches no tensor",
                 why="a filter is a part of a tensor's name in its donor, without wildcards",
-                remedy=f"did you mean {one_line(guess)}" if guess else "see `surgeon inspect --tensors`",
+                remedy=f"did you mean {one_line(guess)}" if guess else "list names with `surgeon inspect --tensors`",
             )
 
 
 def _filters(donors: Donors, model: str, index: int) -> tuple[str, ...]:
-    """The filters for one donor, each of which must match something in the layer."""
+    """The filters for one donor; raises InputError if one matches no tensor of the layer."""
     checkpoint = donors.checkpoint(model)
     try:
         filters = residual_outputs(checkpoint.config)

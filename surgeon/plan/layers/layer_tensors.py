@@ -1,4 +1,4 @@
-"""Puts tensors into layers and ends: what each is copied, converted or blended from, with which parameters."""
+"""Plan the tensors of layers and ends: what each is copied, converted or blended from, and with which parameters."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
 
 @dataclass
 class Filler:
-    """Plans tensors one by one, and remembers what was wrong.
+    """Plans tensors one by one, and records their errors.
 
     Attributes:
         document: the recipe.
-        by_ref: its donors.
-        template: the donor of the config, whose names the output's tensors have.
-        chooser: looks parameters up.
-        vocabulary: the output's, where the recipe asks for one and it could be made.
+        by_ref: its donors, by reference.
+        template: the donor of the config, whose tensor names the output has.
+        chooser: looks up parameters.
+        vocabulary: the output's vocabulary; None if the recipe asks for none or it cannot be made.
     """
 
     document: Document
@@ -47,11 +47,11 @@ class Filler:
 
     @property
     def wanted(self) -> str | None:
-        """The dtype asked for, as torch names it."""
+        """torch's name of the dtype that the recipe sets; None for none."""
         return self.document.recipe.out_dtype or self.document.recipe.dtype
 
     def layer(self, layer: PlannedLayer, row: SliceRow) -> PlannedLayer:
-        """The layer with its tensors; as it is where a source or the method does not exist."""
+        """The layer with its tensors; unchanged if a source or the method does not exist."""
         donors = [self.by_ref.get(ref) for ref, _ in row.sources]
         found = [
             unused_tensors.weights(donor.checkpoint, index)
@@ -77,7 +77,7 @@ class Filler:
         return replace(layer, tensors=tuple(tensors), attributes=attributes)
 
     def end(self, place: Place, entries: Sequence[TensorEntry], owner: Owner, end: End) -> PlannedTensor | None:
-        """A tensor of an end, with the parameters that mergekit gives it: its slice's, at the start of gradients."""
+        """A tensor of an end, with its slice's parameters at the start of gradients, as in mergekit."""
         scope = end_scope(self.document.recipe, owner.part, end)
         made = self._tensor(place, entries, owner, scope, owner.part)
         if made is not None and len(owner.donors) > 1 and end != "embeddings":
@@ -90,7 +90,7 @@ class Filler:
     def unplaced(
         self, place: Place, entries: Sequence[TensorEntry], owner: Owner, *, head: bool
     ) -> PlannedTensor | None:
-        """A tensor outside layers and ends; a head has the parameters of `lm_head`. None where they cannot be told."""
+        """A tensor outside layers and ends; `head` gives it the parameters of `lm_head`. None if these have errors."""
         if head:
             scope = end_scope(self.document.recipe, owner.part, "lm_head")
         else:
@@ -98,7 +98,7 @@ class Filler:
         return self._tensor(place, entries, owner, scope, owner.part)
 
     def plain(self, place: Place, entry: TensorEntry, donor: Donor) -> PlannedTensor:
-        """A tensor that nothing but the dtype can change."""
+        """A donor's tensor with no change but the output's dtype."""
         return self._one(place, donor.operand(entry), donor, 1.0, None)
 
     def _tensor(
@@ -114,7 +114,7 @@ class Filler:
         return self._blended(place, name, operands, owner, part, chosen)
 
     def _operand(self, place: Place, donor: Donor, entry: TensorEntry) -> Operand:
-        """A donor's tensor, its rows of tokens in the order of the output's vocabulary."""
+        """A donor's tensor; the rows of a token table follow the output's vocabulary."""
         own = donor.operand(entry)
         tokens = place.role == "lm_head" or entry is donor.checkpoint.token_embedding
         if self.vocabulary is None or not tokens:
@@ -143,10 +143,10 @@ class Filler:
         return PlannedTensor(name, dtype, operands[0].shape, source, place, owner.first.letter, chosen.values)
 
     def _buffer(self, place: Place, operands: Sequence[Operand], owner: Owner, part: PlannedSlice) -> PlannedTensor:
-        """What cannot be computed with is copied from the base, or from the first donor."""
+        """A copy from the base model, or else the first donor, of tensors whose dtypes cannot be blended."""
         number = part.base or 0
         operand = operands[number]
-        assert isinstance(operand, Stored), "only tensors on disk are of other types"
+        assert isinstance(operand, Stored), "only stored tensors have other dtypes"
         donor = owner.donors[number]
         severity: Severity = "note"
         if any(o.dtype in dtypes.NARROW_FLOATS for o in operands):
@@ -161,7 +161,7 @@ class Filler:
         )
 
     def _one(self, place: Place, operand: Operand, donor: Donor, factor: float, chosen: Chosen | None) -> PlannedTensor:
-        """One donor's tensor: a copy when nothing changes its numbers, else a conversion."""
+        """One donor's tensor: a copy if its numbers do not change, else a conversion."""
         dtype = operand.dtype
         if dtype in dtypes.ARITHMETIC:
             dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else dtype
@@ -173,14 +173,14 @@ class Filler:
         return PlannedTensor(name, dtype, operand.shape, source, place, donor.letter, values)
 
     def findings(self) -> Iterator[Finding]:
-        """What was wrong on the way."""
+        """The findings about all tensors planned so far."""
         yield from self.chooser.findings(self.document)
         yield from _unscalable(self._frozen)
         for (name, why), indices in self._unequal.items():
             layers = tuple(index for index in dict.fromkeys(indices) if index >= 0)
             what = f"{name} cannot be blended" if layers else f"{name} of the ends cannot be blended"
             remedy = "blend donors of one size and kind" + (
-                "" if layers else ", or give the end one donor: `model: ...`"
+                "" if layers else ", or set one donor for the end: `model: ...`"
             )
             yield Finding("error", "blend-shapes", what, why, remedy, layers)
         yield from self._at_start()
@@ -188,7 +188,7 @@ class Filler:
             names = ", ".join(list(by_name)[:3]) + (" and more" if len(by_name) > 3 else "")
             layers = tuple(dict.fromkeys(i for indices in by_name.values() for i in indices if i >= 0))
             if severity == "error":
-                what, why = f"{names} cannot be blended", "they are floating-point numbers of 8 bits or fewer"
+                what, why = f"{names} cannot be blended", "their numbers are floating-point numbers of 8 bits or fewer"
                 remedy = "convert the donors to bfloat16 first"
                 yield Finding("error", "blend-dtype", what, why, remedy, layers)
                 continue
@@ -196,47 +196,51 @@ class Filler:
             yield Finding(
                 severity,
                 "buffers-copied",
-                f"{names} are not blended: they are copied from {letter}",
+                f"{names} are not blended but copied from {letter}",
                 f"their numbers are not floating-point numbers of 16 bits or more{differ}",
                 layers=layers,
             )
 
     def _at_start(self) -> Iterator[Finding]:
-        """Norm and head are blended at the first value of every gradient, which few expect."""
+        """Notes that final norm and head are blended with the first value of every gradient, which few users expect."""
         for end, names in self._moving.items():
             shown = ", ".join(map(one_line, sorted(names)))
             yield Finding(
                 "note",
                 "end-gradient",
                 f"{end} is blended with the first value of each gradient ({shown})",
-                "mergekit evaluates the ends of the network there, the last slice's too",
-                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose",
+                "mergekit evaluates all ends at the start of gradients, also those of the last slice",
+                f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose other values",
                 line=self.document.line("slices") or self.document.line("models"),
             )
 
 
 def _unscalable(asked: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
-    """Tensors whose type cannot be multiplied, by name, with the layers that ask for it."""
+    """Errors for tensors whose dtype cannot be scaled.
+
+    Args:
+        asked: by name, the layers in which the recipe scales such a tensor.
+    """
     for name, indices in asked.items():
         yield Finding(
             "error",
             "scale-type",
-            f"The scale of {one_line(name)} cannot be carried out",
+            f"{one_line(name)} cannot be scaled",
             "its numbers are not floating-point numbers of 16 bits or more",
-            "leave it out with a filter",
+            "exclude it with a filter",
             tuple(indices),
         )
 
 
 def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
-    """Whether two small tensors are the same; no where they cannot be read."""
+    """Whether two small tensors hold the same bytes; False if they cannot be read."""
     with suppress(OSError):
         return alike(one, other)
     return False
 
 
 def _seen(place: Place, entries: Sequence[TensorEntry], owner: Owner) -> list[str]:
-    """The name of a tensor in each donor, as filters see it: a materialised head answers to the head's."""
+    """The name of a tensor in each donor that filters match; for a materialised head, the head's name."""
     if place.role != "lm_head":
         return [entry.name for entry in entries]
     return [_naming(donor).name(place) for donor in owner.donors]
@@ -251,8 +255,8 @@ def _source(operand: Operand, dtype: str, factor: float) -> TensorSource:
 
 
 def _table(donor: Donor, place: Place) -> Operand | None:
-    """What a donor has in the place of a table of tokens: its embedding, its head (the embedding where they are tied),
-    or the head's bias; None where it has none."""
+    """The donor's token table at a place: its embedding, its head (the embedding if tied), or the head's bias; None if
+    it has none."""
     entry = donor.checkpoint.token_embedding
     if place.role == "lm_head" and not (donor.checkpoint.tied and place.suffix.endswith("weight")):
         entry = donor.checkpoint.ends["lm_head"].get(place.suffix)

@@ -1,7 +1,7 @@
 """Tensors outside the layers and the three ends: other heads, vision towers, projectors, tables per layer, MTP layers.
 
-A recipe that blends whole models blends these as well. In any other recipe the heads follow the language-model head,
-and the rest comes from the donor of the config.
+A recipe that blends whole models blends these tensors too. In any other recipe the heads have the donors of the
+language-model head, and the rest comes from the donor of the config.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HEADS = (
     "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",
     "regression_head.", "head.", "lm_head.", "hc_head.", "hc_pre.hc_head.", "altup_unembed_projections.",
 )  # fmt: skip
-"""What names of modules that run on what the last layers give begin with, beside the final norm and the head."""
+"""Prefixes of modules that read the last layer's output, except final norm and language-model head."""
 
 _PAGES = 4
 _SHOWN = 3
 
 
 def blends_whole_models(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Donor]) -> bool:
-    """Whether every slice takes the same donors, each of them whole, with all layers in their places."""
+    """Whether every slice takes the same donors, and all of these with all their layers in order."""
     refs = {source.model for source in planned[0].sources}
     depth = 0
     for part in planned:
@@ -52,14 +52,14 @@ def blends_whole_models(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Do
 
 @dataclass
 class Unplaced:
-    """Plans these tensors, and remembers what a user should know of them.
+    """Plans the tensors outside layers and ends, and records findings about them.
 
     Attributes:
         filler: plans single tensors.
-        who: who gives the ends.
-        whole: who gives everything, where the recipe blends whole models; None elsewhere.
-        moved: whether layers are in other places than in the donor of the config.
-        used: donors that give something.
+        who: the donors of the ends.
+        whole: the donors of all tensors, if the recipe blends whole models; else None.
+        moved: whether any layer has another index than in the donor of the config.
+        used: the donors that the output uses.
     """
 
     filler: Filler
@@ -73,7 +73,7 @@ class Unplaced:
     _unchanged: dict[str, list[str]] = field(default_factory=dict)
 
     def tensors(self) -> tuple[PlannedTensor, ...]:
-        """One for each such tensor of the donor of the config."""
+        """One planned tensor for each unplaced tensor of the donor of the config."""
         template = self.filler.template
         found = unused_tensors.others(template.checkpoint, self.moved)
         made = tuple(self._planned(name, entry) for name, entry in found.items())
@@ -114,7 +114,7 @@ class Unplaced:
         return name.startswith(HEADS) or (naming is not None and name.removeprefix(naming.base).startswith(HEADS))
 
     def _compare(self, name: str, owner: Owner, entry: TensorEntry) -> None:
-        """Note the donors whose tensor of this name has no effect though it is another."""
+        """Record the donors whose tensor of this name is ignored although its values differ."""
         ignored = [
             donor.letter
             for donor in self.used
@@ -126,9 +126,9 @@ class Unplaced:
             self._copied.setdefault((owner.first.letter, ", ".join(ignored)), []).append(name)
 
     def findings(self) -> Iterator[Finding]:
-        """What is not blended, or stays behind; after `tensors`."""
+        """Findings about tensors that are not blended or left out. Call `tensors` first."""
         template = self.filler.template
-        remedy = "blend whole models with `models:` to blend them, or set base_model to the donor that should give them"
+        remedy = "blend whole models with `models:`, or set base_model to the donor whose values the output needs"
         for letter, names in self._unchanged.items():
             yield Finding(
                 "note",
@@ -141,7 +141,7 @@ class Unplaced:
                 "warning",
                 "other-tensors-differ",
                 f"{_some(names)} outside the layers {_comes(names)} from {first} alone",
-                f"{others} has other values there, which have no effect",
+                f"the values of {others} differ and have no effect",
                 "" if self.whole else remedy,
             )
         for letters, names in self._lacking.items():
@@ -149,7 +149,7 @@ class Unplaced:
                 "warning",
                 "other-tensors-missing",
                 f"{_some(names)} outside the layers {_comes(names)} from {template.letter}",
-                f"{letters} has no such tensor to blend or to take",
+                f"{letters} has no such tensor",
                 "use donors of one class",
             )
         held = template.checkpoint
@@ -160,18 +160,17 @@ class Unplaced:
                 yield Finding(
                     "warning",
                     "other-tensors-left",
-                    f"{_some(names)} of {donor.letter} stay{'s' if len(names) == 1 else ''} behind",
+                    f"{_some(names)} of {donor.letter} {'is' if len(names) == 1 else 'are'} left out",
                     f"{template.letter}, the donor of the config, has no such tensor",
-                    f"set base_model to {donor.letter} if the output should have "
-                    + ("it" if len(names) == 1 else "them"),
+                    f"set base_model to {donor.letter} if the output needs " + ("it" if len(names) == 1 else "them"),
                 )
         if self._by_token:
             yield Finding(
                 "error",
                 "token-table",
-                f"{_some(self._by_token)} cannot follow the new vocabulary",
-                "it has one row per token outside the embeddings and the head",
-                "keep the vocabulary of the donors: leave out tokenizer_source and tokenizer",
+                f"The rows of {_some(self._by_token)} cannot follow the new vocabulary",
+                "surgeon reorders token rows only in the embeddings and the head",
+                "keep the donors' vocabulary: remove tokenizer_source and tokenizer",
             )
 
 
@@ -181,7 +180,7 @@ def _has_token_rows(donor: Donor, entry: TensorEntry) -> bool:
 
 
 def _differ(one: Donor, entry: TensorEntry, other: Donor, second: TensorEntry) -> bool:
-    """Whether two tensors differ, as far as some pages tell; yes where a donor is more than its files."""
+    """Whether two tensors differ in some sampled pages; True if either is computed or cannot be read."""
     if entry.name in one.overlay or second.name in other.overlay:
         return True
     with suppress(OSError):
@@ -194,6 +193,6 @@ def _comes(names: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first of several names, and how many there are."""
+    """A few names in full, or the number of names with the first few."""
     shown = one_line(", ".join(names[:_SHOWN]))
     return shown if len(names) <= _SHOWN else f"{plural(len(names), 'tensor')} ({shown}, ...)"

@@ -1,4 +1,4 @@
-"""Tensors that donors hold and no output needs: buffers computed anew at load, and layers the config does not count."""
+"""Donors' tensors that no output needs: buffers that a load recomputes, and layers that the config does not count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WITH_MASKS = frozenset({"gpt2", "gpt_neox", "gptj", "gpt_neo", "codegen", "imag
 
 
 def is_buffer(donor: Checkpoint, suffix: str, entry: TensorEntry) -> bool:
-    """Whether a layer's tensor is one that old checkpoints hold and transformers makes itself."""
+    """Whether a layer's tensor is a buffer of an old checkpoint that transformers recomputes at load."""
     if not suffix.endswith(("inv_freq", "bias")):
         return False
     if _ROTARY.fullmatch(suffix):
@@ -32,12 +32,12 @@ def weights(donor: Checkpoint, index: int) -> dict[str, TensorEntry]:
 
 
 def others(template: Checkpoint, moved: bool) -> dict[str, TensorEntry]:
-    """The tensors outside layers and ends that come along: all, but once layers moved no uncounted layer."""
+    """The tensors outside layers and ends that the output keeps; `moved` excludes layers that the config omits."""
     return {name: entry for name, entry in template.other.items() if not (moved and _is_layer(template, name))}
 
 
 def is_rotary(name: str) -> bool:
-    """Whether a tensor is a table of rotary frequencies, which is computed anew when a model is loaded."""
+    """Whether a tensor is a table of rotary frequencies, which a load recomputes."""
     return bool(_ROTARY.fullmatch(name))
 
 
@@ -46,16 +46,16 @@ def _is_layer(donor: Checkpoint, name: str) -> bool:
 
 
 def findings(template: Donor, used: list[Donor], moved: bool) -> Iterator[Finding]:
-    """What is left out."""
+    """Findings about tensors that are left out."""
     kept = others(template.checkpoint, moved)
     uncounted = [name for name in template.checkpoint.other if name not in kept]
     if uncounted:
         yield Finding(
             "warning",
             "uncounted-layers",
-            f"{plural(len(uncounted), 'tensor')} of {template.letter} stay behind",
-            "they belong to layers that its config.json does not count, and could be taken for others here "
-            f"(for instance {one_line(uncounted[0])})",
+            f"{plural(len(uncounted), 'tensor')} of {template.letter} are left out",
+            "they belong to layers that its config.json does not count, and their names could mean other layers in the "
+            f"output (for instance {one_line(uncounted[0])})",
         )
     for donor in used:
         buffers = _buffers(donor.checkpoint)
@@ -63,8 +63,8 @@ def findings(template: Donor, used: list[Donor], moved: bool) -> Iterator[Findin
             yield Finding(
                 "note",
                 "buffers",
-                f"{plural(len(buffers), 'buffer')} of {donor.letter} stay behind",
-                f"they are computed anew when a model is loaded (for instance {one_line(buffers[0])})",
+                f"{plural(len(buffers), 'buffer')} of {donor.letter} are left out",
+                f"they are recomputed when a model is loaded (for instance {one_line(buffers[0])})",
             )
 
 

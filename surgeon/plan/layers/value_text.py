@@ -1,4 +1,4 @@
-"""What the parameters of a tensor are worth, in words."""
+"""The values of a tensor's parameters as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ORIGINS = {"source": "its source", "slice": "its slice", "recipe": "the recipe"
 
 
 def spoken(values: Sequence[Value], letters: Sequence[str]) -> str:
-    """Parameters in words: `weight A 0.6, B 0.3 (its source); normalize true (default)`."""
+    """Parameters as text: `weight A 0.6, B 0.3 (its source); normalize true (default)`."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for value in values:
         whose = "" if value.donor is None else f"{letters[value.donor]} "

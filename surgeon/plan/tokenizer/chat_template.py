@@ -1,4 +1,4 @@
-"""The output's chat template: the donors' most common one, a known format, or the recipe's own text."""
+"""The output's chat template: the donors' most common one, a known format, or a text in the recipe."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def choose(
     *,
     line: Line = lambda *place: None,
 ) -> tuple[str | None, list[Finding]]:
-    """The template's text, None to leave the tokenizer's own, and what there is to tell.
+    """The template's text (None: keep the tokenizer's), and the findings.
 
     Args:
-        wanted: the recipe's `chat_template`: `auto`, a known format, or Jinja.
-        donors: whose templates `auto` counts; of equally common ones the first donor's wins.
-        tokens: those of the output; None where they are not known.
-        line: the recipe's lines.
+        wanted: the recipe's `chat_template`: `auto`, a known format, or a Jinja text.
+        donors: the donors whose templates `auto` counts; of equally common ones the first donor's is chosen.
+        tokens: the output's tokens; None if they are unknown.
+        line: gives the line of a place in the recipe.
     """
     if wanted is None:
         return None, []
@@ -46,12 +46,12 @@ def choose(
     if wanted in BUILTIN:
         text, needed = BUILTIN[wanted]
         lacking = [token for token in needed if tokens is not None and token not in tokens]
-        return text, [_spelt(wanted, lacking, place)] if lacking else []
+        return text, [_lacks_tokens(wanted, lacking, place)] if lacking else []
     if len(wanted) < _SHORTEST or "{" not in wanted:
         return None, [_no_template(wanted, place)]
     why = _why_not(wanted)
     if why:
-        remedy = "mend the template, or write auto or the name of a known format"
+        remedy = "correct the template, or write auto or the name of a known format"
         return None, [Finding("error", "chat-template", "chat_template is not valid Jinja", why, remedy, line=place)]
     return wanted, []
 
@@ -60,21 +60,18 @@ def _no_template(wanted: str, line: int | None) -> Finding:
     known = [AUTO, *BUILTIN]
     guess = nearest(wanted, known)
     what = f"chat_template {one_line(wanted)!r} is neither a known format nor a template"
-    remedy = f"did you mean `{guess}`?" if guess else f"write {', '.join(known)}, or a text in Jinja"
+    remedy = f"did you mean `{guess}`?" if guess else f"write {', '.join(known)}, or a Jinja text"
     why = f"a template has at least {_SHORTEST} characters and a brace"
     return Finding("error", "chat-template", what, why, remedy, line=line)
 
 
-def _spelt(name: str, lacking: Sequence[str], line: int | None) -> Finding:
-    what = (
-        f"The chat template {name} writes {', '.join(lacking)}, of which the output's vocabulary knows none as a token"
-    )
+def _lacks_tokens(name: str, lacking: Sequence[str], line: int | None) -> Finding:
+    what = f"The chat template {name} writes {', '.join(lacking)}, none of which is a token of the output"
     if len(lacking) == 1:
-        what = f"The chat template {name} writes {lacking[0]}, which is no token of the output"
-    remedy = "take the tokenizer of a donor trained on that format, or the union"
-    return Finding(
-        "warning", "chat-template", what, "it is spelt in pieces that no model was trained on", remedy, line=line
-    )
+        what = f"The chat template {name} writes {lacking[0]}, which is not a token of the output"
+    remedy = "use the tokenizer of a donor trained on that format, or the union"
+    why = "the tokenizer splits it into pieces that no donor was trained on"
+    return Finding("warning", "chat-template", what, why, remedy, line=line)
 
 
 def _most_common(donors: Sequence[Donor], line: int | None) -> tuple[str | None, list[Finding]]:
@@ -83,24 +80,24 @@ def _most_common(donors: Sequence[Donor], line: int | None) -> tuple[str | None,
         try:
             text = template_of(donor.checkpoint.tokenizer)
         except InputError:
-            continue  # Who needs the file otherwise will tell.
+            continue  # Whatever else reads the file reports the error.
         if text and text.strip():
             found[donor.letter] = text
     if not found:
         what = "No donor has a chat template"
-        return None, [Finding("warning", "chat-template", what, "auto takes the most common one", line=line)]
+        return None, [Finding("warning", "chat-template", what, "auto takes the donors' most common one", line=line)]
     counts = Counter(text.strip() for text in found.values())
     most = max(counts.values())
     letters = [letter for letter, text in found.items() if counts[text.strip()] == most]
     chosen = found[letters[0]]
     same = [letter for letter, text in found.items() if text.strip() == chosen.strip()]
     what = f"The chat template is that of {', '.join(same)}"
-    why = f"{len(same)} of the {len(donors)} donors have it" if len(counts) > 1 else "it is the only one"
+    why = f"{len(same)} of the {len(donors)} donors have it" if len(counts) > 1 else "it is the only template"
     return chosen, [Finding("note", "chat-template", what, why, line=line)]
 
 
 def template_of(tokenizer: Tokenizer) -> str | None:
-    """A tokenizer's chat template (the default one of several), as transformers 5 finds it; None without one.
+    """A tokenizer's chat template (the default one of several), found as in transformers 5; None without one.
 
     Raises:
         InputError: a file cannot be read.
@@ -127,7 +124,7 @@ def _text(path: Path) -> str:
 
 
 def _why_not(text: str) -> str:
-    """Why a text is no template, by the rules it is read by later; empty where it is one, or jinja2 is not there."""
+    """Why transformers cannot compile a text as a template; empty if it can, or if jinja2 is not installed."""
     if importlib.util.find_spec("jinja2") is None:
         return ""
     import jinja2
@@ -137,7 +134,7 @@ def _why_not(text: str) -> str:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """The tag that transformers adds: what an assistant says."""
+        """The tag that transformers adds to mark an assistant's text."""
 
         tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
@@ -150,7 +147,7 @@ def _why_not(text: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[Generation, "jinja2.ext.loopcontrols"],
-        optimized=False,  # Constants are not computed: a template may hold 9 ** 9 ** 9.
+        optimized=False,  # Constants must not be evaluated: a template may contain 9 ** 9 ** 9.
     )
     try:
         environment.compile(text)

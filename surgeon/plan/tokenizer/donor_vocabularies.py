@@ -1,4 +1,4 @@
-"""What a recipe asks of the output's vocabulary, and the donors as far as their vocabularies go."""
+"""The recipe's settings of the output's vocabulary, and the vocabularies of the donors."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SHOWN = 40
 
 Place = tuple[str, ...]
 Line = Callable[..., "int | None"]
-"""From a place in the recipe, such as `"tokenizer", "tokens", "<x>"`, to its line."""
+"""Gives the line of a place in the recipe, such as `"tokenizer", "tokens", "<x>"`; None if unknown."""
 
 Note = tuple[Place, Finding]
-"""A finding, and where in the recipe it belongs."""
+"""A place in the recipe, and a finding about it."""
 
 
 @dataclass(frozen=True)
 class VocabularyRequest:
-    """What a recipe says of the output's vocabulary.
+    """The recipe's settings of the output's vocabulary.
 
     Attributes:
-        source: `union`, `base`, or a donor's reference.
-        tokens: what it says of single tokens.
-        multiple: what the number of rows is rounded up to a multiple of.
-        place: where it says so.
+        source: `union`, `base`, or the reference of a donor or tokenizer.
+        tokens: the settings of single tokens.
+        multiple: the number of rows is rounded up to a multiple of this; None for no rounding.
+        place: the place of `source` in the recipe.
     """
 
     source: str
@@ -45,43 +45,46 @@ class VocabularyRequest:
 
 @dataclass(frozen=True)
 class Member:
-    """A donor's vocabulary, or that of a tokenizer that is no donor's.
+    """The vocabulary of a donor, or of a tokenizer that belongs to no donor.
 
     Attributes:
-        letter: the donor's; empty for a tokenizer that is no donor's.
-        rows: of its embedding; None where it has none.
-        beside: tokens that files beside tokenizer.json name.
-        files: what it was read from.
+        letter: the donor's letter; empty for a tokenizer without a donor.
+        ref: its name in the recipe.
+        rows: number of rows of the donor's embedding; None without one.
+        digest: hash of the tokenizer; empty without tokenizer files.
+        declared: tokens that files other than tokenizer.json declare, with their flags.
+        files: the files that it was read from.
+        tokenizer: the tokenizer.
     """
 
     letter: str
     ref: str
     rows: int | None
     digest: str
-    beside: tuple[tuple[str, tuple[bool, ...]], ...]
+    declared: tuple[tuple[str, tuple[bool, ...]], ...]
     files: tuple[Path, ...]
     tokenizer: Tokenizer = field(compare=False)
 
     @property
     def name(self) -> str:
-        """What findings call it."""
+        """Its name in findings."""
         return self.letter or one_line(self.ref)
 
     def same(self, other: Member) -> bool:
-        """Whether every id means the same to both."""
-        return bool(self.digest) and (self.digest, self.beside) == (other.digest, other.beside)
+        """Whether every id means the same in both."""
+        return bool(self.digest) and (self.digest, self.declared) == (other.digest, other.declared)
 
     def vocabulary(self) -> Vocabulary:
-        """Its tokens.
+        """Its tokens and rules.
 
         Raises:
-            InputError: they cannot be read.
+            InputError: the files cannot be read.
         """
         return read_vocabulary(self.tokenizer)
 
 
 def requested(recipe: Recipe) -> VocabularyRequest | None:
-    """What the recipe says of the vocabulary; None where it says nothing."""
+    """The recipe's settings of the vocabulary; None without any."""
     settings = recipe.tokenizer
     if settings is not None:
         tokens = tuple(settings.tokens.items())
@@ -90,7 +93,7 @@ def requested(recipe: Recipe) -> VocabularyRequest | None:
 
 
 def members(donors: Iterable[Donor], notes: list[Note]) -> tuple[Member, ...]:
-    """The donors' vocabularies; what cannot be read of them is noted."""
+    """The donors' vocabularies; adds a note for each that cannot be read."""
     found = []
     for donor in donors:
         table, tokenizer = donor.checkpoint.token_embedding, donor.checkpoint.tokenizer
@@ -101,7 +104,7 @@ def members(donors: Iterable[Donor], notes: list[Note]) -> tuple[Member, ...]:
 def outsider(
     request: VocabularyRequest, roots: Sequence[Path], known: Sequence[Member], notes: list[Note]
 ) -> Member | None:
-    """The tokenizer that the recipe names and that is no donor's, by the folder it lies in."""
+    """The tokenizer without a donor that the recipe names by its folder; None, with a note, if there is none."""
     try:
         path = find(request.source, tuple(roots))
         tokenizer = read_tokenizer(path if path.is_dir() else path.parent, {})
@@ -116,26 +119,26 @@ def outsider(
 
 
 def _member(letter: str, ref: str, rows: int | None, tokenizer: Tokenizer, notes: list[Note]) -> Member:
-    beside: tuple[tuple[str, tuple[bool, ...]], ...] = ()
+    tokens: tuple[tuple[str, tuple[bool, ...]], ...] = ()
     try:
-        beside = declared(tokenizer)
+        tokens = declared(tokenizer)
     except InputError as error:
         notes.append(unreadable(letter or one_line(ref), error))
-    return Member(letter, ref, rows, tokenizer.digest, beside, tokenizer.files, tokenizer)
+    return Member(letter, ref, rows, tokenizer.digest, tokens, tokenizer.files, tokenizer)
 
 
 def unreadable(name: str, error: InputError) -> Note:
-    """That a vocabulary cannot be read."""
+    """An error: a vocabulary cannot be read."""
     why = f"{error.where}: {error.what}" if error.where else error.what
     remedy = (
         error.remedy
-        or "have transformers write one: AutoTokenizer.from_pretrained('IN').save_pretrained('OUT'), and put it there"
+        or "write a tokenizer.json with AutoTokenizer.from_pretrained('IN').save_pretrained('OUT'), and put it there"
     )
     return note("error", "tokenizer", f"The vocabulary of {name} cannot be read", why, remedy)
 
 
 def note(severity: Severity, code: str, what: str, why: str = "", remedy: str = "", place: Place = ()) -> Note:
-    """A finding and its place."""
+    """A finding with its place in the recipe."""
     return place, Finding(severity, code, what, why, remedy)
 
 
@@ -145,11 +148,11 @@ def placed(notes: Iterable[Note], line: Line) -> tuple[Finding, ...]:
 
 
 def quoted(text: str) -> str:
-    """A token in a sentence."""
+    """A token in quotation marks, shortened."""
     return f"'{one_line(text[:SHOWN])}{'...' if len(text) > SHOWN else ''}'"
 
 
 def some(texts: Sequence[str]) -> str:
-    """The first of several tokens, and how many more there are."""
+    """The first of several tokens, and the number of the others."""
     more = f" and {len(texts) - 1:,} more" if len(texts) > 1 else ""
     return f"{quoted(texts[0])}{more}"

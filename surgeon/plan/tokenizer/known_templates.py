@@ -1,4 +1,4 @@
-"""Chat templates that a recipe can name: formats of their own, in Jinja as transformers reads it.
+"""Chat templates that a recipe can name, in transformers' Jinja.
 
 Sources: the Alpaca repository's prompt, OpenAI's ChatML, the model cards of EXAONE 3.5, Llama 3 and Mistral 7B Instruct
 v0.1. Each takes messages with the roles system, user and assistant, and `add_generation_prompt`.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class ChatText(NamedTuple):
-    """A template, and the tokens that it is made of; without them in the vocabulary they are spelt in pieces."""
+    """A template, and the special tokens that it writes; a vocabulary without them splits them into pieces."""
 
     text: str
     tokens: tuple[str, ...] = ()

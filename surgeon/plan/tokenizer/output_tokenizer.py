@@ -1,4 +1,4 @@
-"""The output's tokenizer in the plan: its files, its chat template, and special ids that have moved."""
+"""Plan the output's tokenizer: its files, its chat template, and special ids with new values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GENERATION = "generation_config.json"
 def new_tokenizer(
     document: Document, built: Built | None, donors: Sequence[Donor], template: Donor
 ) -> tuple[NewTokenizer | None, list[Finding]]:
-    """What the tokenizer files are made from; None where the config's donor's are copied."""
+    """How to make the tokenizer files (None: copy those of the config's donor), and the findings."""
     recipe = document.recipe
     own = template.checkpoint.tokenizer
     tokens = frozenset(token for token in built.tokens if token is not None) if built else None
@@ -48,7 +48,7 @@ def with_tokenizer(plan: Plan, new: NewTokenizer, built: Built | None, template:
     config = plan.config and _config(plan.config, built, template, source)
     made: dict[str, str] = {}
     if GENERATION in files:
-        with suppress(InputError):  # One that cannot be read is copied as it is: who reads it will tell.
+        with suppress(InputError):  # An unreadable file is copied unchanged; whatever loads it reports the error.
             table = read_json_object(files[GENERATION])
             changed = built.renumbered(template.letter, table, _generation(source))
             if changed:
@@ -64,10 +64,10 @@ def _config(config: dict[str, Any], built: Built, template: Donor, source: Donor
     for key in ("text_config", "llm_config"):
         inner = found.get(key)
         if isinstance(inner, dict):
-            beside = theirs.get(key)
+            nested = theirs.get(key)
             found[key] = {
                 **inner,
-                **built.renumbered(template.letter, inner, beside if isinstance(beside, dict) else {}),
+                **built.renumbered(template.letter, inner, nested if isinstance(nested, dict) else {}),
             }
     return found
 

@@ -1,9 +1,9 @@
-"""The output's vocabulary where a recipe asks for one: its tokens, and every donor's rows in their new order.
+"""The output's vocabulary if the recipe sets one: its tokens, and every donor's rows in the new order.
 
-The vocabulary is one donor's, its ids as they are, or the union: the base's (else the first donor's), and after its
-last id the tokens of the others in the order of donors and ids. Ids without a token (holes, and padding behind the
-last) keep the rows of the donor whose vocabulary it is; only `pad_to_multiple_of` cuts padding off, or adds to it.
-Tokens for which no donor has a row are no reason to stop: they get one, and the findings tell.
+The vocabulary is that of one donor with unchanged ids, or the union: the base model's (else the first donor's), then
+the tokens of the others in the order of donors and ids. Ids without a token (gaps, and padding after the last) keep the
+rows of the donor whose vocabulary it is; only `pad_to_multiple_of` removes or adds padding. Tokens for which no donor
+has a row are not an error: they get the mean of all rows, and a finding reports them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .donor_vocabularies import (
     requested,
 )
 from .row_rules import Fixed, packed, takes
-from .vocabulary_findings import told
+from .vocabulary_findings import vocabulary_notes
 from .vocabulary_union import Composer
 
 _SPECIAL_IDS = ("_token_id", "_token_ids", "_token_index")
@@ -47,9 +47,9 @@ class Built:
     """The output's vocabulary, and how the donors' rows become its rows.
 
     Attributes:
-        tokens: by id; None for an id without a token.
-        files: the tokenizer files; None where they cannot be made.
-        findings: what to tell the user; where one is an error, donors keep their tables.
+        tokens: the tokens by id; None for an id without a token.
+        files: the tokenizer files; None if they cannot be made.
+        findings: the findings; if one is an error, donors keep their tables.
     """
 
     tokens: tuple[str | None, ...]
@@ -63,16 +63,16 @@ class Built:
 
     @property
     def rows(self) -> int:
-        """Rows of the output's embedding and head; 0 where there are errors."""
+        """Number of rows of the output's embedding and head; 0 if there are errors."""
         return len(self.tokens)
 
     def operand(self, letter: str, tables: Mapping[str, Operand]) -> Operand:
-        """A donor's table in the output's vocabulary.
+        """A donor's table, with the rows of the output's vocabulary.
 
         Args:
             letter: the donor.
-            tables: the same table (embedding, head, or the head's bias) of every donor that has one, by letter, the
-                donor's own among them. Tables of another width have no part in it.
+            tables: the same table (embedding, head, or the head's bias) of every donor that has one, by letter,
+                including the donor's own. Tables of another width are ignored.
         """
         own = tables[letter]
         if letter not in self._letters or not own.shape:
@@ -96,15 +96,15 @@ class Built:
         return self._taken[key]
 
     def renumbered(self, letter: str, table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-        """The special ids of a donor's config (or generation config) that are others in the output.
+        """The special ids of a donor's config (or generation config) that differ in the output.
 
         Args:
             letter: the donor.
-            table: its config: `eos_token_id` and whatever else ends like it.
-            other: the config that lies beside the output's tokenizer, for ids of tokens that it does not have.
+            table: its config, with `eos_token_id` and similar keys.
+            other: the config of the output's tokenizer, for ids whose tokens the output does not have.
 
         Returns:
-            The new value by key; None where neither knows the token.
+            The new values by key; None as a value if `other` has no such key.
         """
         if letter not in self._letters:
             return {}
@@ -130,25 +130,25 @@ def build(
     line: Line = lambda *place: None,
     roots: Sequence[Path] = (),
 ) -> Built | None:
-    """The output's vocabulary; None where the recipe does not ask for one.
+    """The output's vocabulary; None if the recipe sets none.
 
     Args:
-        recipe: its `tokenizer_source` or `tokenizer`.
-        donors: all donors of the merge, the base among them, in order.
+        recipe: the recipe, with its `tokenizer_source` or `tokenizer`.
+        donors: all donors of the merge in order, including the base model.
         base: the recipe's base_model; None without one.
-        line: the recipe's lines.
-        roots: folders in which a tokenizer that is no donor's is looked for.
+        line: gives the line of a place in the recipe.
+        roots: folders in which to look for a tokenizer without a donor.
 
-    Never raises for anything that recipe or donors say.
+    Never raises for errors in the recipe or the donors; these are findings.
     """
     request = requested(recipe)
     if request is None or not donors:
         return None
     notes: list[Note] = []
     if recipe.tokenizer is not None and recipe.tokenizer_source is not None:
-        what = "The recipe has tokenizer and tokenizer_source"
-        why = "each says what the vocabulary is"
-        notes.append(note("error", "tokenizer", what, why, "keep one of the two", ("tokenizer_source",)))
+        what = "The recipe has both tokenizer and tokenizer_source"
+        why = "each sets the vocabulary"
+        notes.append(note("error", "tokenizer", what, why, "remove one of the two", ("tokenizer_source",)))
     known = members(donors, notes)
     number = next((index for index, donor in enumerate(donors) if base and donor.letter == base.letter), None)
     source: Member | None = known[number or 0]
@@ -156,11 +156,11 @@ def build(
         own = next((member for member in known if member.ref == request.source), None)
         source = own or outsider(request, roots, known, notes)
     if source is not None and not source.digest:
-        # Where nobody has one, the tables are all that can be merged, and they are as they would be without the key.
+        # If no donor has a tokenizer, only the tables are merged, and the key makes no difference.
         bare = not any(member.digest for member in known) and request.source != UNION and not request.tokens
         why = "the recipe takes the vocabulary from it" + (", and no other donor has any" if bare else "")
         what = f"{source.name} has no tokenizer files"
-        remedy = "take the key out" if bare else "name another source"
+        remedy = f"remove `{request.place[0]}`" if bare else "name another source"
         notes.append(note("warning" if bare else "error", "tokenizer", what, why, remedy, request.place))
         if bare:
             return Built((), None, placed(notes, line))
@@ -178,7 +178,7 @@ def _failed(notes: Sequence[Note]) -> bool:
 def _made(
     request: VocabularyRequest, known: tuple[Member, ...], source: Member, base: int | None
 ) -> tuple[Built, list[Note]]:
-    """Everything but the lines. An interface plans the recipe anew at every key, mostly with the same vocabularies."""
+    """The vocabulary without lines, cached because the TUI replans at every key, mostly with the same vocabularies."""
     composer = Composer(request, known, source, known[base or 0])
     if not _failed(composer.notes):
         if request.source == UNION:
@@ -193,27 +193,27 @@ def _made(
     own = tuple(_own(composer, index, tokens) for index in range(len(known)))
     letters = tuple(member.letter for member in known)
     built = Built(tuple(tokens), composer.files(), (), letters, own, base, composer.fixed)
-    return built, [*composer.notes, *told(request, composer, built.tokens, own)]
+    return built, [*composer.notes, *vocabulary_notes(request, composer, built.tokens, own)]
 
 
 def _rows(request: VocabularyRequest, composer: Composer) -> int:
-    """How many rows the output has: its tokens, and the source's padding where no multiple is asked for."""
+    """The number of rows of the output: its tokens, and the source's padding unless `pad_to_multiple_of` is set."""
     source, end = composer.source, composer.end
     rows = max(end, source.rows or 0)
     if request.multiple is not None:
-        # Without tokens that could be read, the table is all that is known.
+        # Without readable tokens only the height of the table is known.
         end = end or rows
         rows = -(-end // request.multiple) * request.multiple
     if rows > MAX_ID:
         what = f"The output would have {rows:,} rows of tokens"
-        remedy = "give a smaller pad_to_multiple_of" if request.multiple else f"leave {source.name} out"
+        remedy = "set a smaller pad_to_multiple_of" if request.multiple else f"remove {source.name}"
         place = ("tokenizer", "pad_to_multiple_of") if request.multiple else request.place
-        composer.notes.append(note("error", "rows", what, f"more than {MAX_ID:,} are refused", remedy, place))
+        composer.notes.append(note("error", "rows", what, f"the limit is {MAX_ID:,}", remedy, place))
     return rows
 
 
 def _own(composer: Composer, number: int, tokens: Sequence[str | None]) -> array[int]:
-    """For each row of the output a donor's own, or -1."""
+    """A donor's row for each row of the output, or -1."""
     vocabulary = composer.vocabularies[number]
     if vocabulary is None:
         numbers = packed(range(len(tokens)))

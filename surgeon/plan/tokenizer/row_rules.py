@@ -1,9 +1,9 @@
-"""Which rows a donor's table of tokens is made of, once its tokens have other numbers: mergekit's rule.
+"""The rows that a donor's token table is made from when its tokens get new ids, by mergekit's rule.
 
-A donor keeps its own row for a token that it knows. For any other, in this order: what the recipe says of the token;
-the only donor's that knows it; the base's if the base knows it; the mean of all that know it. A row that nobody has
-(padding, mostly) is the mean of all other rows, as mergekit fills padding: in a head it can never win over them all,
-which a row of zeros, a logit of 0, often does.
+A donor keeps its own row for a token that it has. For any other token it gets, in this order: the row that the recipe
+sets; the row of the only donor with the token; the base model's row; the mean of all donors with the token. A row that
+no donor has (mostly padding) is the mean of all other rows, as mergekit fills padding: in a head its logit can never
+exceed all others, as the logit 0 of a row of zeros often does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from ..operands import MEAN
 
 Takes = dict[int, "array[int]"]
-"""By donor: for each row of the result the donor's row, or -1."""
+"""By donor: the donor's row for each row of the result, or -1."""
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """What the recipe says of one token: a donor's row, or (donor None) zeros; with `force` for every donor."""
+    """The row that the recipe sets for one token: a donor's, or zeros if `donor` is None; `force` sets it for every
+    donor, else only for those without the token."""
 
     donor: int | None
     row: int = 0
@@ -28,7 +29,7 @@ class Fixed:
 
 
 def packed(numbers: Sequence[int]) -> array[int]:
-    """Numbers as native int32."""
+    """Numbers as an array of native int32."""
     return array("i", numbers)
 
 
@@ -39,20 +40,21 @@ def takes(
     base: int | None,
     fixed: Mapping[int, Fixed],
 ) -> Takes:
-    """Where the rows of one donor's new table come from; `MEAN` stands in the donor's own numbers.
+    """The source rows of one donor's new table; `MEAN` occurs among the donor's own numbers.
 
     Args:
-        own: per donor, for each row of the result its own row or -1.
-        heights: rows of each donor's table, which may be fewer than it has tokens; None where it has no such table.
-        base: which donor is the base, if any.
-        fixed: by row of the result.
+        donor: index of the donor.
+        own: for each donor, its row for each row of the result, or -1.
+        heights: number of rows of each donor's table, possibly fewer than it has tokens; None without such a table.
+        base: index of the base model; None without one.
+        fixed: rows that the recipe sets, by row of the result.
     """
     have = {
         other: _within(numbers, height)
         for other, (numbers, height) in enumerate(zip(own, heights, strict=True))
         if height is not None
     }
-    known = {row: what for row, what in fixed.items() if _there(what, heights)}
+    known = {row: what for row, what in fixed.items() if _exists(what, heights)}
     mine = have[donor][:] if donor in have else packed([-1]) * len(own[0])
     found: Takes = {donor: mine}
 
@@ -66,7 +68,7 @@ def takes(
             mine[row] = -1
             if what.donor is not None:
                 give(what.donor, row, what.row)
-    # The base's row is taken whether it is the only one or not, so that only the rest asks who has the token.
+    # The base's row is used whether it is the only one or not, so other donors matter only for the rest.
     lacking = [row for row, number in enumerate(mine) if number < 0 and row not in known]
     if base in have:
         numbers = have[base]
@@ -83,14 +85,14 @@ def takes(
     return found
 
 
-def _there(what: Fixed, heights: Sequence[int | None]) -> bool:
-    """Whether what the recipe says of a token can be had: a table may be lower than the donor's embedding."""
+def _exists(what: Fixed, heights: Sequence[int | None]) -> bool:
+    """Whether the row that the recipe sets exists: a table may have fewer rows than the donor's embedding."""
     height = heights[what.donor] if what.donor is not None else what.row + 1
     return height is not None and what.row < height
 
 
 def _within(numbers: array[int], height: int) -> array[int]:
-    """The rows that a table has."""
+    """The numbers, with -1 for rows that a table of that height does not have."""
     if max(numbers, default=-1) < height:
         return numbers
     return packed([number if number < height else -1 for number in numbers])

@@ -1,4 +1,4 @@
-"""Which tokens the output has, and which ids: one vocabulary, or the union of several, and tokens of the recipe."""
+"""Compose the output's tokens and ids: one vocabulary or the union of several, and tokens that the recipe sets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from .row_rules import Fixed
 
 
 class Composer:
-    """A vocabulary being made, from one that it begins with.
+    """Builds a vocabulary from that of a source.
 
     Attributes:
-        vocabularies: of each donor; None where it cannot be read, or where its ids mean what the source's mean.
-        ids: token -> id, in the order of ids.
+        members: the donors' vocabularies.
+        source: the vocabulary to begin with.
+        base: the base model's vocabulary, which also holds for donors without a tokenizer.
+        vocabularies: the tokens of each donor; None if they are unreadable or their ids mean the same as the source's.
+        ids: token -> id, in ascending order of ids.
         end: one more than the highest id.
-        appended: the tokens that the source does not have.
-        fixed: by id, what the recipe says of its row.
-        notes: what there is to tell.
+        appended: the tokens that the source does not have, with their ids.
+        fixed: by id, the row that the recipe sets.
+        notes: findings.
     """
 
     def __init__(self, request: VocabularyRequest, members: Sequence[Member], source: Member, base: Member) -> None:
@@ -31,11 +34,11 @@ class Composer:
         self.source = source
         self.base = base
         self.notes: list[Note] = []
-        # A donor without a tokenizer is taken to have the base's.
-        stands = [member if member.digest else base for member in members]
-        alike = all(member.same(source) for member in stands)
-        self.own = None if alike and not source.tokenizer.json and not request.tokens else self._read(source)
-        self.vocabularies = [None if member.same(source) else self._read(member) for member in stands]
+        # A donor without a tokenizer is assumed to have the base's.
+        effective = [member if member.digest else base for member in members]
+        same = all(member.same(source) for member in effective)
+        self.own = None if same and not source.tokenizer.json and not request.tokens else self._read(source)
+        self.vocabularies = [None if member.same(source) else self._read(member) for member in effective]
         self.ids = dict(self.own.ids) if self.own else {}
         self.end = self.own.end if self.own else 0
         self.appended: dict[str, int] = {}
@@ -52,12 +55,12 @@ class Composer:
             return None
 
     def files(self) -> NewTokenizer:
-        """The tokenizer files of what is made so far."""
+        """The tokenizer files of the vocabulary as composed so far."""
         added = tuple(AddedToken(text, self.ids[text], flags) for text, flags in self._added.items())
         return NewTokenizer(self.source.tokenizer, tuple(self.appended.items()), added, tuple(self._merges))
 
     def unite(self, place: Place) -> None:
-        """Append the tokens that other donors have and the source has not, but those without a row."""
+        """Append the tokens that only other donors have, except those without a row."""
         lacking: dict[str, str] = {}
         for member, vocabulary in zip(self.members, self.vocabularies, strict=True):
             if vocabulary is None or self.own is None:
@@ -83,27 +86,27 @@ class Composer:
         self.end += 1
 
     def _extend(self, member: Member, vocabulary: Vocabulary, own: Vocabulary, place: Place) -> None:
-        """Merges that form a donor's tokens; an error for kinds of tokenizers that have none."""
+        """Add the merges that form a donor's tokens; an error for kinds of tokenizers without merges."""
         name, first = member.name, self.source.name
         if own.kind != "BPE" or vocabulary.kind != "BPE":
             kinds = f"{first}'s is {own.kind}" + (
                 f", {name}'s {vocabulary.kind}" if own.kind != vocabulary.kind else ""
             )
             what = f"The tokenizers of {first} and {name} cannot be united"
-            why = f"only BPE tokenizers can take on tokens that are no added ones, and {one_line(kinds)}"
+            why = f"only BPE tokenizers can get new tokens that are not added tokens, but {one_line(kinds)}"
             remedy = "write `base` or one of the models as the source"
             self.notes.append(note("error", "tokenizer", what, why, remedy, place))
             return
         assert member.tokenizer.json is not None
         self._merges.append(member.tokenizer.json)
         if vocabulary.rules != own.rules:
-            what = f"{name}'s tokens join {first}'s, but the two cut a text differently before they look for tokens"
-            why = f"the output cuts as {first} does, so that some of {name}'s tokens may never be found in a text"
+            what = f"{name}'s tokens join {first}'s, but the two split a text differently before they look for tokens"
+            why = f"the output splits a text as {first} does, so it may never find some of {name}'s tokens"
             remedy = f"set base_model to {name} if its texts matter more"
             self.notes.append(note("warning", "tokenizer", what, why, remedy, place))
 
     def _mark(self, vocabulary: Vocabulary, own: Vocabulary) -> None:
-        """Added tokens of a donor: the appended ones, and special ones that are ordinary in the source."""
+        """Record a donor's added tokens that are appended, or that are special here but ordinary in the source."""
         for token, flags in vocabulary.added.items():
             ordinary = token in own.ids and token not in own.added and flags["special"]
             if token in self.appended or ordinary:
@@ -112,10 +115,10 @@ class Composer:
     def _left_out(self, tokens: list[str], names: set[str]) -> None:
         if tokens:
             what = f"{plural(len(tokens), 'token')} of {', '.join(sorted(names))} are left out: {some(tokens)}"
-            self.notes.append(note("note", "token-rows", what, "their ids are beyond the rows of the embedding"))
+            self.notes.append(note("note", "token-rows", what, "the embedding has no rows for their ids"))
 
     def override(self, request: VocabularyRequest) -> None:
-        """Take in what the recipe says of single tokens; a token that no one has becomes an added one."""
+        """Apply the recipe's settings of single tokens; a token that no vocabulary has becomes an added token."""
         for token, override in request.tokens:
             place = ("tokenizer", "tokens", token)
             fixed = self._fixed(token, override, place)
@@ -140,7 +143,7 @@ class Composer:
         if donor is None:
             guess = nearest(str(ref), [member.ref for member in self.members])
             remedy = f"did you mean `{one_line(guess)}`?" if guess else "name one of the recipe's models"
-            what = f"The row of {quoted(token)} is to come from {one_line(ref)}, which is no model of this merge"
+            what = f"The recipe takes the row of {quoted(token)} from {one_line(ref)}, which is no model of this merge"
             self.notes.append(note("error", "token-row", what, "", remedy, place))
             return None
         wanted = source.token if isinstance(source, TokenRow) else token
@@ -162,7 +165,7 @@ class Composer:
             guess = nearest(str(wanted), vocabulary.added) if vocabulary else None
             why, remedy = f"{name} has no such token", f"did you mean `{one_line(guess)}`?" if guess else ""
         else:
-            why, remedy = f"its id there is {row:,}, and {name}'s embedding has {rows or 0:,} rows", ""
+            why, remedy = f"its id there is {row:,}, but {name}'s embedding has only {rows or 0:,} rows", ""
         what = f"The row of {quoted(token)} cannot be taken from {name}"
         if wanted is not None and wanted != token:
             what += f" ({quoted(wanted)})"

@@ -204,7 +204,7 @@ class TestFound:
         with path.open("ab") as file:
             file.write(b"x")
         (problem,) = rehash.file_problems(checkpoint, found)
-        assert problem.file == path.name and "bytes, and" in problem.what
+        assert problem.file == path.name and "bytes, but" in problem.what
         path.unlink()
         (problem,) = rehash.file_problems(checkpoint, found)
         assert problem.file == path.name and "cannot be read" in problem.what
@@ -306,7 +306,7 @@ class TestBroken:
     @pytest.mark.parametrize(
         ("edit", "why"),
         [
-            (lambda d: d.update(format=2), "of format '2'"),
+            (lambda d: d.update(format=2), "format '2'"),
             (lambda d: d.update(hash="md5"), "with 'md5'"),
             (lambda d: d.pop("tensors"), "no 'tensors'"),
             (lambda d: d.update(tensors=[]), "no attribute"),
@@ -315,13 +315,13 @@ class TestBroken:
             (lambda d: d["tensors"][NAME]["copy"].update(source=99), "no donor's file '99'"),
             (lambda d: d["tensors"][NAME]["copy"].update(source=-1), "no donor's file '-1'"),
             (lambda d: d["shards"][0].update(size="x"), "of file"),
-            (lambda d: d.update(files={"x": 3}), "hashes that are none"),
+            (lambda d: d.update(files={"x": 3}), "invalid names or hashes"),
             (lambda d: d.update(files={"../x": "0" * 32}), "names or hashes"),
             (lambda d: d.update(files={"/dev/zero": "0" * 32}), "names or hashes"),
             (lambda d: d["shards"][0].update(file="/dev/zero"), "of file"),
             (lambda d: d["shards"][0].update(size=True), "of file"),
             (lambda d: d["tensors"][NAME]["copy"].update(source=True), "no donor's file 'True'"),
-            (lambda d: d.update(format="x" * 10**6), "of format 'x{100,1000}"),
+            (lambda d: d.update(format="x" * 10**6), "format 'x{100,1000}"),
         ],
     )
     def test_what_is_none_is_said(self, out: Path, edit: Any, why: str, capsys) -> None:
@@ -330,7 +330,7 @@ class TestBroken:
             manifest.read(out)
         assert run(["verify", str(out)]) == 1
         captured = capsys.readouterr()
-        assert "WRONG" in captured.out and "surgeon.json: this is no manifest" in captured.out
+        assert "WRONG" in captured.out and "surgeon.json: this is not a manifest" in captured.out
         assert "Traceback" not in captured.err
 
     @given(data=st.binary(max_size=80))
@@ -342,7 +342,7 @@ class TestBroken:
 
     def test_deep_nesting(self, tmp_path: Path) -> None:
         (tmp_path / "surgeon.json").write_text("[" * 100_000)
-        with pytest.raises(InputError, match="no manifest"):
+        with pytest.raises(InputError, match="not a manifest"):
             manifest.read(tmp_path)
 
     def test_a_pipe_and_an_endless_file_are_not_waited_for(self, out: Path, capsys) -> None:

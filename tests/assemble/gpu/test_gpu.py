@@ -319,13 +319,13 @@ class TestVram:
         plan = plan_of(four, recipe("linear"))
         for device in ("cpu", *([] if CUDA else ["auto"])):
             for refuse in (assemble, ready):
-                with pytest.raises(InputError, match="--vram is of the memory of a GPU"):
+                with pytest.raises(InputError, match="--vram limits the memory of a GPU"):
                     refuse(plan, tmp_path / "out", device=device, vram=10**9)
 
     def test_the_least_that_works_is_told(self, four: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plan = plan_of(four, recipe("ties"))
         monkeypatch.setattr(run, "blending_gpus", lambda name: (StandIn(),))
-        with pytest.raises(InputError, match=r"--vram 1\.0 MB is too little .* Give at least \d+\.0 MB") as error:
+        with pytest.raises(InputError, match=r"--vram 1\.0 MB is too little .* Set at least \d+\.0 MB") as error:
             assemble(plan, tmp_path / "out", device="cuda", vram=10**6)
         least = int(str(error.value).split("at least ")[1].split(".")[0]) * 10**6
         ready(plan, tmp_path / "out", device="cuda", vram=least)

@@ -250,7 +250,7 @@ def test_one_that_is_killed_while_it_tells_something(
 
 def test_a_cancel_keeps_what_is_there(plan: Plan, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
-    with slowly(monkeypatch), pytest.raises(Cancelled, match="go on with --resume"):
+    with slowly(monkeypatch), pytest.raises(Cancelled, match="resume with --resume"):
         assemble(plan, out, workers=2, shard_size=4000, on_event=when_begun(stop.set), cancelled=stop)
     assert not multiprocessing.active_children()
     assert 0 < len(journal.read(hidden(out) / "journal")) < len(plan.tensors)

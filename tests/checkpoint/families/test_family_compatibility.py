@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from surgeon.plan.config.scalars import UNSAID
+from surgeon.plan.config.scalars import DEFAULTS
 from tests.support.models import tiny_model
 from tests.support.planning import codes, found, plan_of, stack_of
 from tests.support.sparse import sparse_llama
@@ -105,7 +105,7 @@ def test_a_scalar_that_differs_tells_which_value_wins(
     finding = found(plan_of(tmp_path, AB), "setting")
     assert finding.severity == severity
     assert said in finding.what
-    assert finding.why == "the output has one for all layers: A's"
+    assert finding.why == "the output has one value for all layers, that of A"
 
 
 def test_the_default_spelt_out_is_no_difference(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_a_donor_of_ends_alone_is_compared_in_what_ends_use(tmp_path: Path) -> N
     assert "embedding multiplier" in finding.what
 
 
-@pytest.mark.parametrize("kind", UNSAID)
+@pytest.mark.parametrize("kind", DEFAULTS)
 def test_unsaid_values_are_those_of_transformers(kind: str) -> None:
     from transformers import CONFIG_MAPPING
 
     config = CONFIG_MAPPING[kind]().get_text_config()
-    for keys, value in UNSAID[kind].items():
+    for keys, value in DEFAULTS[kind].items():
         (theirs,) = {getattr(config, key) for key in keys if hasattr(config, key)} or {value}
         assert theirs == value, keys

@@ -123,7 +123,7 @@ def test_a_broken_pattern_is_noted(tmp_path: Path) -> None:
     assert finding.severity == "note"
     # Full attention at 5, then at 13 (donor 11): seven sliding layers between, five in the donor.
     assert finding.layers == tuple(range(5, 14))
-    assert "stand 7 others, 5 in the donors" in finding.why
+    assert "are 7 others, but 5 in the donors" in finding.why
     for whole in ((("a", 0, 12), ("a", 6, 18)), (("a", 0, 18),), (("a", 0, 6), ("a", 12, 18))):
         assert "note:pattern" not in codes(plan_of(tmp_path, stack_of(*whole)))
     sparse_llama(tmp_path / "b")

@@ -25,7 +25,7 @@ def with_code(folder: Path, files: tuple[str, ...], **config: Any) -> Plan:
 
 def test_python_files_are_copied_and_named(tmp_path: Path) -> None:
     plan = with_code(tmp_path, ("configuration_yi.py", "modeling_yi.py", "helper.py"))
-    assert "3 Python files of A are copied" in found(plan, "model-code").what
+    assert "3 files of A are copied" in found(plan, "model-code").what
     assemble(plan, tmp_path / "out", fsync=False)
     for name in ("configuration_yi.py", "modeling_yi.py", "helper.py"):
         assert (tmp_path / "out" / name).read_text() == BOOM

@@ -343,7 +343,7 @@ def test_lists_that_are_too_short_are_refused(tmp_path: Path) -> None:
 
 def test_families_whose_layers_know_their_place(tmp_path: Path) -> None:
     sparse_llama(tmp_path / "a", model_type="diffllama")
-    refused(plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4))), "layers of diffllama in other places")
+    refused(plan_of(tmp_path, stack_of(("a", 0, 3), ("a", 1, 4))), "layers of diffllama at other indices")
     assert plan_of(tmp_path, stack_of(("a", 0, 4))).ok
 
 

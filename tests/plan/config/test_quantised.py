@@ -251,7 +251,7 @@ def test_quantised_and_plain_do_not_mix(tmp_path: Path, text: str) -> None:
     with_settings(tmp_path, "a")
     quantised(tmp_path / "b", None, {"weight": ("BF16", (HIDDEN, HIDDEN))})
     finding = found(plan_of(tmp_path, text), "quantised-mixed")
-    assert finding.severity == "error" and "A is quantised (awq 4-bit) and B is not" in finding.what
+    assert finding.severity == "error" and "A is quantised (awq 4-bit), but B is not" in finding.what
     assert "dequantise first" in finding.remedy
 
 

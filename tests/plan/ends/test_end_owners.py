@@ -101,7 +101,7 @@ def test_a_key_for_an_end_that_its_donor_does_not_have(tmp_path: Path, key: str)
         path.write_bytes(path.read_bytes().replace(b'"model.norm.weight"', b'"model.nrom.weight"'))
     finding = found(plan_of(tmp_path, AB + key + "\n"), "end-missing")
     assert finding.severity == "error"
-    assert "`final_norm` cannot be carried out: " in finding.sentence()
+    assert "`final_norm` has no effect: " in finding.sentence()
 
 
 def test_embeddings_and_norm_follow_the_outer_slices_or_the_recipe(tmp_path: Path) -> None:

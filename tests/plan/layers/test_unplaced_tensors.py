@@ -131,7 +131,7 @@ def test_a_stack_of_two_vision_models_says_whose_tower_it_has(tmp_path: Path, na
     donors(tmp_path, name)
     finding = found(plan_of(tmp_path, HALVES), "other-tensors-differ")
     assert finding.severity == "warning"
-    assert "come from A alone: B has other values there" in finding.sentence()
+    assert "come from A alone: the values of B differ" in finding.sentence()
     assert found(plan_of(tmp_path, "base_model: b\n" + HALVES), "other-tensors-differ").what.endswith("from B alone")
     path = tmp_path / "b" / "model.safetensors"
     save_file({**load_file(path), **_outside(load_file(tmp_path / "a" / "model.safetensors"))}, path)
@@ -177,7 +177,7 @@ def test_a_head_that_only_one_donor_has_is_told(tmp_path: Path) -> None:
     for text in (matrix_pairs.BLEND, HALVES):
         finding = found(plan_of(tmp_path, text), "other-tensors-left")
         assert finding.severity == "warning"
-        assert "v_head.summary.weight of B stays behind: A, the donor of the config" in finding.sentence()
+        assert "v_head.summary.weight of B is left out: A, the donor of the config" in finding.sentence()
     for text in (matrix_pairs.BLEND, stack_of(("b", 0, 2), ("a", 2, 4))):
         plan = plan_of(tmp_path, f"base_model: b\n{text}")
         assert "v_head.summary.weight" in {tensor.name for tensor in plan.extra}

@@ -58,7 +58,7 @@ OVERRIDE = """tokenizer:
         ("{kind: model_token, model: ./z, token: a}", "no model of this merge"),
         ("./a", "cannot be taken from A: A has no such token"),
         ("{kind: model_token, model: ./b, token: <s}", "from B ('<s'): B has no such token. Did you mean `<s>`?"),
-        ("{kind: model_token, model: ./a, token_id: 3}", "its id there is 3, and A's embedding has 3 rows"),
+        ("{kind: model_token, model: ./a, token_id: 3}", "its id there is 3, but A's embedding has only 3 rows"),
     ],
 )  # fmt: skip
 def test_an_override_that_cannot_be_carried_out(override: str, says: str, pair: list[Donor]) -> None:
@@ -73,7 +73,7 @@ def test_an_override_that_cannot_be_carried_out(override: str, says: str, pair: 
     [
         ("tokenizer_source: ./aa", "There is no tokenizer at ./aa", 3),
         ("tokenizer: {source: unoin}", "Did you mean `union`?", 3),
-        ("tokenizer_source: base\ntokenizer: {source: base}", "each says what the vocabulary is", 3),
+        ("tokenizer_source: base\ntokenizer: {source: base}", "each sets the vocabulary", 3),
         ("tokenizer:\n  source: base\n  pad_to_multiple_of: 100000000", "would have 100,000,000 rows", 5),
     ],
 )
@@ -129,9 +129,9 @@ def test_what_is_told_of_rows_and_tokens(tmp_path: Path) -> None:
     told = " ".join(finding.sentence() for finding in planned("tokenizer_source: base", donors).findings)
     assert "The output has 3 rows of tokens" in told and "3 tokens of A" in told
     assert "No donor has a row for 1 token of the output: '<pad>'" in told
-    assert "A's tokenizer knows '<pad>', for which its embedding of 2 rows has none" in told
+    assert "A's tokenizer has '<pad>', but its embedding of 2 rows has no row for that" in told
     assert "B does not have 2 tokens of the output: 'b' and 1 more" in told
-    assert "2 tokens of B have no place in the output: 'c' and 1 more" in told
+    assert "2 tokens of B are not in the output: 'c' and 1 more" in told
     united = planned("tokenizer_source: union", donors)
     assert united.tokens == ("a", "b", "<pad>", "c")
     assert "1 token of B are left out: 'd'" in " ".join(finding.sentence() for finding in united.findings)
@@ -140,7 +140,7 @@ def test_what_is_told_of_rows_and_tokens(tmp_path: Path) -> None:
 def test_tokenizers_that_cut_differently_are_warned_of(tmp_path: Path, pair: list[Donor]) -> None:
     other = {**tokenizer_json({"z": 0}), "pre_tokenizer": None}
     odd = donor("C", write(tmp_path / "C", other), 1)
-    assert "cut a text differently" in only(planned("tokenizer_source: union", [pair[0], odd]), "warning").what
+    assert "split a text differently" in only(planned("tokenizer_source: union", [pair[0], odd]), "warning").what
     assert all(finding.severity == "note" for finding in planned("tokenizer_source: union", pair).findings)
 
 
@@ -148,7 +148,7 @@ def test_a_donor_without_a_tokenizer_is_taken_to_have_the_bases(tmp_path: Path, 
     (tmp_path / "C").mkdir()
     bare = donor("C", tmp_path / "C", 3)
     built = planned("tokenizer_source: ./b", [*pair, bare])
-    assert "taken to mean what they mean in A" in only(built, "warning").sentence()
+    assert "assumed to mean the same as in A" in only(built, "warning").sentence()
     assert built.tokens == ("b", "c", "a", "<s>")
     take = built.operand("C", tables([*pair, bare])).take  # type: ignore[union-attr]
     assert memoryview(take[0]).cast("i").tolist() == [1, -1, 0, -1]
@@ -276,7 +276,7 @@ def test_the_known_formats(tmp_path: Path) -> None:
 
 def test_a_format_whose_tokens_are_not_there_is_warned_of() -> None:
     _, findings = choose("chatml", [], ("a", "<|im_end|>"), line=lambda *place: 7)
-    assert findings[0].severity == "warning" and "<|im_start|>, which is no token" in findings[0].what
+    assert findings[0].severity == "warning" and "<|im_start|>, which is not a token" in findings[0].what
     assert findings[0].line == 7
     assert choose("chatml", [], ("<|im_start|>", "<|im_end|>"))[1] == []
 

@@ -37,7 +37,7 @@ def test_rows_that_are_padding_in_one_donor_are_a_warning(tmp_path: Path, text: 
     assert plan.ok
     finding = found(plan, "tokenizer-padding")
     assert finding.severity == "warning"
-    assert "'<think>' (id 41) and 1 more are tokens in B, and padding in A" in finding.what
+    assert "'<think>' (id 41) and 1 more are tokens in B, but padding in A" in finding.what
     assert "tokenizer_source" in finding.remedy
     assert not [c for c in codes(plan_of(tmp_path, text + "tokenizer_source: base\n")) if c.startswith("error")]
 
@@ -86,7 +86,7 @@ def test_merges_that_differ_are_another_tokenizer(tmp_path: Path) -> None:
         document["model"] |= {"type": "BPE", "merges": merges}
         path.write_text(json.dumps(document))
     finding = found(plan_of(tmp_path, BLEND), "tokenizer")
-    assert "every id is the same text, but text is split differently" in finding.what
+    assert "every id has the same text, but texts are split differently" in finding.what
 
 
 def test_what_was_written_anew_is_read_anew(tmp_path: Path) -> None:
