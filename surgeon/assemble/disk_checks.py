@@ -39,7 +39,7 @@ def _check_source(entry: TensorEntry, headers: dict[Path, dict[str, TensorEntry]
         )
 
 
-class Mistaken(SurgeonError):
+class NotAsPlanned(SurgeonError):
     """The written model differs from the plan, and would differ again after a restart."""
 
 
@@ -61,7 +61,7 @@ def check_written(folder: Path, plan: Plan, final: Path) -> None:
         if expected.get(name) != found.get(name):
             raise _wrong(f"tensor {one_line(name)!r}", found.get(name), expected.get(name))
     if written.problems:
-        raise Mistaken("the written model cannot be loaded", where=str(final), why=written.problems[0])
+        raise NotAsPlanned("the written model cannot be loaded", where=str(final), why=written.problems[0])
     if written.depth != len(plan.layers):
         raise _wrong("the number of layers", written.depth, len(plan.layers))
     for have, want in zip(written.layers, plan.layers, strict=True):
@@ -75,8 +75,8 @@ def _same(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
     return all(have.get(key) == want.get(key) for key in have.keys() | want.keys())
 
 
-def _wrong(what: str, found: object, expected: object) -> Mistaken:
-    return Mistaken(
+def _wrong(what: str, found: object, expected: object) -> NotAsPlanned:
+    return NotAsPlanned(
         f"the written model is not what was planned: {what} is {found} and should be {expected}",
         remedy="this is a bug in surgeon and nothing was written; please report it",
     )

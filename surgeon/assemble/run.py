@@ -216,12 +216,12 @@ class AssemblyRun:
             return layout, self._write(workspace, layout, begun, work)
         except BaseException as error:
             left = unfinished.kept(journal, layout) if workspace.journal.is_file() else ""
-            workspace.keep(bool(left) and not isinstance(error, disk_checks.Mistaken))
+            workspace.keep(bool(left) and not isinstance(error, disk_checks.NotAsPlanned))
             if isinstance(error, Cancelled):
                 raise Cancelled(*filter(None, [left])) from error
             if isinstance(error, OSError):
                 error = preflight.failed(error, final)
-            if isinstance(error, SurgeonError) and not isinstance(error, disk_checks.Mistaken):
+            if isinstance(error, SurgeonError) and not isinstance(error, disk_checks.NotAsPlanned):
                 raise _and_kept(error, left) from error
             raise
         finally:

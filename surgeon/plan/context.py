@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..recipe.document import Document
 from ..recipe.schema import Recipe
-from .donors.open_donors import Donors, Lent
+from .donors.open_donors import Donors, StageDonor
 from .donors.stages import Stages
 from .model import Donor
 from .planned_slices import PlannedSlice, SliceRow, parts
@@ -71,14 +71,14 @@ def depths(by_ref: Mapping[str, Donor]) -> Callable[[str], int]:
     return lambda ref: by_ref[ref].checkpoint.depth if ref in by_ref else 0
 
 
-def _inner(refs: Sequence[str], stages: Mapping[str, Lent]) -> Iterator[str]:
+def _inner(refs: Sequence[str], stages: Mapping[str, StageDonor]) -> Iterator[str]:
     """The donors of stages, each once, for they are donors of the result too."""
     seen: set[str] = set()
     waiting = list(reversed(refs))
     while waiting:
         ref = waiting.pop()
-        lent = stages.get(ref)
-        if lent is not None and ref not in seen:
+        stage = stages.get(ref)
+        if stage is not None and ref not in seen:
             seen.add(ref)
-            yield from lent.refs
-            waiting += reversed(lent.refs)
+            yield from stage.refs
+            waiting += reversed(stage.refs)

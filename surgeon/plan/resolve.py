@@ -23,8 +23,8 @@ from .ends.token_rows import beyond, compare_tokenizers, fit_rows
 from .findings import SEVERITIES, Finding
 from .layers import unused_tensors
 from .layers.blending import Chooser
-from .layers.layer_tensors import Filler
-from .layers.unplaced_tensors import Unplaced, blends_whole_models
+from .layers.layer_tensors import TensorPlanner
+from .layers.unplaced_tensors import UnplacedTensors, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
 from .planned_slices import PlannedSlice, SliceRow, rows, single
 from .tokenizer.output_tokenizer import new_tokenizer, with_tokenizer
@@ -67,9 +67,9 @@ def _resolve(document: Document, donors: Donors, stages: Stages, shard_size: int
     if template is None or not layers or unfit:
         return _finished(context, tuple(layers), None, findings)
     vocabulary, notes = _vocabulary(context)
-    filler = Filler(document, context.by_ref, template, Chooser(), vocabulary)
-    layers = [filler.layer(layer, row) for layer, row in zip(layers, context.stack, strict=True)]
-    return _assembled(context, filler, layers, [*findings, *notes], shard_size)
+    planner = TensorPlanner(document, context.by_ref, template, Chooser(), vocabulary)
+    layers = [planner.layer(layer, row) for layer, row in zip(layers, context.stack, strict=True)]
+    return _assembled(context, planner, layers, [*findings, *notes], shard_size)
 
 
 def _recipe_findings(context: Context) -> Iterator[Finding]:
@@ -137,7 +137,7 @@ class _Output:
         pairs: checkpoint and layer that each output layer's attributes are from.
     """
 
-    filler: Filler
+    planner: TensorPlanner
     layers: Sequence[PlannedLayer]
     owners: Owners
     ends: Mapping[str, PlannedEnd]
@@ -151,17 +151,17 @@ class _Output:
 
 
 def _assembled(
-    context: Context, filler: Filler, layers: Sequence[PlannedLayer], findings: list[Finding], shard_size: int
+    context: Context, planner: TensorPlanner, layers: Sequence[PlannedLayer], findings: list[Finding], shard_size: int
 ) -> Plan:
     """The plan around filled layers: ends, other tensors, config, tokenizer, estimates, and how all of it fits."""
-    document, template = context.document, filler.template
+    document, template = context.document, planner.template
     first, last = _outer_owners(context.slices, context.by_ref, template)
     who = owners(context.recipe, first, last, context.by_ref)
-    ends, problems = plan_ends(context.recipe, who, filler.end, template)
+    ends, problems = plan_ends(context.recipe, who, planner.end, template)
     if endless := tuple(workload.too_deep(_every_tensor(layers, ends, ()))):
         bare = tuple(replace(layer, tensors=()) for layer in layers)
         return _finished(context, bare, template, [*findings, *endless])
-    built, rows = filler.vocabulary, None
+    built, rows = planner.vocabulary, None
     if built is None:
         ends, rows, notes = fit_rows(ends, who, template)
         problems += [*notes, *beyond(ends, who, template)]
@@ -173,8 +173,8 @@ def _assembled(
     ]
     moved = len(pairs) < len(layers) or not in_place(pairs)
     whole = first if blends_whole_models(context.slices, context.by_ref) else None
-    unplaced = Unplaced(filler, who, whole, moved, used)
-    output = _Output(filler, layers, who, ends, rows, unplaced.tensors(), pairs)
+    unplaced = UnplacedTensors(planner, who, whole, moved, used)
+    output = _Output(planner, layers, who, ends, rows, unplaced.tensors(), pairs)
     findings = [
         *findings,
         *_donor_findings(context, output, used, findings),
@@ -208,13 +208,13 @@ def _donor_findings(
         used: donors that give something.
         known: what was found before.
     """
-    filler, template = output.filler, output.filler.template
+    planner, template = output.planner, output.planner.template
     lines = {donor.letter: recipe_checks.line_of(context.document, donor.ref) for donor in used}
-    yield from filler.findings()
-    yield from compare(used, template, output.layers, lines=lines, dtype=filler.wanted)
+    yield from planner.findings()
+    yield from compare(used, template, output.layers, lines=lines, dtype=planner.wanted)
     yield from quantised.compare(used, template, lines)
     yield from quantised.arithmetic(template, output.tensors())
-    if filler.vocabulary is None and not _refused_vocabulary(known):
+    if planner.vocabulary is None and not _refused_vocabulary(known):
         yield from compare_tokenizers(output.owners, used, template)
     yield from compare_ends(output.owners, template)
 
@@ -223,12 +223,12 @@ def _config(context: Context, output: _Output, without_code: bool) -> tuple[dict
     """The output's config.json, where every layer has a source; `without_code` leaves the donor's own classes out."""
     if len(output.pairs) < len(output.layers):
         return None, []
-    template, embeddings = output.filler.template, output.owners.embeddings.checkpoint.config
+    template, embeddings = output.planner.template, output.owners.embeddings.checkpoint.config
     config, problems = output_config(
         template.checkpoint,
         output.pairs,
         tied=_tied(output.ends["lm_head"], template),
-        dtype=_dtype(output.filler, output.layers),
+        dtype=_dtype(output.planner, output.layers),
         vocab_size=output.rows or (embeddings.vocab_size if embeddings else None),
     )
     if without_code:
@@ -260,16 +260,16 @@ def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template
     return any(letter == donor.letter for layer in layers for letter, _ in layer.sources)
 
 
-def _dtype(filler: Filler, layers: Sequence[PlannedLayer]) -> str | None:
+def _dtype(planner: TensorPlanner, layers: Sequence[PlannedLayer]) -> str | None:
     """torch's name of the dtype most of the output has, where it is not what most of the config's donor has."""
-    if filler.template.checkpoint.quantisation:
+    if planner.template.checkpoint.quantisation:
         return None  # Most of its bytes are packed, and the config names the dtype that they unpack to.
     held: dict[str, int] = {}
     for layer in layers:
         for tensor in layer.tensors:
             held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.nbytes
     most = max(held, key=lambda code: held[code])
-    if filler.wanted is None and most == next(iter(filler.template.checkpoint.dtypes)):
+    if planner.wanted is None and most == next(iter(planner.template.checkpoint.dtypes)):
         return None
     return dtypes.TORCH_NAMES.get(most)
 

@@ -33,7 +33,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Lent:
+class StageDonor:
     """An unwritten stage as a donor.
 
     Attributes:
@@ -71,7 +71,7 @@ class Donors:
         self.first = tuple(dict.fromkeys(first))
         self._files: dict[str, Opened | InputError] = {}
         self._adapted: dict[tuple[str, str | None], Opened | InputError] = {}
-        self._stages: dict[str, Lent] = {}
+        self._stages: dict[str, StageDonor] = {}
 
     def open(self, ref: str, base: str | None = None) -> Opened:
         """The donor of a reference; raises InputError if it cannot be opened.
@@ -119,14 +119,14 @@ class Donors:
         """Number of layers of a donor, as `checkpoint` finds it."""
         return self.checkpoint(ref).depth
 
-    def planned_stage(self, name: str, key: object) -> Lent | None:
+    def planned_stage(self, name: str, key: object) -> StageDonor | None:
         """The cached stage of that name; None if it was planned from another `key`."""
         known = self._stages.get(name)
         return known if known is not None and known.key == key else None
 
-    def keep_stage(self, name: str, lent: Lent) -> None:
+    def keep_stage(self, name: str, stage: StageDonor) -> None:
         """Cache a planned stage."""
-        self._stages[name] = lent
+        self._stages[name] = stage
 
     def forget(self) -> None:
         """Clear the cache, because files may have changed."""
@@ -135,7 +135,7 @@ class Donors:
         self._stages.clear()
 
     def lettered(
-        self, refs: Iterable[str], base: str | None, stages: Mapping[str, Lent]
+        self, refs: Iterable[str], base: str | None, stages: Mapping[str, StageDonor]
     ) -> tuple[dict[str, Donor], dict[str, InputError], Mapping[str, str]]:
         """Donors by letter, errors by reference, and the letter of every reference, including those of `first`.
 

@@ -15,7 +15,7 @@ from ...text import one_line
 from ..findings import Finding
 from ..model import Plan, PlannedTensor
 from ..operands import Blend, Convert, Copy, Operand, Stored
-from .open_donors import Donors, Lent
+from .open_donors import Donors, StageDonor
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Stages:
         taken: number of donors' layers that they take.
     """
 
-    by_name: Mapping[str, Lent] = field(default_factory=dict)
+    by_name: Mapping[str, StageDonor] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     taken: int = 0
 
@@ -75,16 +75,18 @@ def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolv
     """The stages with one more; only its findings if it cannot be a donor."""
     refs = tuple(stage.recipe.model_refs())
     key = (stage.recipe, tuple(made.by_name[ref].serial for ref in refs if ref in made.by_name))
-    lent = donors.planned_stage(name, key)
-    if lent is None:
+    stage_donor = donors.planned_stage(name, key)
+    if stage_donor is None:
         plan = resolve(stage, donors, made)
         findings = tuple(_findings(stage, name, plan))
         taken = sum(len(layer.sources) for layer in plan.layers)
         if not (plan.ok and plan.config is not None and plan.config_donor is not None):
             return replace(made.with_findings(*findings), taken=made.taken + taken)
-        lent = Lent(as_checkpoint(name, plan), overlay(plan), refs, key, findings, taken)
-        donors.keep_stage(name, lent)
-    return Stages({**made.by_name, name: lent}, (*made.findings, *lent.findings), made.taken + lent.taken)
+        stage_donor = StageDonor(as_checkpoint(name, plan), overlay(plan), refs, key, findings, taken)
+        donors.keep_stage(name, stage_donor)
+    return Stages(
+        {**made.by_name, name: stage_donor}, (*made.findings, *stage_donor.findings), made.taken + stage_donor.taken
+    )
 
 
 def _findings(stage: Document, name: str, plan: Plan) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
 
 
 @dataclass
-class Filler:
+class TensorPlanner:
     """Plans tensors one by one, and records their errors.
 
     Attributes:

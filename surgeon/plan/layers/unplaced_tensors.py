@@ -22,7 +22,7 @@ from ..operands import Blend
 from ..planned_slices import PlannedSlice, single
 from . import unused_tensors
 from .blending import computable
-from .layer_tensors import Filler
+from .layer_tensors import TensorPlanner
 
 HEADS = (
     "score.", "classifier.", "qa_outputs.", "multiple_choice_head.", "v_head.", "value_head.", "reward_head.",
@@ -51,7 +51,7 @@ def blends_whole_models(planned: Sequence[PlannedSlice], by_ref: Mapping[str, Do
 
 
 @dataclass
-class Unplaced:
+class UnplacedTensors:
     """Plans the tensors outside layers and ends, and records findings about them.
 
     Attributes:
@@ -62,7 +62,7 @@ class Unplaced:
         used: the donors that the output uses.
     """
 
-    filler: Filler
+    filler: TensorPlanner
     who: Owners
     whole: Owner | None
     moved: bool

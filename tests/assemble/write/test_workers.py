@@ -294,13 +294,13 @@ assemble(plan_of(Path({str(tmp_path / "donors")!r}), {RECIPE!r}), Path({str(out)
 
 
 def test_errors_travel() -> None:
-    from surgeon.assemble.disk_checks import Mistaken
+    from surgeon.assemble.disk_checks import NotAsPlanned
     from surgeon.assemble.resume.workspace import InUse
 
     for error in (
         SurgeonError("what", where="where", why="why", remedy="remedy"),
         InputError("what"),
-        Mistaken("what", why="why"),
+        NotAsPlanned("what", why="why"),
         InUse(Path("x"), "process 3"),
         Cancelled("kept"),
     ):
