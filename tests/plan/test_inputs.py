@@ -157,7 +157,7 @@ def test_a_hidden_folder_of_somebody_elses_stays(home: Path, name: str, options:
     if name in ("lock", ".begun.json.abc"):  # what a run leaves that was killed at once
         assemble(found, home / "out", fsync=False, **options)  # type: ignore[arg-type]
         return
-    with pytest.raises(SurgeonError, match="not of surgeon"):
+    with pytest.raises(SurgeonError, match="surgeon did not write"):
         assemble(found, home / "out", fsync=False, **options)  # type: ignore[arg-type]
     assert mine.read_text() == "mine"
 
