@@ -32,7 +32,7 @@ def verify_model(
     sets: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Audit, Checkpoint | None]:
-    """Whether a checkpoint is what its config, its recipe and its donors say; and the checkpoint, if it can be opened.
+    """Compare a checkpoint with its config, its recipe and its donors; gives the audit, and the checkpoint if it opens.
 
     Args:
         out: a checkpoint, such as an assembled one.
@@ -58,7 +58,7 @@ def _silent(layers: int) -> AbstractContextManager[OnEvent]:
 
 
 def _open(out: str, audit: Audit) -> Checkpoint | None:
-    """The checkpoint; what cannot be opened for what is in it is a problem, not a mistake of the user.
+    """The checkpoint; None if its files are broken, which is a problem of the audit.
 
     Raises:
         InputError: there is no checkpoint of that name.
@@ -76,7 +76,7 @@ def _open(out: str, audit: Audit) -> Checkpoint | None:
 
 
 def _verify(checkpoint: Checkpoint, audit: Audit, sets: Sequence[str] | None, deep: bool, progress: Progress) -> None:
-    """Everything but the forward pass. transformers looks at the config while the bytes are read."""
+    """All checks but the forward pass. transformers resolves the config while the bytes are read."""
 
     audit.checked.append(f"headers: {plural(len(checkpoint.files), 'file')}, whole and in order")
     plan, manifest = _plan(checkpoint, audit, sets), _manifest(checkpoint, audit)
@@ -87,7 +87,7 @@ def _verify(checkpoint: Checkpoint, audit: Audit, sets: Sequence[str] | None, de
         return
     audit.take(audits.table_problems(checkpoint), "the layer table: as config.json says")
     expected = {**expectation(plan), "tensors": tensors_of(checkpoint)} if plan else expectation_of(checkpoint)
-    # A config that counts other layers than there are is told of, and not built: it may count a billion.
+    # A config with another number of layers than the files is reported and not built: it may count a billion.
     whole = checkpoint.config.depth in (None, checkpoint.depth)
     with LoadBack(checkpoint.config.raw, expected) if whole else nullcontext() as child:
         if plan:
@@ -109,7 +109,7 @@ def _verify(checkpoint: Checkpoint, audit: Audit, sets: Sequence[str] | None, de
 
 
 def _plan(checkpoint: Checkpoint, audit: Audit, sets: Sequence[str] | None) -> Plan | None:
-    """The plan of the recipe that lies beside the weights; None, and why, where there is none to compare with."""
+    """The plan of the recipe next to the weights; None if it cannot be made, with the reason in `unchecked`."""
 
     path = checkpoint.folder / RECIPE
     if not path.is_file():
@@ -124,13 +124,15 @@ def _plan(checkpoint: Checkpoint, audit: Audit, sets: Sequence[str] | None) -> P
         audit.unchecked.append(f"recipe and donors: {error.sentence().rstrip('.')}")
         return None
     if not plan.ok:
-        audit.unchecked.append(f"recipe and donors: {plan.errors[0].sentence().rstrip('.')} (--set names a donor anew)")
+        audit.unchecked.append(
+            f"recipe and donors: {plan.errors[0].sentence().rstrip('.')} (--set gives the donor another path)"
+        )
         return None
     return plan
 
 
 def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
-    """The manifest beside the weights; None where there is none, or one that cannot be read, which is a problem."""
+    """The manifest next to the weights; None if there is none, or if it cannot be read, which is a problem."""
 
     try:
         found = manifests.read(checkpoint.folder)
@@ -145,11 +147,12 @@ def _manifest(checkpoint: Checkpoint, audit: Audit) -> Manifest | None:
 def _rehash(
     checkpoint: Checkpoint, manifest: Manifest, plan: Plan | None, audit: Audit, deep: bool, progress: Progress
 ) -> None:
-    """Every byte against its hash, and copies against their donors, whose bytes are read where headers do not do."""
+    """Compare every byte with its hash, and copies with their donors, whose bytes are read if a header changed."""
 
-    told = {problem.file for problem in audit.problems}, {problem.tensor for problem in audit.problems}
-    whole = [problem for problem in rehash.file_problems(checkpoint, manifest) if problem.file not in told[0]]
-    names = [problem for problem in rehash.name_problems(checkpoint, manifest) if problem.tensor not in told[1]]
+    files = {problem.file for problem in audit.problems}
+    tensors = {problem.tensor for problem in audit.problems}
+    whole = [problem for problem in rehash.file_problems(checkpoint, manifest) if problem.file not in files]
+    names = [problem for problem in rehash.name_problems(checkpoint, manifest) if problem.tensor not in tensors]
     audit.take(iter([*whole, *names]), "files: those that were written, by name, length and header")
     total = sum(checkpoint.tensors[name].nbytes for name in manifest.tensors if name in checkpoint.tensors)
     with progress(checkpoint.depth) as show:
@@ -176,7 +179,7 @@ def _rehash(
 
 
 def _compare(checkpoint: Checkpoint, plan: Plan, audit: Audit, progress: Progress) -> None:
-    """Copies against their donors, for what was written without a manifest."""
+    """Compare copies with their donors, for a model without a manifest."""
 
     pairs = audits.copied(checkpoint, plan)
     total = sum(entry.nbytes for _, entry in pairs)
