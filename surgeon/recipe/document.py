@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import InputError
 from ..text import nearest, one_line
 from .schema import ENDS, Recipe
+from .unknown_keys import KeyProblem, unknown_keys
 from .yaml import writer
 from .yaml.nodes import Node, Place, TextError, TooLarge, anchor_carriers, build, lines, plain, scalars
 from .yaml.patch import comments, patch, without_aliases
@@ -23,18 +24,6 @@ from .yaml.patch import comments, patch, without_aliases
 MAX_BYTES = 1_000_000
 MAX_DONORS = 1_000
 _COMMENT = re.compile(r"(?:(?<=[ \t\n])|\A)#[^\n]*")
-MAX_GUESSES = 20
-"""Most unknown keys for which a suggestion is searched."""
-
-
-@dataclass(frozen=True)
-class KeyProblem:
-    """An unknown key, its line, the suggested key, and the place of the table that holds it."""
-
-    key: str
-    line: int | None
-    suggestion: str | None
-    table: Place = ()
 
 
 @dataclass(frozen=True)
@@ -241,7 +230,7 @@ def _one(tree: Node | None, data: dict[str, Any], text: str, path: Path | None, 
     places = dict(lines(tree)) if tree else {}
     carriers = _carriers(tree, where)
     data = {key: value for key, value in data.items() if key not in carriers}
-    problems = tuple(_key_problems(data, places))
+    problems = tuple(unknown_keys(data, places))
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -371,53 +360,3 @@ def _reason(error: Any) -> str:
     if key in ("slices", "models", "sources"):
         return f"each entry of {key} is a table of keys, such as `{'sources' if key == 'slices' else 'model'}: ...`"
     return _KINDS.get(kind.partition("_")[0], "it cannot be used there")
-
-
-def _key_problems(data: Mapping[str, Any], places: Mapping[Place, int]) -> Iterator[KeyProblem]:
-    """Unknown keys, those in filter tables included: a misspelled `filter` would apply to every tensor."""
-    guesses = iter(range(MAX_GUESSES))
-
-    def problem(key: str, place: Place, known: Iterable[str]) -> KeyProblem:
-        meant = nearest(key, known) if next(guesses, None) is not None else None
-        return KeyProblem(key, places.get((*place, key)), meant, place)
-
-    def check(value: Any, known: Mapping[str, Any], place: Place) -> Iterator[KeyProblem]:
-        if not isinstance(value, Mapping):
-            return
-        for key, item in value.items():
-            if key not in known:
-                yield problem(key, place, known)
-            elif key == "parameters" and isinstance(item, Mapping):
-                for name, setting in item.items():
-                    yield from check_setting(setting, (*place, key, name))
-            elif get_origin(annotation := known[key].annotation) is dict:
-                for inner in _models_in(annotation):
-                    for name, entry in item.items() if isinstance(item, Mapping) else ():
-                        yield from check(entry, inner.model_fields, (*place, key, name))
-            else:
-                for inner in _models_in(annotation):
-                    yield from each(item, partial(check, known=inner.model_fields), (*place, key))
-
-    def check_setting(value: Any, place: Place) -> Iterator[KeyProblem]:
-        if isinstance(value, Mapping):
-            for key in value:
-                if key not in ("filter", "value"):
-                    yield problem(key, place, ("filter", "value"))
-            yield from check_setting(value.get("value"), (*place, "value"))
-        elif isinstance(value, list):
-            yield from each(value, check_setting, place)
-
-    def each(value: Any, visit: Callable[..., Iterator[KeyProblem]], place: Place) -> Iterator[KeyProblem]:
-        if isinstance(value, list):
-            for index, entry in enumerate(value):
-                yield from visit(entry, place=(*place, index))
-        else:
-            yield from visit(value, place=place)
-
-    yield from check(data, Recipe.model_fields, ())
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]

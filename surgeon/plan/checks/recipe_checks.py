@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ...errors import InputError
 from ...methods.catalogue import every
 from ...recipe import stack
-from ...recipe.document import Document, KeyProblem
+from ...recipe.document import Document
 from ...recipe.schema import ENDS, Slice, Source
+from ...recipe.unknown_keys import KeyProblem
 from ...text import one_line, plural
 from ..findings import Finding
 from ..model import Donor

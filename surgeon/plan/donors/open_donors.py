@@ -20,7 +20,7 @@ from .adapters import open_adapted
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDonor:
     """A donor on disk.
 
     Attributes:
@@ -69,11 +69,11 @@ class Donors:
     def __init__(self, roots: Iterable[Path] = (), first: Iterable[str] = ()) -> None:
         self.roots = tuple(roots)
         self.first = tuple(dict.fromkeys(first))
-        self._files: dict[str, Opened | InputError] = {}
-        self._adapted: dict[tuple[str, str | None], Opened | InputError] = {}
+        self._files: dict[str, OpenedDonor | InputError] = {}
+        self._adapted: dict[tuple[str, str | None], OpenedDonor | InputError] = {}
         self._stages: dict[str, StageDonor] = {}
 
-    def open(self, ref: str, base: str | None = None) -> Opened:
+    def open(self, ref: str, base: str | None = None) -> OpenedDonor:
         """The donor of a reference; raises InputError if it cannot be opened.
 
         Args:
@@ -90,19 +90,19 @@ class Donors:
             raise found
         return found
 
-    def _from_file(self, ref: str) -> Opened | InputError:
+    def _from_file(self, ref: str) -> OpenedDonor | InputError:
         try:
-            return Opened(open_checkpoint(ref, self.roots))
+            return OpenedDonor(open_checkpoint(ref, self.roots))
         except InputError as error:
             return error
 
-    def _with_adapter(self, ref: str, base: str | None, first: InputError) -> Opened | InputError:
+    def _with_adapter(self, ref: str, base: str | None, first: InputError) -> OpenedDonor | InputError:
         """A donor with an adapter; `first` is the error of opening the reference as a checkpoint."""
         try:
             adapted = open_adapted(ref, self.roots, base, lambda below: open_checkpoint(below, self.roots))
         except InputError as error:
             return error
-        return Opened(*adapted) if adapted is not None else first
+        return OpenedDonor(*adapted) if adapted is not None else first
 
     def checkpoint(self, ref: str) -> Checkpoint:
         """The checkpoint of a reference: on disk, with an adapter, or the stage last planned under that name.
@@ -112,7 +112,9 @@ class Donors:
         """
         if ref in self._stages:
             return self._stages[ref].checkpoint
-        known = [opened for (name, _), opened in self._adapted.items() if name == ref and isinstance(opened, Opened)]
+        known = [
+            opened for (name, _), opened in self._adapted.items() if name == ref and isinstance(opened, OpenedDonor)
+        ]
         return known[-1].checkpoint if known else self.open(ref).checkpoint
 
     def depth(self, ref: str) -> int:

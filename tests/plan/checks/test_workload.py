@@ -15,7 +15,7 @@ from surgeon.mergekit import export, localised
 from surgeon.plan import Donors, resolve
 from surgeon.plan.checks import workload
 from surgeon.recipe import document as documents
-from surgeon.recipe import stack
+from surgeon.recipe import stack, unknown_keys
 from surgeon.recipe.document import parse
 from surgeon.recipe.edits import Expand, Reverse
 from surgeon.recipe.schema import Recipe
@@ -146,9 +146,9 @@ def test_layers_of_donors_are_counted_over_all_stages(here: Path, monkeypatch: p
 
 def test_few_words_are_guessed_and_few_findings_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(documents, "nearest", lambda word, known: asked.append(word))
+    monkeypatch.setattr(unknown_keys, "nearest", lambda word, known: asked.append(word))
     plan = plan_of(here, slices(1) + "".join(f"key{i}: 1\n" for i in range(500)))
-    assert len(asked) == documents.MAX_GUESSES
+    assert len(asked) == unknown_keys.MAX_GUESSES
     keys = [finding for finding in plan.findings if finding.code == "unknown-key"]
     assert len(keys) == workload.MAX_FINDINGS + 1
     assert "400 more findings of the kind unknown-key" in keys[-1].what
