@@ -213,7 +213,7 @@ def test_a_killed_one_is_crashed_and_gone_on_with(said: Any, recipe: Path, out: 
     state = job.state()
     assert (state.kind, state.reason[:35]) == ("crashed", "its process was killed without a wo")
     code, text, _ = said("jobs")
-    assert "   1  crashed  " in text and "killed without a word" in text and "--resume goes on" in text
+    assert "   1  crashed  " in text and "was killed" in text and "--resume continues" in text
     code, _, error = said("attach")
     assert (code, error.splitlines()[-1][:23]) == (1, "surgeon: job 1 crashed:")
     monkeypatch.undo()
@@ -256,7 +256,7 @@ class TestState:
 
     def test_another_boot(self) -> None:
         state = fake({}, self.me(birth="other:1"), []).state()
-        assert (state.kind, state.reason) == ("crashed", "the machine was started anew meanwhile")
+        assert (state.kind, state.reason) == ("crashed", "the machine was restarted")
 
     def test_a_process_that_was_never_started(self) -> None:
         state = fake({}, None, []).state()
@@ -282,7 +282,7 @@ class TestState:
         assert fake({}, dead, [], log).state().reason == "MemoryError"
         log = "Fatal Python error: Bus error\n\nCurrent thread 0x1:\n  File x\n"
         assert fake({}, dead, [], log).state().reason == "Fatal Python error: Bus error"
-        assert "killed without a word" in fake({}, dead, [], "note: r.yaml: this is a note.\n").state().reason
+        assert "was killed" in fake({}, dead, [], "note: r.yaml: this is a note.\n").state().reason
 
     def test_a_zombie_is_dead(self) -> None:
         child = subprocess.Popen(["true"])
