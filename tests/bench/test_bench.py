@@ -228,7 +228,7 @@ def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path, m
     with pytest.raises(InputError, match="the disk has"):
         comparison.run(vast, lambda event: None)
     monkeypatch.setattr(comparison, "memory", lambda: (4 * 10**9, 10**9))
-    with pytest.raises(InputError, match=r"of memory, and 1\.0 GB are available"):
+    with pytest.raises(InputError, match=r"of memory, but only 1\.0 GB is available"):
         comparison.run(settings(folder=tmp_path), lambda event: None)
     assert list(tmp_path.iterdir()) == []
 
