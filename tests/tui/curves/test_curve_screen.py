@@ -255,7 +255,7 @@ async def test_methods_that_do_not_fit_say_why(in_tmp: Path) -> None:
         names = [method.name for method in application.screen.choice.methods]  # type: ignore[attr-defined]
         await keys(pilot, " ".join(["j"] * names.index("model_stock")) + " enter")
         assert isinstance(application.screen, BlendScreen)
-        assert "takes at least 2 donors besides the base" in line(pilot, "status")
+        assert "takes at least 2 donors plus the base" in line(pilot, "status")
         await keys(pilot, "d")
         await typed(pilot, " Z:1-2")
         assert "there is no donor Z" in line(pilot, "status")
