@@ -62,7 +62,7 @@ def lines(method: Method) -> Iterator[str]:
     yield method.name
     for text in (method.summary, f"Source: {method.source}"):
         yield from (f"  {line}" for line in wrap(text, WIDTH - 2))
-    base = " in addition to the base" if method.subtracts else ""
+    base = " plus the base" if method.subtracts else ""
     yield from (f"  {line}" for line in wrap(f"Takes {counted(method.donors)}{base}; {_BASE[method.base]}.", WIDTH - 2))
     if method.parameters:
         yield ""
