@@ -97,7 +97,7 @@ def _reason(code: int) -> str:
 def _last_line(log: object) -> str:
     log.seek(0)  # type: ignore[attr-defined]
     lines = log.read()[-10_000:].decode("utf-8", "replace").strip().splitlines()  # type: ignore[attr-defined]
-    return one_line(lines[-1])[:300].rstrip(".") if lines else "it printed no error"
+    return one_line(lines[-1])[:300].rstrip(".") if lines else ""
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
