@@ -49,7 +49,7 @@ Vram = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Tensors written at a time; by default one per core, or three per GPU.")
+    int | None, typer.Option(min=1, help="Number of workers; by default one per core, or three per GPU.")
 ]
 Roots = Annotated[
     list[Path] | None,
