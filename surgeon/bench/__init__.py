@@ -1,1 +1,1 @@
-"""Measuring: donors made for it, a state of memory that every run finds alike, and whole processes timed in turn."""
+"""Benchmarks: generated donors, equal state of memory before each run, and timed processes in alternation."""

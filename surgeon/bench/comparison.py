@@ -1,4 +1,4 @@
-"""A whole comparison: donors of every size, every method, and a report of where it was measured."""
+"""A whole benchmark: all sizes and methods, and a report with the machine it ran on."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .process_measure import environment
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured, how, and where.
+    """The figures, the settings and the machine.
 
     Attributes:
-        machine: as it was before.
+        machine: its state before the first run.
         torch: version of torch that surgeon computes with.
-        file_system: where donors and outputs lay.
-        settings: what was asked for.
-        shapes: the donors'.
+        file_system: type of the file system of donors and outputs.
+        settings: the settings of the benchmark.
+        shapes: shapes of the donors, one per size.
         cells: the figures.
     """
 
@@ -45,7 +45,7 @@ class BenchReport:
     cells: tuple[TimedCell, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The report for JSON."""
         chosen = self.settings
         return {
             "machine": {**asdict(self.machine), "torch": self.torch, "file_system": self.file_system},
@@ -71,15 +71,15 @@ class BenchReport:
 
 
 def run(settings: Settings, on_event: OnEvent) -> BenchReport:
-    """Make donors, measure, and tidy up, whatever happens.
+    """Make donors and measure. Temporary files are removed even after an error.
 
     Args:
         settings: what to measure.
-        on_event: told of what comes next: `donor` with its name and bytes, `run` with bytes, method, tool, number.
+        on_event: called before each step: `donor` with name and bytes, `run` with bytes, method, tool and number.
 
     Raises:
-        InputError: memory or disk do not suffice.
-        SurgeonError: surgeon or `cp` failed, or wrote what it should not.
+        InputError: there is too little memory or disk.
+        SurgeonError: surgeon or `cp` failed, or the output has the wrong tensors.
     """
     machine, shapes = Machine.here(), tuple(Shape.near(nbytes) for nbytes in settings.sizes)
     cells: list[TimedCell] = []
@@ -98,7 +98,7 @@ def run(settings: Settings, on_event: OnEvent) -> BenchReport:
 
 
 def _warm() -> None:
-    """Bring into memory what surgeon loads, compiled, as it is for whoever runs it a second time."""
+    """Compile surgeon and load torch once, so that the first run finds them in the page cache like any later one."""
     for words in (["-m", "compileall", "-q", str(Path(surgeon.__file__).parent)], ["-c", "import torch"]):
         subprocess.run([sys.executable, *words], check=False, stderr=subprocess.DEVNULL, env=environment())
 
@@ -112,7 +112,7 @@ def _torch() -> str:
 
 @contextlib.contextmanager
 def _folder(chosen: Path | None) -> Iterator[Path]:
-    """The folder of donors, made if it is missing; a temporary one is gone afterwards."""
+    """The folder of donors: `chosen`, created if it is missing, or a temporary one that is removed at the end."""
     try:
         if chosen is not None:
             chosen.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
         temporary = tempfile.TemporaryDirectory(prefix="surgeon-bench-")
     except OSError as error:
         raise SurgeonError(
-            f"cannot make the folder: {error.strerror or error}", where=str(chosen or tempfile.gettempdir())
+            f"cannot create the folder: {error.strerror or error}", where=str(chosen or tempfile.gettempdir())
         ) from error
     with temporary as made:
         yield Path(made)
@@ -131,14 +131,14 @@ def _check_room(settings: Settings, every: list[MadeDonors], folder: Path) -> No
     needed, free = disk_needed(settings, every), shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"donors and an output take {size(needed)}, and the disk has {size(free)} free",
+            f"donors and an output take {size(needed)}, but only {size(free)} of disk is free",
             where=str(folder),
             remedy="choose a smaller --size, or a folder on another disk with --keep",
         )
     needed, (_, available) = memory_needed(settings, every), memory()
     if available is not None and available < needed and not settings.cold:
         raise InputError(
-            f"donors and an output take {size(needed)} of memory, and {size(available)} are available",
-            why="what is measured would be the disk",
-            remedy="choose a smaller --size, fewer --methods, or measure the disk for all alike with --cold",
+            f"donors and an output take {size(needed)} of memory, but only {size(available)} is available",
+            why="the disk would be measured instead of the tools",
+            remedy="choose a smaller --size, fewer --methods, or let all tools read from the disk with --cold",
         )

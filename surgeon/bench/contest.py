@@ -1,4 +1,4 @@
-"""`cp`, surgeon and a peer in turn, again and again, on one method and one set of donors."""
+"""Time `cp`, surgeon and mergekit (the peer) in alternation, for one method and one set of donors."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from .process_measure import measure
 OnEvent = Callable[[dict[str, Any]], object]
 
 SPARE = 1_000_000_000
-"""Bytes of memory and of disk that are left to everything else, and that are used and freed beyond an output's."""
+"""Bytes of memory and disk kept free for other use, and touched in addition to the size of an output before a run."""
 
 _FLUSHED = 'out="$1"; shift; "$@" && find "$out" -type f -exec sync {} +'
-"""A command, and then all that it wrote to a folder brought to the disk."""
+"""Shell code: run a command, then sync all files of the output folder `$1` to the disk."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is to be measured, and how.
+    """What to measure, and how.
 
     Attributes:
-        sizes: bytes per donor, about.
-        methods: what to merge by.
-        runs: how often each.
-        folder: where donors stay; None for a folder that goes when all is done.
+        sizes: approximate bytes per donor.
+        methods: the merge methods.
+        runs: number of runs per tool, method and size.
+        folder: where donors are kept; None for a temporary folder.
         shard_size: bytes per file of the outputs.
-        workers: of surgeon and of the peer; None for one per core.
+        workers: number of workers of surgeon and threads of the peer; None for one per core.
         device: what surgeon and the peer compute on.
-        vram: bytes of each GPU that surgeon may take; None for what is free.
+        vram: bytes that surgeon may use on each GPU; None for what is free.
         peer: the path of mergekit's command, or None.
-        fsync: wait for the disk, all tools alike.
-        check: let surgeon hold the result against what transformers makes of it.
-        cold: read donors from the disk instead of from memory.
+        fsync: wait for the disk, with all tools.
+        check: include surgeon's load-back check.
+        cold: read donors from the disk instead of from the page cache.
     """
 
     sizes: tuple[int, ...]
@@ -61,15 +61,16 @@ class Settings:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """The names of what is measured."""
+        """The names of the tools that are measured."""
         return (COPY, OWN, *([Path(self.peer).name] if self.peer else []))
 
 
 def contest(settings: Settings, donors: MadeDonors, method: Method, on_event: OnEvent) -> Iterator[TimedCell]:
-    """A cell for every tool. Tells of each run before it begins.
+    """Measure every tool; yields a cell for each. `on_event` is called before each run.
 
     Raises:
-        SurgeonError: `cp` or surgeon failed, or wrote what it should not. That of the peer is put down instead.
+        SurgeonError: `cp` or surgeon failed, or its output has the wrong tensors. A failure of the peer is recorded in
+            its cell instead.
     """
     out, recipe = donors.folder / "out", donors.folder / f"{method.name}.yaml"
     recipe.write_text(recipes.recipe(method, donors), encoding="utf-8")
@@ -120,7 +121,7 @@ def _own(settings: Settings, recipe: Path, out: Path) -> list[str]:
 
 
 def _peers(settings: Settings, recipe: Path, out: Path) -> list[str]:
-    """mergekit with the options that make it fastest."""
+    """mergekit's command, with its fastest options."""
     threads = str(settings.workers or cores())
     found = [str(settings.peer), str(recipe), str(out), "--quiet", "--async-write", "--write-threads", threads]
     found += ["--out-shard-size", f"{max(1, settings.shard_size // 1_000_000)}M"]
@@ -128,21 +129,21 @@ def _peers(settings: Settings, recipe: Path, out: Path) -> list[str]:
 
 
 def _check(out: Path, donors: MadeDonors) -> None:
-    """SurgeonError when an output has not the tensors that it should."""
+    """Raise SurgeonError unless an output has the expected tensors."""
     written = open_checkpoint(str(out))
     expected = donors.shape.tensors()
     if {name: entry.shape for name, entry in written.tensors.items()} != expected or (
         written.nbytes != donors.shape.nbytes
     ):
         raise SurgeonError(
-            f"the output has {len(written.tensors)} tensors of {size(written.nbytes)}, and should have "
+            f"the output has {len(written.tensors)} tensors of {size(written.nbytes)} instead of "
             f"{len(expected)} of {size(donors.shape.nbytes)}",
             where=str(out),
         )
 
 
 def memory_needed(settings: Settings, every: Sequence[MadeDonors]) -> int:
-    """Bytes that donors and outputs take in memory at most, if all are to be there."""
+    """Maximum bytes of memory that donors and an output take in the page cache."""
     return SPARE + max(
         (recipes.bytes_read(method, donors) + donors.shape.nbytes for donors in every for method in settings.methods),
         default=0,
@@ -150,7 +151,7 @@ def memory_needed(settings: Settings, every: Sequence[MadeDonors]) -> int:
 
 
 def disk_needed(settings: Settings, every: Sequence[MadeDonors]) -> int:
-    """Bytes that donors that are not there yet and outputs take on the disk at most."""
+    """Maximum bytes of disk that the missing donors and an output take."""
     missing = [donors.missing for donors in every]
     donors = sum(missing) if settings.folder else max(missing, default=0)
     return SPARE + donors + max((donors.shape.nbytes for donors in every), default=0)

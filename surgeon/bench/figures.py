@@ -1,4 +1,4 @@
-"""What was measured, and what follows from it: best and median times, ratios, and what a gigabyte costs."""
+"""The figures of a benchmark: best and median times, ratios to `cp`, and seconds per gigabyte."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OWN = "surgeon"
 
 @dataclass
 class TimedCell:
-    """Every run of one tool for one method at one size.
+    """All runs of one tool with one method at one size.
 
     Attributes:
-        nbytes: of the output's tensors, and of each donor's.
+        nbytes: bytes of the output's tensors, which are those of each donor too.
         method: the merge method.
         tool: `COPY`, `OWN`, or the peer's name.
-        samples: the runs in order.
-        failure: why there are none (more), as a sentence; empty where all is well.
+        samples: the runs, in order.
+        failure: the sentence of the error that ended the runs; empty without one.
     """
 
     nbytes: int
@@ -33,30 +33,30 @@ class TimedCell:
 
     @property
     def best(self) -> float:
-        """The shortest wall time."""
+        """The shortest wall time, in seconds."""
         return min(sample.wall for sample in self.samples)
 
     @property
     def median(self) -> float:
-        """The median wall time."""
+        """The median wall time, in seconds."""
         return median(sample.wall for sample in self.samples)
 
     def middle(self, name: str) -> float:
-        """The median of another figure of the samples."""
+        """The median of the attribute `name` of the samples."""
         return float(median(getattr(sample, name) for sample in self.samples))
 
     @property
     def peak(self) -> int:
-        """The most memory of any run."""
+        """The highest peak memory of any run, in bytes."""
         return max(sample.peak for sample in self.samples)
 
     @property
     def anonymous(self) -> int:
-        """The most anonymous memory of any run."""
+        """The highest anonymous memory of any run, in bytes."""
         return max(sample.anonymous for sample in self.samples)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, with every raw figure."""
+        """The cell for JSON, with all samples."""
         return {
             "bytes": self.nbytes,
             "method": self.method,
@@ -68,14 +68,14 @@ class TimedCell:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long as the copy a tool took: best by best and median by median."""
+    """A tool's time divided by that of the copy: of the best times and of the medians."""
 
     best: float
     median: float
 
 
 def ratio(cell: TimedCell, cells: Sequence[TimedCell]) -> Ratio | None:
-    """A cell against the copy measured in turn with it; None where either has no samples."""
+    """The ratio of a cell to the copy with the same method and size; None if either has no samples."""
     for other in cells:
         same = (other.nbytes, other.method, other.tool) == (cell.nbytes, cell.method, COPY)
         if same and other.samples and cell.samples:
@@ -85,7 +85,7 @@ def ratio(cell: TimedCell, cells: Sequence[TimedCell]) -> Ratio | None:
 
 @dataclass(frozen=True)
 class Slope:
-    """A line through the best times over sizes: seconds per gigabyte, and seconds that no size explains."""
+    """A straight line fitted to the best times over sizes: seconds per gigabyte (1e9 bytes), and seconds at size 0."""
 
     method: str
     tool: str
@@ -94,7 +94,7 @@ class Slope:
 
 
 def slopes(cells: Sequence[TimedCell]) -> Iterator[Slope]:
-    """One for every method and tool that has at least two sizes."""
+    """The slope of each method and tool with at least two sizes, by least squares."""
     for method, tool in dict.fromkeys((cell.method, cell.tool) for cell in cells):
         same = [cell for cell in cells if (cell.method, cell.tool) == (method, tool) and cell.samples]
         if len({cell.nbytes for cell in same}) > 1:

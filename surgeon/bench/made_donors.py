@@ -1,4 +1,4 @@
-"""Donors to measure with: TinyLlama's shape at any size, random weights, and fine-tunes a little beside them."""
+"""Generated donors: TinyLlama's shape at any size, a base with random weights, and fine-tunes with added noise."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 NAMES = ("base", "tune-1", "tune-2")
 SHARD = 500_000_000
-"""Bytes of a donor's files."""
+"""Maximum bytes per weight file of a donor."""
 
 _PIECE = 1 << 20
-"""Elements that are drawn at once."""
+"""Elements drawn at a time."""
 _SPREAD, _NOISE = 0.02, 0.001
-"""Standard deviations of weights, and of what a fine-tune differs from its base by."""
+"""Standard deviations of the weights, and of the difference between fine-tune and base."""
 _MARK = "bench.json"
 _HEADS = 32
 _WIDTH = 2
-"""Bytes of a bfloat16."""
+"""Bytes per bfloat16 element."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama's sizes. TinyLlama-1.1B (https://huggingface.co/TinyLlama) is the default."""
+    """The sizes of a Llama model. The default is TinyLlama-1.1B (https://huggingface.co/TinyLlama)."""
 
     layers: int = 22
     hidden: int = 2048
@@ -47,7 +47,7 @@ class Shape:
 
     @classmethod
     def near(cls, nbytes: int) -> Shape:
-        """The shape of about that many bytes: TinyLlama's with more or fewer layers, narrower where it is small."""
+        """The shape with about `nbytes` bytes: TinyLlama with more or fewer layers; for small sizes also narrower."""
         halvings = 0
         while _shrunk(halvings).nbytes > nbytes and 2 << halvings <= _HEADS:
             halvings += 1
@@ -71,7 +71,7 @@ class Shape:
         }
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor, as transformers has them."""
+        """Names and shapes of all tensors, as in transformers."""
         found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab, self.hidden)}
         for index in range(self.layers):
             found |= {f"model.layers.{index}.{name}.weight": shape for name, shape in self._layer.items()}
@@ -84,7 +84,7 @@ class Shape:
         return (layers + (2 * self.vocab + 1) * self.hidden) * _WIDTH
 
     def config(self) -> dict[str, Any]:
-        """config.json."""
+        """The contents of config.json."""
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -106,7 +106,7 @@ class Shape:
 
 
 def _shrunk(halvings: int, layers: int = 1) -> Shape:
-    """TinyLlama's shape with every width halved so often."""
+    """TinyLlama's shape with every width halved `halvings` times."""
     full = Shape()
     widths = (full.hidden, full.intermediate, full.heads, full.kv_heads, full.vocab)
     return Shape(layers, *(max(1, width >> halvings) for width in widths))
@@ -114,7 +114,7 @@ def _shrunk(halvings: int, layers: int = 1) -> Shape:
 
 @dataclass(frozen=True)
 class MadeDonors:
-    """Checkpoints of one shape, in `folder` by their `NAMES`."""
+    """Checkpoints of one shape, in subfolders of `folder` named as in `NAMES`."""
 
     folder: Path
     shape: Shape
@@ -129,14 +129,14 @@ class MadeDonors:
 
     @property
     def missing(self) -> int:
-        """Bytes that `make` would still write."""
+        """Bytes that `make` would write."""
         return sum(self.shape.nbytes for name in NAMES if not self._whole(name))
 
     def make(self, on_event: Callable[[dict[str, Any]], object]) -> None:
-        """Write the donors that are not there whole, in a few pieces' memory; tells of each before it is written.
+        """Write the donors that are missing or incomplete. `on_event` is called before each.
 
         Raises:
-            SurgeonError: one cannot be written.
+            SurgeonError: a donor cannot be written.
         """
         for number, name in enumerate(NAMES):
             if not self._whole(name):
@@ -185,7 +185,7 @@ class _Shard:
     name: str
     first: int
     tensors: dict[str, tuple[int, ...]]
-    """Those of the file; `first` is the number of the first of them in the model."""
+    """Names and shapes of the file's tensors; `first` is the index of its first tensor within the model."""
 
     @property
     def header(self) -> bytes:
@@ -219,7 +219,7 @@ def _shards(shape: Shape) -> Iterator[_Shard]:
 
 
 def _write_shard(folder: Path, shard: _Shard, seed: int, base: Path | None) -> None:
-    """One file: random, or the base's file of the same name and a little noise."""
+    """Write one weight file: random values, or those of the base's file with the same name plus noise."""
     import torch
 
     values, noise = torch.empty(_PIECE), torch.empty(_PIECE)

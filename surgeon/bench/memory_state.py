@@ -1,8 +1,8 @@
-"""The state that every run finds memory and disk in: it moves the time of a copy several-fold.
+"""Bring memory and disk into the same state before each run; the state changes the time of a copy several-fold.
 
-On a virtual machine, memory that was free for a while belongs to the host again, and its first use is dear: a copy took
-0.3 s in memory just freed and up to 1.9 s in other. So before a run some memory is used and freed, for what a program
-needs for itself, and then, last, a copy as large as the output is made and removed: the run's files get its pages.
+On a virtual machine, memory that is free for a while goes back to the host, and its next first use is slow: a copy took
+0.3 s in memory that was just freed, and up to 1.9 s in other memory. So before a run some memory is used and freed, for
+the program itself. Then a copy as large as the output is made and removed, so that the run's files get its pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..machine import unused_memory
 
 _BUFFER = 1 << 20
 _LEFT = 500_000_000
-"""Bytes of unused memory that are not touched: taking the last of it would drive files out of memory."""
+"""Bytes of unused memory that are not touched: using all of it would evict files from the page cache."""
 
 _TOUCH = """
 import mmap, sys
@@ -32,13 +32,13 @@ for start in range(0, count, mmap.PAGESIZE):
 
 
 def prepare(source: Path, out: Path, files: Iterable[Path], touched: int, *, cold: bool) -> None:
-    """Bring about the state.
+    """Prepare memory and disk for a run.
 
     Args:
         source: a folder as large as the output.
-        out: where the output will be; nothing is there afterwards.
-        files: what the run will read: in memory afterwards, or, if `cold`, not.
-        touched: bytes of unused memory to use and free again.
+        out: the output folder; it is removed.
+        files: the files that the run reads; afterwards in the page cache, or not if `cold`.
+        touched: bytes of unused memory to use and free.
         cold: see `files`.
     """
     remove(out)
@@ -55,7 +55,7 @@ def prepare(source: Path, out: Path, files: Iterable[Path], touched: int, *, col
 
 def _touch(count: int) -> None:
     if count > 0 and hasattr(mmap, "MAP_ANONYMOUS"):
-        # In a process of its own, whose end frees it for certain.
+        # A child process: its end surely frees the memory.
         subprocess.run([sys.executable, "-I", "-S", "-c", _TOUCH, str(count)], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -73,7 +73,7 @@ def _forget(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and what a stopped run for it left beside it."""
+    """Remove an output folder and what unfinished runs have left next to it."""
     for path in (folder, *folder.parent.glob(f".{folder.name}.*")):
         with contextlib.suppress(OSError):
             shutil.rmtree(path)

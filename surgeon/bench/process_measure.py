@@ -1,4 +1,4 @@
-"""A whole process measured from outside: wall time, processor time, and the most memory it ever held."""
+"""Measure a process from outside: wall time, CPU time and peak memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..process import shares
 from ..text import one_line
 
 INTERVAL = 0.02
-"""Seconds between two looks at a process's memory."""
+"""Seconds between two samples of the memory of a single process."""
 
 SEVERAL = 0.1
-"""Seconds between two looks at that of several, which costs more."""
+"""Seconds between two samples of the memory of several processes, which is slower to read."""
 
 _GRACE = 10.0
-"""Seconds that a process has to end before it is killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Sample:
     """One run.
 
     Attributes:
-        wall: seconds from before its start to after its end.
-        user, system: seconds of processor time, with the processes it waited for.
-        peak: bytes resident at most, of it and its children together, what they share once; of files' pages those that
-            were mapped.
-        anonymous: bytes of that that are of no file.
-        others: cores that other processes and the host kept busy meanwhile, None where nothing says so.
+        wall: seconds from before the start to after the end.
+        user, system: seconds of CPU time, including child processes that were waited for.
+        peak: maximum resident bytes of the process and its children; shared memory counts once, and of files only
+            mapped pages count.
+        anonymous: maximum bytes of memory that belongs to no file.
+        others: mean number of cores that other processes and the host kept busy; None if it is not known.
     """
 
     wall: float
@@ -50,18 +50,18 @@ class Sample:
 
 
 def environment() -> dict[str, str]:
-    """The environment of what is measured: this one, and Python may keep what it has compiled."""
+    """The environment of a measured process: this one, but Python may write compiled files."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def measure(command: Sequence[str]) -> Sample:
-    """Run a command to its end, its output thrown away.
+    """Run a command to its end and discard its output.
 
     Raises:
-        SurgeonError: it cannot be started, or fails; says what it wrote last.
+        SurgeonError: the command cannot be started or fails; the error has its last line of stderr.
     """
     with tempfile.TemporaryFile() as log:
-        busy, begun = busy_seconds(), time.perf_counter()
+        busy, start = busy_seconds(), time.perf_counter()
         try:
             child = subprocess.Popen(
                 command,
@@ -80,7 +80,7 @@ def measure(command: Sequence[str]) -> Sample:
             _end(child)
             raise
         finally:
-            wall = time.perf_counter() - begun
+            wall = time.perf_counter() - start
             watcher.stop()
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
@@ -97,11 +97,11 @@ def _reason(code: int) -> str:
 def _last_line(log: object) -> str:
     log.seek(0)  # type: ignore[attr-defined]
     lines = log.read()[-10_000:].decode("utf-8", "replace").strip().splitlines()  # type: ignore[attr-defined]
-    return one_line(lines[-1])[:300].rstrip(".") if lines else "it said nothing"
+    return one_line(lines[-1])[:300].rstrip(".") if lines else ""
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a process with all that it started."""
+    """Terminate a process and its children; kill them if they do not end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
@@ -111,10 +111,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 class _Watcher:
-    """A thread that looks at a process's memory again and again.
+    """A thread that samples the memory of a process and its children.
 
     Attributes:
-        peak, anonymous: bytes, the largest seen.
+        peak, anonymous: the largest bytes seen; see `Sample`.
     """
 
     def __init__(self, pid: int) -> None:
@@ -133,7 +133,7 @@ class _Watcher:
         while not self._ended.wait(INTERVAL):
             family = list(_family(self._pid))
             if len(family) == 1:
-                # The kernel's own mark of the highest is exact, but not of several processes at one time.
+                # The kernel's high-water mark is exact, but exists per process only.
                 self._note(*_held(self._pid))
             elif time.monotonic() >= due:
                 found = [shares(pid) for pid in family]
@@ -145,7 +145,7 @@ class _Watcher:
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and those below it."""
+    """The ids of a process and all its descendants."""
     yield pid
     with contextlib.suppress(OSError, ValueError):
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - a Path per thread costs the measured process time
@@ -156,7 +156,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _held(pid: int) -> tuple[int, int]:
-    """Bytes resident at most so far, and anonymous now; zeros for a process that has ended."""
+    """Maximum resident bytes so far, and anonymous bytes now; zeros for a process that has ended."""
     try:
         with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
             table = dict(line.split(":", 1) for line in file)

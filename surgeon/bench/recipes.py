@@ -1,4 +1,4 @@
-"""A recipe per merge method, as surgeon and mergekit both read it."""
+"""A recipe for each merge method that both surgeon and mergekit read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..methods import Method
 from .made_donors import NAMES, MadeDonors
 
 VALUES = {"weight": 0.5, "density": 0.5, "t": 0.3, "select_topk": 0.2}
-"""What parameters that cost time or must be given are set to; the others have their defaults."""
+"""Values of parameters that affect the time or are required; the others have their defaults."""
 
 _NEARBY = {"nearswap": {"t": 0.001}}
 
 
 def names(method: Method) -> tuple[str, ...]:
-    """The donors that a method reads: two, or two fine-tunes and their base."""
+    """The names of the donors that a method reads: two donors, or two fine-tunes and their base."""
     _, most = method.donors
     if method.name == "passthrough" or method.base in ("none", "member", "start"):
         return NAMES[:2]
@@ -26,7 +26,8 @@ def names(method: Method) -> tuple[str, ...]:
 
 
 def recipe(method: Method, donors: MadeDonors) -> str:
-    """The recipe as JSON, which is YAML: half of the layers from one donor for passthrough, else all layers merged."""
+    """The recipe as JSON, which is valid YAML. passthrough takes half of the layers from each of two donors; other
+    methods merge all layers."""
     paths = {name: str(donors.path(name).resolve()) for name in NAMES}
     if method.name == "passthrough":
         half, depth = donors.shape.layers // 2, donors.shape.layers
@@ -50,10 +51,10 @@ def recipe(method: Method, donors: MadeDonors) -> str:
 
 
 def bytes_read(method: Method, donors: MadeDonors) -> int:
-    """Bytes of donors that a merge reads, each once."""
+    """Bytes of the donors that a merge reads, each counted once."""
     return donors.shape.nbytes * (1 if method.name == "passthrough" else len(names(method)))
 
 
 def files_read(method: Method, donors: MadeDonors) -> list[Path]:
-    """The files that they lie in."""
+    """The weight files that a merge reads."""
     return [path for name in names(method) for path in donors.files(name)]

@@ -1,4 +1,4 @@
-"""The Typer application: every verb, and opening the TUI when the first word is not one."""
+"""The Typer application: all commands. A first word that is no command opens the TUI."""
 
 from __future__ import annotations
 
@@ -75,24 +75,24 @@ def _root(
 
 
 app.command("open", help="Open checkpoints and a recipe in the terminal interface (the default).")(open_tui.open_tui)
-app.command("demo", help="Copy the demo checkpoints somewhere and open them, or run them with --no-tui.")(demo.demo)
-app.command("inspect", help="What checkpoints hold, for one or side by side for several.")(inspect.inspect)
-app.command("edit", help="Change a recipe with named operations.")(edit.edit)
-app.command("plan", help="What a recipe would write, and everything wrong with it.")(plan.plan)
-app.command("methods", help="The merge methods: what each takes, and where its formula is from.")(methods.methods)
-app.command("export", help="Write a recipe as mergekit runs it.")(export.export)
+app.command("demo", help="Copy the demo checkpoints to a folder and open them, or run them with --no-tui.")(demo.demo)
+app.command("inspect", help="Show what is in checkpoints, several side by side.")(inspect.inspect)
+app.command("edit", help="Change a recipe with named edits.")(edit.edit)
+app.command("plan", help="Show what a recipe would write, and all errors and warnings.")(plan.plan)
+app.command("methods", help="List the merge methods: parameters, and the source of each formula.")(methods.methods)
+app.command("export", help="Write a recipe in the form that mergekit runs.")(export.export)
 app.command("assemble", help="Write the model of a recipe to disk.")(assemble.assemble)
-app.command("jobs", help="What is being written in the background, and what became of what was.")(jobs.jobs)
-app.command("attach", help="Show the progress of what is being written in the background.")(attach.attach)
-app.command("cancel", help="Stop what is being written in the background; it can be gone on with.")(cancel.cancel)
-app.command("verify", help="Hold a checkpoint against its config, its recipe and its donors.")(verify.verify)
+app.command("jobs", help="List the jobs that write in the background, running and ended.")(jobs.jobs)
+app.command("attach", help="Show the progress of a job.")(attach.attach)
+app.command("cancel", help="Stop a job; it can be resumed.")(cancel.cancel)
+app.command("verify", help="Compare a checkpoint with its config, its recipe and its donors.")(verify.verify)
 app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)
-app.command("bench", help="Measure surgeon here against cp and, where it is found, mergekit.")(bench.bench)
-app.command("doctor", help="What the terminal, tmux, SSH, torch and the disk can do here.")(doctor.doctor)
+app.command("bench", help="Measure the speed of surgeon, cp and, if it is installed, mergekit.")(bench.bench)
+app.command("doctor", help="Check the terminal, tmux, SSH, torch and the disk.")(doctor.doctor)
 
 
 def run(args: list[str] | None = None) -> int:
-    """Run the command line and give its exit code."""
+    """Run the command line and return its exit code."""
     code, raised = 0, None
     address_space.watch()
     try:
@@ -117,7 +117,7 @@ def _run(args: list[str] | None) -> int:
     except typer.Abort:
         return 130
     except SystemExit:
-        # What typer makes of a reader that has gone (head, less): what it wanted it has.
+        # typer exits with an error when the reader of a pipe has closed it (head, less). That is no failure here.
         if isinstance(streams.lost(sys.stdout), BrokenPipeError):
             return 0
         raise
@@ -137,12 +137,12 @@ _NO_MEMORY = ("cannot allocate memory", "failed to map segment", "can't allocate
 
 
 def _lacks_memory(error: Exception) -> SurgeonError | None:
-    """The error to show where a library could not be loaded, or memory not be had; None for any other failure."""
-    said = isinstance(error, (ImportError, OSError, RuntimeError)) and str(error).lower()
-    if not isinstance(error, MemoryError) and not (said and any(words in said for words in _NO_MEMORY)):
+    """The error to show when a library could not be loaded or memory not be allocated; None for other failures."""
+    text = isinstance(error, (ImportError, OSError, RuntimeError)) and str(error).lower()
+    if not isinstance(error, MemoryError) and not (text and any(words in text for words in _NO_MEMORY)):
         return None
     return SurgeonError(
-        "there is too little memory to go on",
+        "there is too little memory",
         why=one_line(str(error).splitlines()[0]) if str(error) else "an allocation failed",
         remedy=address_space.REMEDY,
     )

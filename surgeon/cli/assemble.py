@@ -1,4 +1,4 @@
-"""`surgeon assemble RECIPE OUT`: the model of a recipe, written to disk."""
+"""`surgeon assemble RECIPE OUT`: write the model of a recipe to disk."""
 
 from __future__ import annotations
 
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
 ShardSize = Annotated[
     str | None, typer.Option(help="Bytes per weight file; 5GB by default.", metavar="SIZE", show_default=False)
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an earlier run has left, if there is any.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Work on in the background; see jobs, attach, cancel.")]
-NoCheck = Annotated[
-    bool, typer.Option("--no-check", help="Do not hold the config against what transformers makes of it.")
-]
-AllowNonfinite = Annotated[
-    bool, typer.Option("--allow-nonfinite", help="Blend NaN and infinity in donors as they come.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an unfinished run of OUT, if there is one.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Write in the background, as a job; see jobs, attach, cancel.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Skip the load-back check with transformers.")]
+AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Allow NaN and infinity in blended donors.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -47,17 +43,17 @@ Device = Annotated[
 Vram = Annotated[
     str | None,
     typer.Option(
-        help="Memory to take of each GPU, beside what CUDA itself takes; by default most of what is free.",
+        help="Memory to use on each GPU, in addition to what CUDA itself uses; by default most of what is free.",
         metavar="SIZE",
         show_default=False,
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Parts written at a time; by default one per core, or three per GPU.")
+    int | None, typer.Option(min=1, help="Number of workers; by default one per core, or three per GPU.")
 ]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option("--root", help="Look for relative paths there instead of in the recipe's folder.", hidden=True),
+    typer.Option("--root", help="Resolve relative paths from there instead of from the recipe's folder.", hidden=True),
 ]
 
 
@@ -66,14 +62,16 @@ def assemble(
     out: Annotated[Path, typer.Argument(help="The folder of the new model.", metavar="OUT")],
     sets: SetOption = None,
     shard_size: ShardSize = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it holds something.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is not empty.")] = False,
     resume: Resume = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run has left.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete an unfinished run of OUT, if there is one.")
+    ] = False,
     detach: Detach = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
     as_json: JsonOption = False,
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
-    no_fsync: Annotated[bool, typer.Option("--no-fsync", help="Do not wait until all is on the disk.")] = False,
+    no_fsync: Annotated[bool, typer.Option("--no-fsync", help="Do not wait until the files are on the disk.")] = False,
     no_check: NoCheck = False,
     allow_nonfinite: AllowNonfinite = False,
     device: Device = "cpu",
@@ -87,7 +85,7 @@ def assemble(
     from .jobs import detached
 
     if resume and restart:
-        raise InputError("--resume goes on with what is there and --restart throws it away", remedy="give one of them")
+        raise InputError("--resume keeps an unfinished run and --restart deletes it", remedy="give one of them")
     options = AssembleOptions(
         shard_size=bytes_option(shard_size) if shard_size else None,
         force=force,
@@ -116,7 +114,11 @@ def assemble(
 def _planned(
     recipe: Path, sets: list[str] | None, shard_size: int | None, roots: list[Path] | None, *, quiet: bool, events: bool
 ) -> tuple[Document, Plan]:
-    """The recipe and its plan, whose findings are printed; raises where it has errors."""
+    """Load the recipe, plan it and print the findings.
+
+    Raises:
+        SurgeonError: the recipe cannot be read, or the plan has errors.
+    """
     from ..assemble import Cancelled
     from ..plan.load import load_plan
 
@@ -166,9 +168,9 @@ def _print_result(result: Result, plan: Plan, *, quiet: bool, as_json: bool) -> 
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, a termination or a lost terminal sets, instead of ending the program half way.
+    """An event that SIGINT, SIGTERM and SIGHUP set, so that the run ends between two writes.
 
-    A second signal of the same kind does what it always does: the next run can go on from that as well.
+    A second signal of the same kind has its usual effect. The run can be resumed after that too.
     """
     stop = threading.Event()
     previous: dict[int, Any] = {}
@@ -179,7 +181,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup and background jobs of a shell ignore some of these, and so do we then.
+            # nohup and shells ignore some of these for background jobs; they stay ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 previous[number] = signal.getsignal(number)
                 signal.signal(number, handler)
@@ -190,23 +192,23 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(which, old)
 
 
-_NOBODY = (errno.EPIPE, errno.EIO, errno.EBADF)
-"""Errors of a stream that nobody reads any more."""
+_READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""Errors of a stream whose reader is gone."""
 
 
 def _stopping(show: Show, stop: threading.Event) -> Show:
-    """`show`, or a cancel when nobody is there any more to be shown anything; a log whose disk is full is no reason."""
+    """`show`, which also sets `stop` when the reader of the output is gone; a full disk does not stop the run."""
 
-    def told(event: Event) -> None:
+    def show_or_stop(event: Event) -> None:
         try:
             show(event)
         except OSError as error:
-            if error.errno in _NOBODY:
+            if error.errno in _READER_GONE:
                 stop.set()
-        if (failed := lost(sys.stderr)) is not None and failed.errno in _NOBODY:
+        if (failed := lost(sys.stderr)) is not None and failed.errno in _READER_GONE:
             stop.set()
 
-    return told
+    return show_or_stop
 
 
 def _emit_json(event: Event) -> None:

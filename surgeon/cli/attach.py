@@ -1,4 +1,4 @@
-"""`surgeon attach [JOB]`: a job's progress, live."""
+"""`surgeon attach [JOB]`: show a job's progress while it runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERVAL = 0.25
 
 JobArgument = Annotated[
     str | None,
-    typer.Argument(help="Its number or output folder; by default the running job, or the last.", metavar="[JOB]"),
+    typer.Argument(help="The job's number or output folder; by default the running job, or the last.", metavar="[JOB]"),
 ]
 
 
@@ -40,7 +40,7 @@ def attach(
             with shown(_layers(found), quiet) as show:
                 _follow(found, show)
     except KeyboardInterrupt:
-        print(f"job {found.number} goes on; `surgeon cancel {found.number}` stops it", file=sys.stderr)
+        print(f"job {found.number} is still running; `surgeon cancel {found.number}` stops it", file=sys.stderr)
         return
     _outcome(found, quiet or events)
 
@@ -51,7 +51,7 @@ def _layers(job: Job) -> int:
 
 
 def _follow(job: Job, show: Show) -> None:
-    """Show events until the process has ended and all are shown. Of those that have gathered, the last progress."""
+    """Show events until the process has ended. Of several new progress events only the last is shown."""
     while True:
         running = job.running
         for event in _worth_showing(job.poll()):
@@ -67,10 +67,10 @@ def _worth_showing(events: list[Event]) -> list[Event]:
 
 
 def _outcome(job: Job, quiet: bool) -> None:
-    """What became of it, as `assemble` would have said.
+    """Print the outcome in the words of `assemble`.
 
     Raises:
-        SurgeonError: it was not written.
+        SurgeonError: the model was not written.
     """
     state = job.state()
     final = job.events[-1] if job.events else {}
@@ -93,5 +93,5 @@ _ENDED = {
     "failed": "failed",
     "cancelled": "was stopped",
     "crashed": "crashed",
-    "running": "has written its last event and is still there",
+    "running": "has written its last event, but its process is still running",
 }

@@ -1,4 +1,4 @@
-"""`surgeon bench`: how fast surgeon is here, against `cp` and, where it is found, mergekit."""
+"""`surgeon bench`: measure the speed of surgeon, `cp` and, if it is installed, mergekit on this machine."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ DEFAULT_METHODS = "passthrough,linear,slerp,task_arithmetic,dare_ties,ties"
 
 def bench(
     sizes: Annotated[
-        str, typer.Option("--size", help="Bytes per donor; several for what a gigabyte costs.", metavar="SIZE[,SIZE]")
+        str,
+        typer.Option("--size", help="Bytes per donor; several sizes give the time per GB.", metavar="SIZE[,SIZE]"),
     ] = "2.2GB",
     methods: Annotated[str, typer.Option(help="Merge methods, or `all`.", metavar="METHOD[,METHOD]")] = DEFAULT_METHODS,
-    device: Annotated[str, typer.Option(help="Where surgeon and its peer compute, such as cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where surgeon and mergekit compute, such as cuda.")] = "cpu",
     vram: Annotated[
-        str | None, typer.Option(help="Memory that surgeon takes of each GPU.", metavar="SIZE", show_default=False)
+        str | None, typer.Option(help="Memory that surgeon uses on each GPU.", metavar="SIZE", show_default=False)
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each tool.")] = 5,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers; by default one per core.")] = None,
     shard_size: Annotated[str, typer.Option(help="Bytes per weight file of the outputs.", metavar="SIZE")] = "500MB",
     peer: Annotated[
         str | None,
-        typer.Option(help=f"mergekit's command; by default {PEER} where it is found, '' for none.", metavar="COMMAND"),
+        typer.Option(help=f"mergekit's command; by default {PEER} if it is installed; '' for none.", metavar="COMMAND"),
     ] = None,
-    fsync: Annotated[bool, typer.Option("--fsync", help="Wait until all is on the disk, after cp too.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="With surgeon's load-back check.")] = False,
-    cold: Annotated[bool, typer.Option("--cold", help="Read donors from the disk, not from memory.")] = False,
-    keep: Annotated[Path | None, typer.Option(help="Where donors are made once and stay.", metavar="DIR")] = None,
+    fsync: Annotated[bool, typer.Option("--fsync", help="Wait until the files are on the disk, for cp too.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Include surgeon's load-back check.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="Read donors from the disk, not from the page cache.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Make the donors there once and keep them.", metavar="DIR")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How fast surgeon is here, against `cp` and, where it is found, mergekit."""
+    """Measure the speed of surgeon, `cp` and, if it is installed, mergekit on this machine."""
     from ..bench.comparison import run
     from ..bench.contest import Settings
 
@@ -93,7 +94,7 @@ def _methods(names: str) -> tuple[Method, ...]:
 
 
 def _peer(command: str | None) -> str | None:
-    """The peer's path; None where none is wanted, or none was named and none is there."""
+    """The path of mergekit's command; None if it is not wanted, or not named and not installed."""
     found = shutil.which(PEER if command is None else command) if command != "" else None
     if command and not found:
         raise InputError(f"there is no command {command!r}", remedy="give mergekit's path, or leave --peer out")
@@ -102,7 +103,7 @@ def _peer(command: str | None) -> str | None:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """While it measures, a termination or a lost terminal tidies up as Ctrl-C does."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that temporary files are removed."""
 
     def handler(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -116,7 +117,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 def _tell(event: dict[str, Any]) -> None:
-    """What comes next, a line each."""
+    """Print the next step."""
     if event["event"] == "donor":
         text = f"making {event['name']}, {size(event['bytes'])}"
     else:

@@ -1,4 +1,4 @@
-"""`surgeon cancel [JOB]`: stop a job so that it can be gone on with."""
+"""`surgeon cancel [JOB]`: stop a job so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ..text import one_line
 from .attach import JobArgument
 
 PATIENCE = 30.0
-"""Seconds that a job's end is waited for."""
+"""Seconds to wait for the end of the job."""
 
 
 def cancel(job: JobArgument = None) -> None:
-    """Stop a job; `surgeon assemble --resume` goes on with it."""
+    """Stop a job; `surgeon assemble --resume` resumes it."""
     from ..jobs import job_list
     from .jobs import lines
 
@@ -22,13 +22,13 @@ def cancel(job: JobArgument = None) -> None:
         process = found.process
         raise SurgeonError(
             f"job {found.number} was not stopped",
-            why="it cannot be seen from here that its process is the one that was started",
+            why="this machine cannot tell whether the recorded process is still that of the job",
             remedy=f"end process {process.pid} on {one_line(process.host)}" if process and process.host else "",
         )
     if not found.wait(PATIENCE):
         raise SurgeonError(
-            f"job {found.number} has not stopped within {PATIENCE:.0f} seconds",
-            remedy=f"`kill -9 {found.pid}` ends it; what it has written can be gone on with all the same",
+            f"job {found.number} has not stopped after {PATIENCE:.0f} seconds",
+            remedy=f"end it with `kill -9 {found.pid}`; it can be resumed after that too",
         )
     for line in lines(found, found.state()):
         print(line)

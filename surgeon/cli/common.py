@@ -1,4 +1,4 @@
-"""What verbs share: options, and how errors and findings are printed."""
+"""What the commands share: options, and printing of errors and findings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def fail(error: SurgeonError) -> int:
-    """Print an error on stderr; gives its exit code."""
+    """Print an error on stderr and return its exit code."""
     print(f"surgeon: {error.sentence()}", file=sys.stderr)
     return error.exit_code
 
 
 def bytes_option(text: str) -> int:
-    """A size such as 5GB from an option."""
+    """The bytes of a size such as 5GB.
+
+    Raises:
+        InputError: the text is no size.
+    """
     try:
         return parse_size(text)
     except ValueError as error:
@@ -37,14 +41,14 @@ def bytes_option(text: str) -> int:
 
 
 def print_findings(findings: Sequence[Finding], *, where: str) -> None:
-    """Findings on stderr, one a line, with the recipe's line where there is one."""
+    """Print findings on stderr, one per line, with the line number in the recipe where it is known."""
     for finding in findings:
         place = f"{where}:{finding.line}" if finding.line else where
         print(f"{finding.severity}: {place}: {finding.sentence()}", file=sys.stderr)
 
 
 def refuse(plan: Plan, where: str) -> None:
-    """Print every finding and raise when the plan cannot be carried out.
+    """Print every finding, and raise if there are errors.
 
     Raises:
         InputError: the plan has errors.
@@ -56,7 +60,7 @@ def refuse(plan: Plan, where: str) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not have and configs sometimes do."""
+    """A copy with NaN and infinities as text: JSON has none, and configs sometimes do."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""`surgeon demo [DIR]`: tiny trained checkpoints to operate on, without a download."""
+"""`surgeon demo [DIR]`: tiny trained checkpoints to try surgeon with, without a download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def demo(
         bool, typer.Option("--no-tui", help="Assemble the example, generate from it, print the scores, and end.")
     ] = False,
 ) -> int:
-    """Copy the demo checkpoints somewhere and open them, or run them without the interface."""
+    """Copy the demo checkpoints to a folder and open them, or run them without the interface."""
     if folder is None:
         data = user_folder("data")
         if data is None:
@@ -47,11 +47,11 @@ def demo(
 
 
 def place(target: Path) -> None:
-    """Copy checkpoints, probe sets and recipes to `target`; files that are there already stay as they are.
+    """Copy checkpoints, probe sets and recipes to `target`; existing files are not changed.
 
     Raises:
         InputError: `target` is a file.
-        SurgeonError: it cannot be written.
+        SurgeonError: `target` cannot be written.
     """
     from .. import data
 
@@ -88,7 +88,7 @@ def last(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> None:
-    """Assemble the example and print what donors and result score."""
+    """Assemble the example and print the scores of donors and result."""
     from ..assemble import AssembleOptions, assemble
     from ..checkpoint import open_checkpoint
     from ..plan.load import load_plan
@@ -112,7 +112,7 @@ def _run(folder: Path) -> None:
     prompt = sets[0].probes[0].prompt
     done = last(requests.run(subjects[out.name], requests.Request(prompt=prompt, n=16)))
     print(f"prompt: {prompt}\nanswer: {done['text'].strip()}\n")
-    print(f"share of {len(sets[0].probes)} held-out prompts a skill that are answered exactly:")
+    print(f"share of the {len(sets[0].probes)} held-out prompts per skill that are answered exactly:")
     width = max(map(len, subjects)) + 2
     print(" " * width + "".join(f"{probes.name:>10}" for probes in sets))
     for name, subject in subjects.items():

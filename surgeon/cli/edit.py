@@ -1,4 +1,4 @@
-"""`surgeon edit RECIPE --op '...'`: the TUI's operations on a recipe, without the TUI."""
+"""`surgeon edit RECIPE --op '...'`: change a recipe with the same edits as the TUI."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _STDOUT = Path("-")
 _WIDTH = 80
 _GRAMMAR = (
     "Ranges are inclusive (8-23), or half-open as in files ([8,24)); both count from 0. A donor is a letter, the name "
-    "of its folder, or a path. Edits are done in their order."
+    "of its folder, or a path. Edits are applied in the order given."
 )
 
 
 def edit(
-    recipe: Annotated[Path | None, typer.Argument(help="The recipe; a new one is made of edits.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe; it is created if it does not exist.")] = None,
     ops: Annotated[
         list[str] | None, typer.Option("--op", metavar="EDIT", help="An edit such as 'delete 4-7'; may be repeated.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Write there instead (- for the terminal).")
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Write there instead (- for stdout).")
     ] = None,
     donors: Annotated[
-        list[str] | None, typer.Option("--donor", metavar="PATH", help="A further donor: it gets the next letter.")
+        list[str] | None, typer.Option("--donor", metavar="PATH", help="Add a donor; it gets the next letter.")
     ] = None,
     sets: SetOption = None,
     list_edits: Annotated[bool, typer.Option("--list", help="List all edits.")] = False,
 ) -> None:
-    """Change a recipe with named operations. Comments in the file are kept."""
+    """Change a recipe with named edits. Comments in the file are kept."""
     if list_edits:
         _print_edits()
         return
@@ -89,7 +89,7 @@ def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
 
 
 def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Recipe:
-    """The recipe after all edits; donors keep the letters they have at the start, new ones get the next."""
+    """The recipe after all edits. Donors keep their letters; new donors get the next ones."""
     from ..plan import Donors
     from ..plan.donors.open_donors import located
     from ..plan.layers.block_expansion import completed
@@ -98,7 +98,7 @@ def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Re
     assert document.path is not None
     folder = document.path.absolute().parent
     known = Donors(document.roots)
-    # What is typed here is meant from the working directory; the recipe names it from its own folder.
+    # A path on the command line is relative to the working directory; in the recipe, to the recipe's folder.
     models = [*document.recipe.model_refs(), *(located(path, (), folder) for path in donors)]
     recipe = document.recipe
     for text in ops:
@@ -120,7 +120,7 @@ def _localised(models: Sequence[str], folder: Path, ref: str) -> str:
 
 
 def _depth(recipe: Recipe, document: Document) -> int | None:
-    """Layers of the stack; None when a donor that must be asked cannot be opened."""
+    """The number of layers of the stack; None if a donor whose depth is needed cannot be opened."""
     from ..plan import Donors
     from ..recipe import stack
 
@@ -137,5 +137,5 @@ def _write(document: Document, seen: Seen, target: Path) -> None:
     if target == _STDOUT:
         sys.stdout.write(document.text)
         return
-    # Another file that is named on the command line is meant to be replaced.
+    # A file given with -o is replaced without a question.
     seen.write(target, rebased(document, document.roots, target).text, over=not seen.is_own(target))

@@ -1,4 +1,4 @@
-"""`surgeon export RECIPE --mergekit`: the recipe as mergekit runs it."""
+"""`surgeon export RECIPE --mergekit`: write a recipe in the form that mergekit runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def export(
     recipe: Annotated[Path, typer.Argument(help="The recipe to write for another program.", metavar="RECIPE")],
     mergekit: Annotated[bool, typer.Option("--mergekit", help="For mergekit 0.1.5.")] = False,
     out: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Write there (- for the terminal, the default).")
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Write there (- for stdout, the default).")
     ] = _STDOUT,
     sets: SetOption = None,
 ) -> None:
-    """Write a recipe that another program runs to the same tensors, or say what it cannot express."""
+    """Write a recipe with which another program makes the same tensors, or report what that program cannot express."""
     from ..mergekit import export as exported
     from ..mergekit import localised
     from ..plan import Donors, resolve

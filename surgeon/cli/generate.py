@@ -1,4 +1,4 @@
-"""`surgeon generate PATH|RECIPE`: does the model speak? Text, speed, scores."""
+"""`surgeon generate PATH|RECIPE`: smoke-test a model: text, speed, scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = (
     "text", "tokens", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate", "perplexity",
     "probes", "layers", "parameters", "dtype", "device",
 )  # fmt: skip
-"""What `--json` prints, in this order."""
+"""The keys that `--json` prints, in this order."""
 
 
 def generate(
@@ -30,7 +30,7 @@ def generate(
         str, typer.Argument(help="A checkpoint (folder, .safetensors file, Hub id) or a recipe.", metavar="PATH|RECIPE")
     ],
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text to continue.")] = None,
-    n: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate at most.")] = 64,
+    n: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Maximum number of tokens to generate.")] = 64,
     probe: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A probe set to score: prompts and expected answers in JSONL or YAML."),
@@ -43,13 +43,13 @@ def generate(
         list[str] | None, typer.Option(metavar="TEXT", help="A text to measure the perplexity of; may be repeated.")
     ] = None,
     sets: SetOption = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above, sample.")] = 0.0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above 0 samples.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: JsonOption = False,
     events: Annotated[bool, typer.Option("--events", help="Print each event as a line of JSON.")] = False,
 ) -> None:
-    """Smoke-test a checkpoint from disk, or a recipe's model in memory with nothing written."""
+    """Smoke-test a checkpoint from disk, or a recipe's model in memory, without writing it."""
     from ..probe import requests
     from ..probe.score import read_probes
 
@@ -79,7 +79,7 @@ def generate(
                 "the logits are not finite",
                 where=target,
                 why="the model computes infinities or NaN",
-                remedy="look for a scale or a blend that is too strong, or a damaged donor",
+                remedy="look for a scale or a weight that is too large, or for a damaged donor",
             )
     except SurgeonError as error:
         if events:
@@ -88,7 +88,7 @@ def generate(
 
 
 def is_recipe(target: str) -> bool:
-    """Whether a target names a recipe, by its ending."""
+    """Whether a target is a recipe, judged by its suffix."""
     return Path(target).suffix.lower() in {".yml", ".yaml"}
 
 
@@ -109,7 +109,7 @@ def _load(target: str, sets: list[str] | None, device: str) -> Subject:
 
 
 def _with_default(wanted: Request, subject: Subject) -> Request:
-    """The request, or where it asks for nothing, a short prompt if the model can be prompted."""
+    """The request; if it asks for nothing and the model has a tokenizer, with the default prompt."""
     from dataclasses import replace
 
     if wanted.prompt is not None or wanted.probes or wanted.texts or subject.tokenizer is None:
@@ -119,7 +119,7 @@ def _with_default(wanted: Request, subject: Subject) -> Request:
 
 
 def _run(subject: Subject, wanted: Request, *, quiet: bool, events: bool) -> dict[str, Any]:
-    """Carry the request out and print as it goes; gives the last event."""
+    """Run the request, print its events as they come, and return the last one."""
     from ..probe import requests
 
     done: dict[str, Any] = {}
@@ -169,7 +169,7 @@ def statistics(done: dict[str, Any]) -> list[str]:
 
 
 def window(text: dict[str, Any]) -> str:
-    """How a text was read, as a phrase."""
+    """How the text was split for the perplexity, as a phrase."""
     read = plural(text["tokens"], "token")
     if text["tokens"] <= text["window"]:
         return f"{read} in one window"
@@ -179,7 +179,7 @@ def window(text: dict[str, Any]) -> str:
 
 
 def _show_text(text: str) -> None:
-    # A tab moves the cursor as a newline does; every other control character is made visible.
+    # Tabs and newlines stay; `safe` makes every other control character visible.
     shown = "\t".join(safe(part) for part in text.split("\t"))
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))

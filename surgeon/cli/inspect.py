@@ -1,4 +1,4 @@
-"""`surgeon inspect`: what checkpoints hold, for one or side by side for several."""
+"""`surgeon inspect`: show what is in checkpoints, several side by side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def inspect(
     tensors: TensorsOption = False,
     download: DownloadOption = False,
 ) -> None:
-    """What checkpoints hold, for one or side by side for several."""
+    """Show what is in checkpoints, several side by side."""
     from .inspect_text import Opened, lines
     from .table import Style, say
 
@@ -69,7 +69,7 @@ def _checkpoint(ref: str, download: bool) -> Checkpoint:
     try:
         return open_checkpoint(ref)
     except InputError:
-        # A snapshot that is there but not whole is completed as well.
+        # An incomplete snapshot in the cache is completed too.
         if not download or not looks_like_hub_id(ref) or exists(ref):
             raise
     from ..checkpoint.download import fetch

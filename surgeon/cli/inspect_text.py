@@ -1,4 +1,4 @@
-"""What `surgeon inspect` prints for people."""
+"""The text output of `surgeon inspect`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _LIST_SHOWN = 4
 
 @dataclass(frozen=True)
 class Fact:
-    """What is shown of one checkpoint; `key` is the exact value, `worth` whether it tells anybody anything."""
+    """One property of a checkpoint. `key` is the exact value; a row is printed if any of its facts is `notable`."""
 
     text: str
     key: Any
-    worth: bool = True
+    notable: bool = True
 
 
 @dataclass(frozen=True)
 class Opened:
-    """One argument of the command that could be opened, and the layer of it that was asked for."""
+    """A checkpoint that could be opened, and its layer for `--layer`."""
 
     letter: str
     ref: str
@@ -36,11 +36,11 @@ class Opened:
 
 
 def lines(opened: Sequence[Opened], asked: int, layer: int | None, tensors: bool, style: Style) -> Iterator[str]:
-    """The whole output: the summary, or what `--layer` and `--tensors` ask for instead.
+    """The whole output: the summary, or the tables of `--layer` and `--tensors`.
 
     Args:
         opened: the checkpoints that could be opened.
-        asked: how many were asked for; several are lettered even if only one could be opened.
+        asked: the number of paths given. If there are several, letters are printed even if only one could be opened.
     """
     if asked > 1:
         for one in opened:
@@ -62,7 +62,7 @@ def lines(opened: Sequence[Opened], asked: int, layer: int | None, tensors: bool
 
 
 def _where(one: Opened) -> str:
-    """The folder, where the reference does not say it."""
+    """The folder, if the reference does not contain it."""
     path = str(one.checkpoint.path)
     return "" if path.endswith(one.ref.lstrip("./").rstrip("/")) else f"  {one_line(path)}"
 
@@ -74,7 +74,7 @@ def _summary_rows(opened: Sequence[Opened], *, path: bool) -> list[TableRow]:
         rows.insert(0, TableRow("name", (opened[0].ref,)))
     for label in facts[0] if facts else ():
         found = [one[label] for one in facts]
-        if any(fact.worth for fact in found):
+        if any(fact.notable for fact in found):
             rows.append(_row(label, found))
     return rows
 
@@ -82,12 +82,12 @@ def _summary_rows(opened: Sequence[Opened], *, path: bool) -> list[TableRow]:
 def _row(label: str, found: Sequence[Fact]) -> TableRow:
     texts, keys = tuple(fact.text for fact in found), tuple(fact.key for fact in found)
     if len(set(texts)) == 1 and any(key != keys[0] for key in keys) and all(type(key) is int for key in keys):
-        texts = tuple(f"{key:,}" for key in keys)  # rounded alike, and yet not the same
+        texts = tuple(f"{key:,}" for key in keys)  # equal when rounded, but different
     return TableRow(label, texts, keys)
 
 
 def _facts(s: Summary) -> dict[str, Fact]:
-    """Label -> fact, the same labels in the same order for every checkpoint."""
+    """The facts by label; every checkpoint has the same labels in the same order."""
     attributes = {attribute.name: attribute for attribute in s.attributes}
     return {
         "architecture": _architecture(s),
@@ -97,7 +97,7 @@ def _facts(s: Summary) -> dict[str, Fact]:
         "KV heads": _plain(s.kv_heads),
         "head width": _plain(s.head_dim),
         "intermediate": _plain(s.intermediate_size),
-        "experts": _plain(s.experts, worth=bool(s.experts)),
+        "experts": _plain(s.experts, notable=bool(s.experts)),
         "vocabulary": _vocabulary(s),
         "context": _plain(s.context),
         "rope": Fact(_rope(s.rope) or "none", dict(s.rope)),
@@ -118,8 +118,8 @@ def _facts(s: Summary) -> dict[str, Fact]:
     }
 
 
-def _plain(value: int | None, *, worth: bool = True) -> Fact:
-    return Fact(NONE if value is None else str(value), value, worth)
+def _plain(value: int | None, *, notable: bool = True) -> Fact:
+    return Fact(NONE if value is None else str(value), value, notable)
 
 
 def _architecture(s: Summary) -> Fact:
@@ -142,7 +142,7 @@ def _attribute(attribute: Attribute | None, *usual: Any) -> Fact:
 
 
 def _window(attribute: Attribute | None) -> Fact:
-    """Which layers have a window says the row above: here its size, or sizes."""
+    """The size or sizes of the window. The row 'attention' says which layers have one."""
     if attribute is None:
         return Fact(NONE, None, False)
     sizes = list(dict.fromkeys(run.value for run in attribute.runs if run.value is not None))
@@ -217,7 +217,7 @@ def _layer_rows(opened: Sequence[Opened], index: int) -> list[TableRow]:
     ]
     for name in dict.fromkeys(name for one in details for name in one.attributes):
         values = tuple(one.attributes.get(name) for one in details)
-        rows.append(TableRow("MLP" if name == "mlp" else name, tuple(map(_said, values)), values))
+        rows.append(TableRow("MLP" if name == "mlp" else name, tuple(map(_text, values)), values))
     tensors = [{row.name: row for row in one.tensors} for one in details]
     for name in sorted({name for one in tensors for name in one}):
         texts = [
@@ -230,7 +230,7 @@ def _layer_rows(opened: Sequence[Opened], index: int) -> list[TableRow]:
     return rows
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return {None: NONE, True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
@@ -239,16 +239,16 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _tensor_lines(one: Opened, style: Style) -> Iterator[str]:
-    """A line per tensor; on a terminal too narrow for that, the file on a line of its own."""
+    """One line per tensor; on a narrow terminal the file gets its own line."""
     rows = tensor_rows(one.checkpoint)
     columns = [[one_line(row.name), row.dtype, _shape(row.shape), size(row.nbytes)] for row in rows]
     widths = [max(cells(column[index]) for column in columns) for index in range(4)]
     files = [one_line(row.file) for row in rows]
-    beside = not style.terminal or sum(widths) + 8 + max(map(cells, files)) <= style.width
+    fits = not style.terminal or sum(widths) + 8 + max(map(cells, files)) <= style.width
     last = ""
     for column, file in zip(columns, files, strict=True):
-        if file != last and not beside:
+        if file != last and not fits:
             yield style.bold(file)
         last = file
         name, dtype, shape, nbytes = (pad(text, width) for text, width in zip(column, widths, strict=True))
-        yield f"{name}  {dtype}  {shape}  {nbytes}  {file if beside else ''}".rstrip()
+        yield f"{name}  {dtype}  {shape}  {nbytes}  {file if fits else ''}".rstrip()

@@ -1,4 +1,4 @@
-"""`surgeon jobs`: what is being written in the background, and what became of what was."""
+"""`surgeon jobs`: list the jobs that write in the background, running and ended."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def jobs(
-    clean: Annotated[bool, typer.Option("--clean", help="Forget those that are over; outputs stay.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove ended jobs from the list; outputs stay.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What is being written in the background, and what became of what was."""
+    """List the jobs that write in the background, running and ended."""
     from ..jobs import job_list
 
     if clean:
@@ -60,11 +60,11 @@ def _values(job: Job, state: State) -> dict[str, Any]:
 
 
 def lines(job: Job, state: State) -> list[str]:
-    """A job for people: its number, state and output, and below what else there is to say."""
+    """A job as text: number, state and output, then progress or why it ended."""
     from ..jobs import job_list
 
     started = job.about["started"]
-    # The clock may have been set since: what it cannot say is left out.
+    # The clock may have been set back since.
     age = time.time() - started if started is not None else -1
     since = f", started {duration(age)} ago" if age >= 0 else ""
     found = [f"{job.number:>4}  {state.word:<9}  {one_line(job.out or '')}{since}"]
@@ -74,18 +74,18 @@ def lines(job: Job, state: State) -> list[str]:
     left = job_list.unfinished(job) if state.kind in ("failed", "cancelled", "crashed") else None
     later = job_list.finished_by(job) if state.kind != "done" and left is None else None
     if later is not None:
-        # Its last words were of how it can be resumed.
-        found.append(f"{'':17}job {later.number} has written it since")
+        # The reason says how to resume the job, which is done by now.
+        found.append(f"{'':17}job {later.number} has written the output since")
     elif state.reason:
         found.append(f"{'':17}{one_line(state.reason)}")
     if left is not None:
         done, total = left.tensors
-        found.append(f"{'':17}{done:,} of {total:,} tensors are written: --resume goes on")
+        found.append(f"{'':17}{done:,} of {total:,} tensors are written; --resume continues")
     return found
 
 
 def progress(state: State) -> str:
-    """How far a running job is, in a few words."""
+    """The progress of a running job as a phrase."""
     event = state.progress
     if not event.get("total"):
         return "starting"
@@ -97,7 +97,7 @@ def progress(state: State) -> str:
 def detached(
     document: Document, plan: Plan, out: Path, options: AssembleOptions, *, as_json: bool = False, quiet: bool = False
 ) -> None:
-    """Start a job that writes a plan that `ready` has accepted, and print its number."""
+    """Start a job for a plan that `ready` has accepted, and print its number."""
     from ..jobs import job_list
 
     final = Path(os.path.realpath(expanded(out)))

@@ -1,4 +1,4 @@
-"""`surgeon methods [NAME]`: the merge methods, what each takes, and where its formula is from."""
+"""`surgeon methods [NAME]`: list the merge methods, their parameters, and the source of each formula."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 _BASE = {
-    "none": "base_model gives the config and the tokenizer only",
-    "member": "base_model, where the recipe names one, is one more donor",
-    "start": "base_model is the donor at 0; without one, the first source is",
-    "optional": "base_model, where the slice has it, is subtracted from the donors and added to the result",
-    "required": "base_model is needed: it is subtracted from the donors and added to the result",
+    "none": "base_model gives only the config and the tokenizer",
+    "member": "base_model, if the recipe names one, is one more donor",
+    "start": "base_model is the donor at 0; without one, it is the first source",
+    "optional": "base_model, if the slice has it, is subtracted from the donors and added to the result",
+    "required": "base_model is required: it is subtracted from the donors and added to the result",
 }
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="A method, to see all of it.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(help="A method, to see its parameters.", metavar="NAME")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The merge methods: what each takes, and where its formula is from."""
+    """List the merge methods: parameters, and the source of each formula."""
     from ..methods.catalogue import every, suggestion
 
     known = every()
@@ -45,7 +45,7 @@ def methods(
 
 
 def overview(found: list[Method]) -> Iterator[str]:
-    """A line or two for each method."""
+    """Name and summary of each method."""
     width = max(len(method.name) for method in found)
     for method in found:
         first, *rest = wrap(method.summary, WIDTH - width - 4)
@@ -56,16 +56,14 @@ def overview(found: list[Method]) -> Iterator[str]:
 
 
 def lines(method: Method) -> Iterator[str]:
-    """All of one method, in at most 80 columns."""
+    """Everything about one method, in at most 80 columns."""
     from ..plan.layers.blending import counted
 
     yield method.name
     for text in (method.summary, f"Source: {method.source}"):
         yield from (f"  {line}" for line in wrap(text, WIDTH - 2))
-    beside = " besides the base" if method.subtracts else ""
-    yield from (
-        f"  {line}" for line in wrap(f"Takes {counted(method.donors)}{beside}; {_BASE[method.base]}.", WIDTH - 2)
-    )
+    base = " plus the base" if method.subtracts else ""
+    yield from (f"  {line}" for line in wrap(f"Takes {counted(method.donors)}{base}; {_BASE[method.base]}.", WIDTH - 2))
     if method.parameters:
         yield ""
         width = max(len(name) for name in method.parameters)
@@ -78,7 +76,7 @@ def lines(method: Method) -> Iterator[str]:
 def _facts(parameter: Parameter) -> str:
     from ..plan.layers.blending import shown
 
-    facts = ["for each donor" if parameter.each else "one for all"]
+    facts = ["one per donor" if parameter.each else "one for all donors"]
     facts.append("required" if parameter.required else f"default {shown(parameter.default)}")
     if parameter.words:
         facts.append(f"one of {', '.join(parameter.words)}")
@@ -92,7 +90,7 @@ def _facts(parameter: Parameter) -> str:
 
 
 def to_dict(method: Method) -> dict[str, Any]:
-    """A method as JSON says it."""
+    """A method for JSON."""
     return {
         "name": method.name,
         "summary": method.summary,

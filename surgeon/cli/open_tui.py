@@ -1,4 +1,4 @@
-"""`surgeon [PATH...] [--recipe FILE]`: the terminal interface."""
+"""`surgeon [PATH...] [--recipe FILE]`: open the terminal interface."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def open_tui(
         ),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", "-r", metavar="FILE", help="Recipe to open; a new name starts one.")
+        Path | None,
+        typer.Option("--recipe", "-r", metavar="FILE", help="Recipe to open, or to create."),
     ] = None,
     mouse: Annotated[
         bool | None,
-        typer.Option("--mouse/--no-mouse", help="Take the mouse (default: not over SSH).", show_default=False),
+        typer.Option("--mouse/--no-mouse", help="Use the mouse (default: not over SSH).", show_default=False),
     ] = None,
 ) -> int:
-    """Open checkpoints and a recipe."""
+    """Open checkpoints and a recipe in the terminal interface."""
     from ..plan.donors.open_donors import located
     from ..recipe import document as documents
     from ..recipe.schema import Recipe
@@ -47,7 +48,7 @@ def open_tui(
 
         document = documents.load(recipe) if exists(recipe) else replace(documents.fresh(Recipe()), path=recipe)
     folder = recipe.absolute().parent if recipe is not None else Path.cwd()
-    # A path typed here is meant from the working directory; the recipe will name it from its own folder.
+    # A path on the command line is relative to the working directory; in the recipe, to the recipe's folder.
     refs = [located(path, (), folder) for path in paths]
     session = Session(refs, document)
     for ref in refs:
@@ -56,7 +57,7 @@ def open_tui(
 
 
 def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
-    """Run the interface on a terminal, with what the connection can bear; gives the exit code.
+    """Run the interface and return the exit code. Over SSH it draws less often.
 
     Raises:
         InputError: stdin, stdout or stderr is not a terminal.
@@ -66,7 +67,7 @@ def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None 
         raise InputError(
             "the interface needs a terminal", remedy="use inspect, plan, edit, assemble and generate in scripts"
         )
-    # Read by textual when it is imported: nothing animates, and over SSH the screen is drawn 15 times a second at most.
+    # textual reads these at import: no animations, and over SSH at most 15 frames per second.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", "15")

@@ -1,4 +1,4 @@
-"""`surgeon plan RECIPE`: what a recipe would write, and everything wrong with it."""
+"""`surgeon plan RECIPE`: show what a recipe would write, and all findings."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _HOW = {
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="The recipe to look at.", metavar="RECIPE")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe to plan.", metavar="RECIPE")],
     as_json: JsonOption = False,
     sets: SetOption = None,
     shard_size: Annotated[str, typer.Option(help="Bytes per weight file.", metavar="SIZE")] = "5GB",
-    layers: Annotated[bool, typer.Option("--layers", help="List every layer on a line of its own.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List each layer on one line.")] = False,
     values: Annotated[
-        bool, typer.Option("--values", help="Print every parameter's value for every tensor, and where it is from.")
+        bool, typer.Option("--values", help="Print the value of each parameter for each tensor, and where it is set.")
     ] = False,
 ) -> None:
-    """What a recipe would write, and everything wrong with it."""
+    """Show what a recipe would write, and all errors and warnings."""
     from ..plan.load import load_plan
 
     _, made = load_plan(recipe, sets, shard_size=bytes_option(shard_size))
@@ -55,7 +55,7 @@ def plan(
 
 
 def lines(made: Plan, recipe: Path, *, every_layer: bool = False, values: bool = False) -> Iterator[str]:
-    """The plan as text of at most 80 columns (of more where values are listed)."""
+    """The plan as text, in at most 80 columns; lines of values may be longer."""
     yield one_line(recipe)
     yield from ("", "donors", *_donors(made))
     depth = len(made.layers)
@@ -81,20 +81,20 @@ def _donors(made: Plan) -> Iterator[str]:
         yield from _hanging(f"  {donor.letter}  ", f"{one_line(donor.ref)}")
         yield "     " + one_line("  ".join(facts))
     if not made.donors:
-        yield "  none that can be opened"
+        yield "  none could be opened"
 
 
 def _hanging(lead: str, text: str) -> list[str]:
-    """Text behind a lead, its further lines standing in as far."""
+    """A lead and a wrapped text; further lines of the text are indented to the lead's width."""
     indent = min(len(lead), WIDTH // 2)
     first, *rest = textwrap.wrap(text, WIDTH - indent, break_on_hyphens=False) or [""]
-    # A lead that leaves no room (a blend of many donors) stands on a line of its own.
-    begun = [lead + first] if indent == len(lead) else [lead.rstrip(), " " * indent + first]
-    return [*begun, *(" " * indent + line for line in rest)]
+    # A lead that is too wide (a blend of many donors) gets its own line.
+    start = [lead + first] if indent == len(lead) else [lead.rstrip(), " " * indent + first]
+    return [*start, *(" " * indent + line for line in rest)]
 
 
 def runs(layers: Sequence[PlannedLayer]) -> list[list[PlannedLayer]]:
-    """The stack in runs of layers that follow one another in their donors too, within one slice."""
+    """The stack as runs of layers that are consecutive in their donors too, within one slice."""
     found: list[list[PlannedLayer]] = []
     for layer in layers:
         before = found[-1][-1] if found else None
@@ -117,22 +117,22 @@ def _runs(made: Plan) -> Iterator[str]:
         source = " ~ ".join(f"{letter} {_span(start, stop)}" for (letter, start), (_, stop) in pairs)
         numel = sum(layer.numel for layer in run)
         notes = sorted({_attributes(layer) for layer in run} - {""})
-        held = number(numel) if numel else "missing"
-        text = f"  {_span(first.index, last.index):>9}  {source:<12} {plural(len(run), 'layer'):>11}  {held:>7}"
+        count = number(numel) if numel else "missing"
+        text = f"  {_span(first.index, last.index):>9}  {source:<12} {plural(len(run), 'layer'):>11}  {count:>7}"
         yield from _hanging(text + "  ", "; ".join(notes)) if notes else [text]
 
 
 def _layers(layers: Sequence[PlannedLayer]) -> Iterator[str]:
     width = max((len(layer.label) for layer in layers), default=0)
     for layer in layers:
-        held = f"{number(layer.numel):>7}  {size(layer.nbytes):>9}" if layer.tensors else "missing"
-        lead = f"  {layer.index:>5}  {layer.label:<{width}}  {held}"
+        sizes = f"{number(layer.numel):>7}  {size(layer.nbytes):>9}" if layer.tensors else "missing"
+        lead = f"  {layer.index:>5}  {layer.label:<{width}}  {sizes}"
         notes = _attributes(layer)
         yield from _hanging(lead + "  ", notes) if notes else [lead]
 
 
 def scaled(layer: PlannedLayer) -> dict[str, float]:
-    """Tensors of a layer that are multiplied, by name, with their factors."""
+    """The factors of a layer's scaled tensors, by the tensor's name within the layer."""
     from ..plan import Convert
 
     sources = ((tensor.place.suffix, tensor.source) for tensor in layer.tensors)
@@ -140,7 +140,7 @@ def scaled(layer: PlannedLayer) -> dict[str, float]:
 
 
 def _attributes(layer: PlannedLayer) -> str:
-    """What sets a layer apart from a plain dense one with full attention that is copied."""
+    """How a layer differs from a copied dense layer with full attention, as a phrase; empty if it does not."""
     kinds = layer.attributes
     parts = [layer.method] if layer.method != "passthrough" else []
     if kinds.get("attention") not in (None, "full"):
@@ -200,7 +200,7 @@ def _some(layers: Sequence[int]) -> str:
 
 
 def to_dict(made: Plan, recipe: Path, *, values: bool = False) -> dict[str, Any]:
-    """The plan as JSON says it; ranges and layer numbers count from 0."""
+    """The plan for JSON; layer numbers count from 0."""
     return {
         "recipe": str(recipe),
         "ok": made.ok,

@@ -1,4 +1,4 @@
-"""`surgeon plan --values`: what every parameter is worth for every tensor, and where that was said."""
+"""`surgeon plan --values`: the value of each parameter for each tensor, and where it is set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def value_lines(made: Plan) -> Iterator[str]:
-    """A line per tensor under a line per layer or end."""
+    """For each layer and end a heading, then one line per tensor."""
     for layer in made.layers:
         if any(tensor.values for tensor in layer.tensors):
             yield f"  layer {layer.index}  {layer.label}  {one_line(layer.method)}"
@@ -32,7 +32,7 @@ def _tensors(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> Iterat
 
 
 def to_rows(tensors: Sequence[PlannedTensor], letters: Sequence[str]) -> list[dict[str, Any]]:
-    """The same as JSON says it."""
+    """The values of tensors for JSON, one row per tensor and parameter."""
     return [
         {
             "tensor": tensor.name,

@@ -1,4 +1,4 @@
-"""How far the writing of a model is, as a user sees it: one line that changes, or now and then a line."""
+"""The progress of writing a model, as text: a line that is redrawn on a terminal, else a line from time to time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Event = dict[str, Any]
 Show = Callable[[Event], None]
 
 PLAIN_INTERVAL = 30.0
-"""Seconds between two lines where none can be changed."""
+"""Seconds between two lines where stderr is no terminal."""
 
 WIDEST = 160
-"""Columns at most, so that four lines a second stay far below 1.5 kB even on a very wide screen."""
+"""Maximum columns: four redraws per second stay far below 1.5 kB on very wide screens too."""
 
 _BAR = 20
 
 
 @contextlib.contextmanager
 def shown(layers: int, silent: bool = False) -> Iterator[Show]:
-    """What shows events on stderr: nothing, a line that changes on a terminal, or now and then a line."""
+    """A function that shows events on stderr: not at all if silent, redrawn on a terminal, else line by line."""
     if silent:
         yield lambda event: None
     elif sys.stderr.isatty():
@@ -37,12 +37,12 @@ def shown(layers: int, silent: bool = False) -> Iterator[Show]:
 
 @contextlib.contextmanager
 def bar(layers: int) -> Iterator[Show]:
-    """A line on stderr that shows progress events and goes at the end; gives what shows one."""
+    """A function that shows events in one redrawn line on stderr; the line is erased at the end."""
     last, files = "", 0
 
     def draw(text: str) -> None:
         nonlocal last
-        # What has not changed need not cross an SSH connection again.
+        # Unchanged text is not sent again: the terminal may be behind a slow SSH connection.
         if text != last:
             sys.stderr.write(f"\r{text}\x1b[K")
             sys.stderr.flush()
@@ -69,7 +69,7 @@ def bar(layers: int) -> Iterator[Show]:
 
 
 def line(event: Event, width: int, layers: int, files: int) -> str:
-    """A progress event in `width` columns: the more room, the more of it."""
+    """A progress event in `width` columns; the least important parts are dropped first."""
     parts = words(event, layers, files)
     while len(parts) > 1 and len("  ".join(parts)) > width:
         parts.pop()
@@ -81,7 +81,7 @@ def line(event: Event, width: int, layers: int, files: int) -> str:
 
 
 def words(event: Event, layers: int, files: int) -> list[str]:
-    """All that a progress event says, the most telling first."""
+    """The parts of a progress event as phrases, the most important first."""
     parts = [
         f"{100 * _share(event):3.0f}%",
         f"{size(event['bytes'])} of {size(event['total'])}",
@@ -103,7 +103,7 @@ def _share(event: Event) -> float:
 
 
 def _files(event: Event) -> str:
-    """The files being written, by their numbers, with how far each is; how many are done where none is."""
+    """The numbers of the files being written, with the percentage of each; if there are none, the files done."""
     found = []
     for name, (done, total) in sorted(event.get("files", {}).items()):
         number = name.removeprefix("model-").partition("-")[0].lstrip("0")
@@ -112,23 +112,23 @@ def _files(event: Event) -> str:
 
 
 def _lines(layers: int) -> Show:
-    told, files = time.monotonic(), 0
+    printed, files = time.monotonic(), 0
 
     def show(event: Event) -> None:
-        nonlocal told, files
+        nonlocal printed, files
         if event["event"] == "start":
             files = int(event["shards"])
             text = f"writing {plural(event['layers'], 'layer')}, {size(event['bytes'])} in {plural(files, 'file')}"
             print(text, file=sys.stderr)
-        elif event["event"] == "progress" and time.monotonic() - told >= PLAIN_INTERVAL:
-            told = time.monotonic()
+        elif event["event"] == "progress" and time.monotonic() - printed >= PLAIN_INTERVAL:
+            printed = time.monotonic()
             print(", ".join(words(event, layers, files)).strip(), file=sys.stderr, flush=True)
 
     return show
 
 
 def where(place: int | str | None, layers: int) -> str:
-    """The layer, or other part of the model, that is being written."""
+    """The layer or other part of the model that is being written, as a phrase."""
     if isinstance(place, int):
         return f"layer {place} of 0-{layers - 1}"
     return one_line(place or "starting").replace("_", " ")

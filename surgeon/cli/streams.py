@@ -1,7 +1,7 @@
-"""Standard streams that are closed, full or gone: the work that was asked for is done all the same.
+"""Standard streams that are closed, full or broken do not stop a command.
 
-What cannot be printed on stderr is left out. What cannot be printed on stdout is a failure, said in a sentence, but for
-a reader that has gone (head, less): what it wanted it has.
+Text that stderr does not take is dropped. Text that stdout does not take is an error, except when the reader has closed
+the pipe (head, less).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ..errors import SurgeonError
 
 
 class Watched:
-    """A stream that remembers in `lost` how it failed last.
+    """A stream that keeps its last error in `lost`.
 
     Args:
-        lenient: its failures stop nothing.
+        lenient: errors are not raised.
     """
 
     def __init__(self, stream: TextIO, *, lenient: bool) -> None:
@@ -26,7 +26,7 @@ class Watched:
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, if that is possible."""
+        """Write; an error is kept in `lost`, and raised unless lenient."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -34,7 +34,7 @@ class Watched:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, if that is possible."""
+        """Flush; an error is kept in `lost`, and raised unless lenient."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -50,16 +50,16 @@ class Watched:
 
 
 def prepare() -> None:
-    """Make the standard streams ones that can be used.
+    """Replace closed standard streams by the null device, and watch stdout and stderr for errors.
 
-    A stream that is closed leaves its number to the next file that is opened: what is then printed, by whatever
-    library, would go into a model's weights.
+    The descriptor of a closed stream would go to the next file that is opened, and text that a library prints would
+    end up in a model's weights.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Writing there fails, as it would have.
+            # Opened for reading only: writing to it fails, as it does on a closed stream.
             os.open(os.devnull, os.O_RDONLY if number != 2 else os.O_WRONLY)
             os.set_inheritable(number, True)
     if sys.stdout is None:
@@ -73,10 +73,10 @@ def prepare() -> None:
 
 
 def finish(raised: OSError | None = None) -> SurgeonError | None:
-    """Print what is left; gives why stdout could not be printed on, None where it could or its reader has gone.
+    """Flush stdout and stderr. Return the error to show if stdout failed; None if it did not or its reader is gone.
 
     Args:
-        raised: what the command was ended by; raised again unless stdout failed so.
+        raised: the exception that ended the command; raised again unless it is stdout's.
     """
     error: OSError | ValueError | None = raised
     if raised is not None and raised is not lost(sys.stdout) and not isinstance(raised, BrokenPipeError):
@@ -96,13 +96,13 @@ def finish(raised: OSError | None = None) -> SurgeonError | None:
 
 
 def lost(stream: object) -> OSError | None:
-    """How a stream failed last, if it is known."""
+    """The last error of a watched stream; None if there was none."""
     found = getattr(stream, "lost", None)
     return found if isinstance(found, OSError) else None
 
 
 def _drop() -> None:
-    """Let what is left for stdout go nowhere, so that Python does not complain about it at its end."""
+    """Discard the text that stdout still buffers, so that Python does not report an error at exit."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Plain tables for a terminal of any width: cells wrap, columns that do not fit side by side go into blocks."""
+"""Plain tables for a terminal of any width: cells wrap; columns that do not fit are printed as further blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BREAKS = re.compile(r"(?<=[\s/_.,-])")
 
 @dataclass(frozen=True)
 class Style:
-    """How a stream shows things: whether it is a terminal, understands colours, and Unicode; its columns."""
+    """What a stream can show: whether it is a terminal, has colour and Unicode, and its width in columns."""
 
     terminal: bool = False
     colour: bool = False
@@ -31,7 +31,7 @@ class Style:
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
-        """The style for a stream: no colour unless it is a terminal that wants it."""
+        """The style of a stream. Colour needs a terminal; NO_COLOR and TERM=dumb turn it off."""
         terminal = stream.isatty()
         colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
         encoding = (getattr(stream, "encoding", "") or "").lower()
@@ -44,17 +44,17 @@ class Style:
         return "≠" if self.unicode else "!="
 
     def bold(self, text: str) -> str:
-        """Bold where there is colour."""
+        """The text in bold if the stream has colour."""
         return f"\x1b[1m{text}\x1b[0m" if self.colour and text.strip() else text
 
     def dim(self, text: str) -> str:
-        """Dim where there is colour."""
+        """The text dimmed if the stream has colour."""
         return f"\x1b[2m{text}\x1b[0m" if self.colour and text.strip() else text
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A label and one cell per column; marked where its keys (without keys: its cells) differ."""
+    """A label and one cell per column. The row is marked if its keys differ (without keys: its cells)."""
 
     label: str
     cells: tuple[str, ...]
@@ -68,19 +68,19 @@ class TableRow:
 
 
 def cells(text: str) -> int:
-    """Columns of a terminal that the text takes."""
+    """The width of the text in terminal columns."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def pad(text: str, width: int) -> str:
-    """Text filled with spaces up to a width in terminal columns."""
+    """The text, padded with spaces to a width in terminal columns."""
     return text + " " * (width - cells(text))
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Text in lines of at most `width` columns, broken after spaces and punctuation, else anywhere; never cut."""
+    """Lines of at most `width` columns, broken after spaces and punctuation, else anywhere; nothing is left out."""
     lines: list[str] = []
     line = ""
     for piece in _BREAKS.split(one_line(text)):
@@ -98,17 +98,17 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def table(rows: Sequence[TableRow], heads: Sequence[str], style: Style) -> list[str]:
-    """Lines of a table whose first column holds labels; `heads` name the other columns (none: one, without a head)."""
+    """The lines of a table. The first column has the labels; `heads` name the others (empty: one column, no head)."""
     if not rows:
         return []
     count = len(rows[0].cells)
     mark = len(style.differs) + 1 if count > 1 else 0
     label = min(max(cells(one_line(row.label)) for row in rows), style.width // 2) + mark
     room = style.width - label - len(_GAP)
-    beside = max(1, min(count, (room + len(_GAP)) // (_NARROWEST + len(_GAP))))
+    fitting = max(1, min(count, (room + len(_GAP)) // (_NARROWEST + len(_GAP))))
     lines: list[str] = []
-    for start in range(0, count, beside):
-        block = list(range(start, min(start + beside, count)))
+    for start in range(0, count, fitting):
+        block = list(range(start, min(start + fitting, count)))
         natural = [
             max(cells(text) for text in (*(heads[column : column + 1]), *(one_line(row.cells[column]) for row in rows)))
             for column in block
@@ -125,7 +125,7 @@ def table(rows: Sequence[TableRow], heads: Sequence[str], style: Style) -> list[
 
 
 def _widths(natural: Sequence[int], room: int) -> list[int]:
-    """Widths that fit into `room`: columns that need less than a fair share keep it, the others share the rest."""
+    """Column widths that fit `room`: a column gets what it needs up to an equal share of the room that is left."""
     widths = list(natural)
     left = room - len(_GAP) * (len(natural) - 1)
     waiting = sorted(range(len(natural)), key=lambda column: natural[column])
@@ -156,7 +156,7 @@ def _row_lines(
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line; characters that the stream cannot encode are escaped instead of fatal."""
+    """Print a line; characters that the stream cannot encode are escaped."""
     out = stream or sys.stdout
     encoding = getattr(out, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=out)

@@ -1,4 +1,4 @@
-"""`surgeon verify OUT`: is a checkpoint what its config, its recipe and its donors say?"""
+"""`surgeon verify OUT`: compare a checkpoint with its config, its recipe and its donors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from ..verify.audit import Audit
 
 SHOWN = 20
-"""Problems that are printed; `--json` lists all."""
+"""Maximum number of problems printed; `--json` lists all."""
 
 
 def verify(
-    out: Annotated[str, typer.Argument(help="A checkpoint, such as an assembled one.", metavar="OUT")],
-    deep: Annotated[bool, typer.Option("--deep", help="Read the donors too, byte by byte.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Load it as well and run a forward pass.")] = False,
+    out: Annotated[str, typer.Argument(help="A checkpoint, usually one that surgeon has written.", metavar="OUT")],
+    deep: Annotated[bool, typer.Option("--deep", help="Also read the donors, and compare every byte.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Also load it and run a forward pass.")] = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether a checkpoint is what its config, its recipe and its donors say."""
+    """Compare a checkpoint with its config, its recipe and its donors."""
     from ..verify.run import verify_model
 
     audit, checkpoint = verify_model(out, deep=deep, smoke=smoke, sets=sets, progress=_progress)
@@ -43,7 +43,7 @@ def verify(
 
 
 def _progress(layers: int) -> AbstractContextManager[OnEvent]:
-    """A bar on a terminal, else nothing."""
+    """A progress line on a terminal, else nothing."""
     from .progress import bar
 
     return bar(layers) if sys.stderr.isatty() else nullcontext(lambda event: None)

@@ -1,1 +1,1 @@
-"""Heavy work in child processes of their own session, so that a closed terminal does not stop it."""
+"""Jobs: long work in child processes with their own session, so that a closed terminal does not stop them."""

@@ -1,8 +1,8 @@
-"""One job: a process of its own whose events are JSON lines in a folder, readable while it runs and after.
+"""One job: a process that writes its events as JSON lines to a folder, where they are read during the run and after.
 
-A job's folder, named by its number, holds `recipe.yaml`, `about.json` (what it is), `events.jsonl` (the process's
-stdout), `log.txt` (its stderr) and `process.json` (which one it is). Whoever watches reads files only: the process
-neither knows nor needs its watcher, and goes on when terminal and connection have gone.
+A job's folder is named by its number and contains `recipe.yaml`, `about.json` (command, output and size of the job),
+`events.jsonl` (the process's stdout), `log.txt` (its stderr) and `process.json` (identity of the process). Watchers
+only read files. The process does not depend on them, and keeps running when terminal and connection are lost.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Kind = Literal["running", "done", "failed", "cancelled", "crashed"]
 _FINAL: dict[str, Kind] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 _TAIL = 65536
 _MOST = 64_000_000
-"""Bytes of events that are read at a time: a day of writing gives a tenth."""
+"""Maximum bytes of events read at a time; a day of writing gives a tenth of it."""
 _WHY = 300
 _CANCEL = "cancel"
-"""An empty file: the job was asked to stop. It says so before its process can, and when that ended before it could."""
+"""Name of the empty file that says the job was asked to stop, even if its process ends before it writes that event."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How a job is: `reason` says why it failed, was cancelled or crashed, as a sentence."""
+    """The state of a job. `reason` says as a sentence why it failed, was cancelled or crashed."""
 
     kind: Kind
     reason: str = ""
@@ -44,13 +44,13 @@ class State:
 
     @property
     def word(self) -> str:
-        """How it is, in a word."""
+        """The state as one word."""
         return "cancelling" if self.cancelling else self.kind
 
 
 @dataclass
 class Job:
-    """A job, started here or by another process; `events` grows as `poll` reads what it has written."""
+    """A job, started by this process or another one. `poll` reads new events and appends them to `events`."""
 
     folder: Path
     events: list[Event] = field(default_factory=list)
@@ -59,13 +59,13 @@ class Job:
 
     @property
     def number(self) -> int:
-        """What it is called by."""
+        """The number that names the job."""
         return int(self.folder.name)
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What it is: `verb`, `out`, `recipe` (the file it came from, or null), `cwd`, `started`, `arguments`, and of
-        `layers`, `letters`, `bytes` and `tensors` what is known. What is not as surgeon writes it is left out."""
+        """The contents of about.json: `verb`, `out`, `recipe` (its file, or None), `cwd`, `started`, `arguments`, and
+        `layers`, `letters`, `bytes` and `tensors` if they are there. Values of a wrong type are left out."""
         record = read(self.folder / "about.json")
         paths = {name: record.path(name) for name in ("out", "recipe", "cwd")}
         found: dict[str, Any] = {
@@ -83,24 +83,24 @@ class Job:
 
     @property
     def out(self) -> Path | None:
-        """The folder that it writes."""
+        """The output folder; None if it is not known."""
         out = self.about["out"]
         return Path(out) if out is not None else None
 
     @property
     def process(self) -> Recorded | None:
-        """Its process; None where that was never started, or is not known."""
+        """The job's process; None if it was never started or is not known."""
         return Recorded.read(read(self.folder / "process.json"))
 
     @property
     def pid(self) -> int | None:
-        """The number of its process, which may be another's by now."""
+        """The id of the job's process. Another process may have it by now."""
         process = self.process
         return process.pid if process else None
 
     @property
     def running(self) -> bool:
-        """Whether its process still lives, and not merely another of the same number."""
+        """Whether the job's process is still alive; another process with the same id does not count."""
         if self._process is not None:
             return self._process.poll() is None
         process = self.process
@@ -108,13 +108,13 @@ class Job:
         return self._holds_output() if lives is None else lives
 
     def _holds_output(self) -> bool:
-        """Whether its process, which cannot be seen from here, is writing: the output's lock tells."""
+        """Whether the output is locked. Used if the process is not visible here, as on another machine."""
         from ..assemble.resume.workspace import holder_of
 
         return self.out is not None and bool(holder_of(self.out))
 
     def poll(self) -> list[Event]:
-        """Events written since the last call, whole lines only."""
+        """The events written since the last call; a line that is not complete yet is left for the next."""
         try:
             with self._open("events.jsonl") as file:
                 self._offset = max(self._offset, file.seek(0, os.SEEK_END) - _MOST)
@@ -129,28 +129,28 @@ class Job:
         return fresh
 
     def state(self) -> State:
-        """How it is now. Reads no more than the end of its events."""
-        # In this order: what has ended between the two has told of it.
+        """The current state. Only the end of the events is read."""
+        # Look at the process first: if it ends after that, its final event is among the events read.
         running = self.running
-        told = self._last_events()
-        progress = next((event for event in told if event["event"] == "progress"), {})
-        final = next((event for event in told if event["event"] in _FINAL), None)
+        last = self._last_events()
+        progress = next((event for event in last if event["event"] == "progress"), {})
+        final = next((event for event in last if event["event"] in _FINAL), None)
         if final is not None:
             return State(_FINAL[final["event"]], final.get("message", ""), progress)
         if running:
             return State("running", "", progress, self.cancelled)
         if self.cancelled:
-            # It had not got as far as to answer.
+            # It ended before it could write its final event.
             return State("cancelled", "cancelled.", progress)
         return State("crashed", self._why(), progress)
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was asked to stop, by this process or another."""
+        """Whether the job was asked to stop, by this process or another."""
         return os.path.lexists(self.folder / _CANCEL)
 
     def _last_events(self) -> list[Event]:
-        """The last events, the latest first."""
+        """The last events, latest first."""
         try:
             with self._open("events.jsonl") as file:
                 start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
@@ -161,7 +161,7 @@ class Job:
         return events_of.parsed(data[data.find(b"\n") + 1 if start else 0 :])[::-1]
 
     def _why(self) -> str:
-        """Why a job ended that has not told of its end."""
+        """Why a job without a final event ended."""
         process = self.process
         if process is None:
             return "its process was never started"
@@ -169,19 +169,22 @@ class Job:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return f"its process was ended by {signal.Signals(-code).name}"
-        if (said := [line.strip() for line in self.log().splitlines() if line.strip()]) and code != 0:
-            last = next((line for line in said if line.startswith("Fatal Python error")), said[-1])
+        if (logged := [line.strip() for line in self.log().splitlines() if line.strip()]) and code != 0:
+            last = next((line for line in logged if line.startswith("Fatal Python error")), logged[-1])
             if not last.startswith(("note:", "warning:")):
                 return last[:_WHY]
         if process.ended_with_boot():
-            return "the machine was started anew meanwhile"
-        return "its process was killed without a word: by a person, or because memory ran out"
+            return "the machine was restarted"
+        return "its process was killed, by a user or because memory ran out"
 
     def cancel(self) -> bool:
-        """Ask the process to stop so that it can be resumed; gives whether it was asked. Only that very process is."""
+        """Ask the process to stop so that the job can be resumed; returns whether it was asked.
+
+        Nothing is signalled unless the process is certain to be the job's.
+        """
         asked = self._signalled()
         if asked:
-            # Without it, only the reason is less true.
+            # Without the file, only the reason in `state` is less exact.
             with contextlib.suppress(OSError):
                 (self.folder / _CANCEL).touch(0o600)
         return asked
@@ -194,7 +197,7 @@ class Job:
         return process is not None and process.signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the process to end, that long at most; gives whether it has."""
+        """Wait at most `seconds` for the process to end; returns whether it has ended."""
         end = time.monotonic() + seconds
         while self.running:
             if time.monotonic() > end:
@@ -203,7 +206,7 @@ class Job:
         return True
 
     def log(self) -> str:
-        """The end of what the process wrote on stderr."""
+        """The last 64 KiB that the process wrote to stderr."""
         try:
             with self._open("log.txt") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))

@@ -1,4 +1,4 @@
-"""The events of a job, as they are read from its folder, with the types that `assemble` gives their values."""
+"""Reading the events of a job, with checked types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Event = dict[str, Any]
 
 
 def parsed(data: bytes) -> list[Event]:
-    """The events of whole lines of JSON; lines that hold none are left out."""
+    """The events in complete lines of JSON; other lines are left out."""
     found = []
     for line in data.split(b"\n"):
         with contextlib.suppress(ValueError):
@@ -23,7 +23,7 @@ def parsed(data: bytes) -> list[Event]:
 
 
 def sound(value: object) -> Event | None:
-    """An event whose values have their types: what has another counts as missing, and what must be there as zero."""
+    """The event with checked values: values of a wrong type are dropped, and required ones replaced by zero or None."""
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         return None
     types = _TYPES if value["event"] == "progress" else _TYPES | {"files": _is_texts}
@@ -72,4 +72,4 @@ _NEEDED: dict[str, Event] = {
     "progress": {"bytes": 0, "total": 0, "rate": 0, "eta": None, "layer": None},
     "layer": {"index": -1},
 }
-"""What those who show an event rely on."""
+"""Keys that code that shows events relies on, with their defaults."""

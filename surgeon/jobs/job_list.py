@@ -1,4 +1,4 @@
-"""All jobs of this user: started, listed, found by number or output, cleaned up."""
+"""All jobs of this user: start, list, find by number or output, clean up."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def start(
     recipe: Path | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Start `surgeon VERB RECIPE ARGUMENTS...` on its own, RECIPE being `recipe_text` in the job's folder.
+    """Start `surgeon VERB RECIPE ARGUMENTS...` as a job. RECIPE is a file with `recipe_text` in the job's folder.
 
-    It has its own session and ignores hang-ups: it goes on when this process, its terminal or its connection end.
+    The process has its own session and ignores SIGHUP, so it outlives this process, its terminal and its connection.
 
     Args:
         verb: a command of surgeon that takes a recipe and `--events`.
-        arguments: what follows the recipe; paths are absolute.
-        recipe_text: YAML as the user has it, for what is published is made of it; see `rooted`.
-        out: the folder that it writes.
-        recipe: the file that the recipe came from.
-        about: more that is to be known of it.
+        arguments: the arguments after the recipe; paths are absolute.
+        recipe_text: the user's YAML, unchanged, because it is copied to the output; see `rooted` for relative paths.
+        out: the output folder.
+        recipe: the file of the recipe.
+        about: further entries of about.json.
 
     Raises:
-        SurgeonError: it cannot be started; nothing is left of it.
+        SurgeonError: the job cannot be started; its folder is removed.
     """
     jobs = state_folder("jobs")
     try:
         folder = _number(jobs)
     except OSError as error:
-        raise SurgeonError(f"cannot keep a job: {error.strerror or error}", where=str(jobs)) from error
+        raise SurgeonError(f"cannot create a job: {error.strerror or error}", where=str(jobs)) from error
     try:
         return _started(folder, verb, arguments, recipe_text, out, recipe, about or {})
     except BaseException as error:
@@ -74,7 +74,7 @@ def _started(
     recipe: Path | None,
     about: Mapping[str, Any],
 ) -> Job:
-    """Write a job's files, and start its process."""
+    """Write the files of a job and start its process."""
     write_atomic(folder / "recipe.yaml", recipe_text, own=True)
     record = {
         "verb": verb,
@@ -89,20 +89,20 @@ def _started(
     command = [sys.executable, "-c", _MAIN, verb, str(folder / "recipe.yaml"), *arguments, "--events"]
     with _created(folder / "events.jsonl") as events, _created(folder / "log.txt") as log:
         process = subprocess.Popen(
-            # The shell becomes the command, which inherits that hang-ups are ignored.
+            # The command replaces the shell and inherits that SIGHUP is ignored.
             ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command],
             stdin=subprocess.DEVNULL,
             stdout=events,
             stderr=log,
             start_new_session=True,
-            # An empty folder: no file of the user's can pose as a module.
+            # A folder without files of the user, which Python could import as modules.
             cwd=folder,
             env=_environment(),
         )
     try:
         write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()), own=True)
     except SurgeonError:
-        # Nobody could watch it, or stop it.
+        # Without process.json the job could not be watched or cancelled.
         process.kill()
         process.wait()
         raise
@@ -114,12 +114,12 @@ def _created(path: Path) -> BinaryIO:
 
 
 def rooted(roots: Iterable[Path]) -> list[str]:
-    """Options with which a job finds relative paths in `roots` and in this working directory, as this process does."""
+    """Options that make a job resolve relative paths from `roots` and the working directory, like this process."""
     return [word for root in (*roots, Path.cwd()) for word in ("--root", str(root.absolute()))]
 
 
 def _number(jobs: Path) -> Path:
-    """A new folder with the next number."""
+    """Create a folder named by the next number."""
     number = max(map(int, filter(_is_number, (path.name for path in jobs.iterdir()))), default=0)
     while True:
         number += 1
@@ -132,13 +132,13 @@ def _number(jobs: Path) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, from which the child finds this very surgeon, and tells of crashes."""
+    """This process's environment, so changed that the child imports the same surgeon and logs crashes."""
     paths = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(_ROOT)]), "PYTHONFAULTHANDLER": "1"}
 
 
 def every() -> list[Job]:
-    """All jobs, the oldest first."""
+    """All jobs, oldest first."""
     folder = state_folder_there("jobs")
     if folder is None:
         return []
@@ -151,15 +151,15 @@ def every() -> list[Job]:
 
 
 def _is_number(name: str) -> bool:
-    """Whether a name is one that `_number` gives."""
+    """Whether a folder name is one that `_number` creates."""
     return name.isascii() and name.isdigit() and len(name) < _DIGITS and not name.startswith("0")
 
 
 def find(which: str | None) -> Job:
-    """The job of a number, or the last one of an output folder; without either, the running one, or the last.
+    """The job with a number, or the last job of an output folder; for None the running job, or the last one.
 
     Raises:
-        InputError: there is none, or several run.
+        InputError: there is no such job, or `which` is None and several jobs run.
     """
     jobs = every()
     if which is not None:
@@ -171,7 +171,7 @@ def find(which: str | None) -> Job:
     running = [job for job in jobs if job.running]
     if len(running) > 1:
         numbers = ", ".join(str(job.number) for job in running)
-        raise InputError(f"several jobs are running: {numbers}", remedy="say which")
+        raise InputError(f"several jobs are running: {numbers}", remedy="give the number of one")
     if not jobs:
         raise InputError(
             "there are no jobs", remedy="start one with `surgeon assemble --detach`, or from the interface"
@@ -180,15 +180,15 @@ def find(which: str | None) -> Job:
 
 
 def of_output(jobs: Iterable[Job], out: Path) -> list[Job]:
-    """Those that write, or wrote, this folder."""
-    # Unlike Path.resolve, this bears loops of links.
+    """The jobs whose output is this folder."""
+    # Path.resolve raises on loops of symbolic links; this does not.
     final = os.path.realpath(expanded(out))
     return [job for job in jobs if job.out is not None and os.path.realpath(job.out) == final]
 
 
 def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
-    """The last job of each output that came from a recipe's file, or, without one, from an unsaved recipe in this
-    folder; the oldest first."""
+    """The last job of each output that was started from a recipe's file (for None: from an unsaved recipe in `folder`),
+    oldest first."""
     name = str(recipe.resolve()) if recipe else None
     last: dict[Path, Job] = {}
     for job in every():
@@ -199,10 +199,10 @@ def of_recipe(recipe: Path | None, folder: Path) -> list[Job]:
 
 
 def again(job: Job) -> Job:
-    """A new job that resumes what another has left.
+    """Start a new job that resumes an unfinished one.
 
     Raises:
-        SurgeonError: the job's files do not say any more what that was.
+        SurgeonError: the job's files are missing or damaged.
     """
     try:
         text = read_bytes(job.folder / "recipe.yaml").decode("utf-8")
@@ -214,7 +214,7 @@ def again(job: Job) -> Job:
         raise SurgeonError(
             f"job {job.number} cannot be resumed",
             where=str(job.folder / "about.json"),
-            why="the file does not say what was written",
+            why="the file does not name the output and its arguments",
             remedy="resume it with `surgeon assemble RECIPE OUT --resume`",
         )
     arguments = [word for word in about["arguments"] if word not in ("--restart", "--resume")]
@@ -224,7 +224,7 @@ def again(job: Job) -> Job:
 
 
 def unfinished(job: Job) -> Unfinished | None:
-    """What a job that is over has left to be resumed."""
+    """The unfinished output of an ended job; None if there is nothing to resume."""
     from ..assemble.resume.unfinished import look
 
     left = look(job.out) if job.out else None
@@ -232,13 +232,13 @@ def unfinished(job: Job) -> Unfinished | None:
 
 
 def finished_by(job: Job) -> Job | None:
-    """The later job that has written a job's output whole."""
+    """The later job that has completed the output of this one."""
     later = [other for other in of_output(every(), job.out) if other.number > job.number] if job.out else []
     return next((other for other in reversed(later) if other.state().kind == "done"), None)
 
 
 def clean() -> int:
-    """Forget all jobs that are over, their outputs untouched; gives how many."""
+    """Remove the folders of all ended jobs, not their outputs; returns how many."""
     over = [job for job in every() if not job.running]
     for job in over:
         shutil.rmtree(job.folder, ignore_errors=True)

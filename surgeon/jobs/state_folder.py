@@ -1,4 +1,4 @@
-"""The folder of surgeon's own files: jobs, swap files, recipes that are tried. Nobody but their user may see them."""
+"""The folder of surgeon's own files: jobs, swap files, recipes that are tried. Only their user can read it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..files import is_dir, user_folder
 
 
 def state_folder(name: str) -> Path:
-    """A folder of surgeon's in the user's state directory (`jobs`, `swap`), made if it is missing.
+    """surgeon's folder `name` (`jobs`, `swap`) in the user's state directory; created if it is missing.
 
     Raises:
-        SurgeonError: there can be none.
+        SurgeonError: the folder cannot be created or written to.
     """
     root = user_folder("state")
     if root is None:
@@ -31,7 +31,7 @@ def state_folder(name: str) -> Path:
             raise PermissionError(0, "it cannot be written")
     except OSError as error:
         raise SurgeonError(
-            "surgeon cannot keep its own files",
+            "surgeon cannot write its own files",
             where=str(folder),
             why=error.strerror or str(error),
             remedy="set XDG_STATE_HOME to a folder that can be written",
@@ -42,13 +42,13 @@ def state_folder(name: str) -> Path:
 
 
 def state_folder_there(name: str) -> Path | None:
-    """The same for who only reads: None where it is missing."""
+    """Like `state_folder`, for reading only: None if the folder is missing."""
     root = user_folder("state")
     return root / name if root is not None and is_dir(root / name) else None
 
 
 def _close(folder: Path) -> None:
-    """Let nobody else into a folder of this user's: earlier versions made them open to all."""
+    """Remove other users' access to a folder of this user; earlier versions created readable ones."""
     with contextlib.suppress(OSError):
         about = folder.stat()
         if about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) & 0o077:

@@ -128,7 +128,7 @@ class SurgeonApp(App[None]):
 
     async def _show_recovered(self) -> None:
         await self.surgery.view.place_panes()
-        self.say("recovered unsaved work: w saves it")
+        self.say("unsaved work is recovered: w saves it")
 
     # -- leaving
 
@@ -199,7 +199,7 @@ class SurgeonApp(App[None]):
             return "write `mouse on` or `mouse off`"
         switch = getattr(driver, "_enable_mouse_support" if word == "on" else "_disable_mouse_support", None)
         if switch is None:
-            return "this terminal has no mouse to switch"
+            return "this terminal has no mouse support to switch"
         driver._mouse = True
         switch()
         driver._mouse = word == "on"

@@ -6,10 +6,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "open": ("open PATH", "open a donor"),
     "write": ("write [FILE]", "save the recipe"),
     "run": ("run OUT", "write the model to the folder OUT"),
-    "jobs": ("jobs", "show what is being written, or was"),
+    "jobs": ("jobs", "show the jobs, running and ended"),
     "try": ("try", "generate text"),
     "plan": ("plan", "findings, YAML, difference"),
-    "mouse": ("mouse on|off", "whether the mouse is taken (off leaves it to the terminal)"),
+    "mouse": ("mouse on|off", "use the mouse, or leave it to the terminal"),
     "quit": ("quit", "leave"),
 }
 """Name -> usage, help."""

@@ -108,7 +108,7 @@ class Help(TextDialog):
             "select": "Selecting",
             "edit": "Editing",
             "blend": "Blending",
-            "go": "Looking and going",
+            "go": "View and screens",
             "file": "Files",
         }
         order = [*names, *{action.group: 0 for action in of_screen(screen)}]

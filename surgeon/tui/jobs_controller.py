@@ -51,14 +51,14 @@ class JobsController:
             return
         plan = self._session.plan
         if not plan.ok:
-            self._refuse(f"it cannot be written yet: {plan.errors[0].sentence()} (f lists all)")
+            self._refuse(f"the model cannot be written yet: {plan.errors[0].sentence()} (f lists all)")
             return
         out = Path(os.path.realpath(expanded(name)))
         if (job := _job_that_writes(out)) is not None:
             self._navigation.say(f"job {job.number} is writing {out} already")
             self.show(job)
         elif is_file(out):
-            self._refuse(f"{out} is a file: give a folder")
+            self._refuse(f"{out} is a file: name a folder")
         elif is_dir(out) and any(out.iterdir()):
 
             def answered(answer: str | None) -> None:
@@ -85,7 +85,7 @@ class JobsController:
 
         done, total = left.tensors
         question = f"An earlier run has written {done:,} of the {total:,} tensors of {out}."
-        answers = [("g", "go on with it"), ("a", "write it anew"), ("n", "neither")]
+        answers = [("g", "resume it"), ("a", "write it again from scratch"), ("n", "neither")]
         self._navigation.ask(question, answers, answered)
 
     def start_process(self, out: Path, *, force: bool, how: str = "") -> None:
@@ -151,7 +151,7 @@ class JobsController:
 
         question = f"Job {job.number} stopped when {done:,} of {total:,} tensors of {job.out} were written"
         question += f": {one_line(reason.rstrip('.'))}." if reason else "."
-        self._navigation.ask(question, [("g", "go on with it"), ("n", "not now")], answered)
+        self._navigation.ask(question, [("g", "resume it"), ("n", "not now")], answered)
 
     def choose(self) -> None:
         """Let the user choose one of the last jobs, and show it."""

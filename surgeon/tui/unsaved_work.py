@@ -66,10 +66,10 @@ class UnsavedWork:
             return
         name = left.recipe_path.name if left.recipe_path else "an unnamed recipe"
         ended = f"on {left.host} has not saved" if left.host else "ended without saving"
-        question = f"A session {duration(left.age)} ago {ended} {name}. Take its work up again?"
+        question = f"A session {duration(left.age)} ago {ended} {name}. Recover its changes?"
         if left.host:
-            question += " It may still be open there, so its copy stays until you delete it."
-        answers = [("r", "recover it (undo leads back)"), ("d", "delete it"), ("l", "later: ask again next time")]
+            question += " It may still be open there, so its copy is kept until you delete it."
+        answers = [("r", "recover it (can be undone)"), ("d", "delete it"), ("l", "later: ask again next time")]
 
         def answered(answer: str | None) -> None:
             if answer == "r":

@@ -165,7 +165,7 @@ class TestDisks:
             assemble(plan, out, shard_size=9000, workers=1)
         assert not out.exists()
         # Full still: it fails again, and loses nothing.
-        with pytest.raises(SurgeonError, match=r"the disk is full\. Make room.*--resume"):
+        with pytest.raises(SurgeonError, match=r"the disk is full\. Free some space.*--resume"):
             assemble(plan, out, resume=True, workers=1)
         subprocess.run(["mount", "-o", "remount,size=2M", str(tmpfs)], check=True)
         events: list[dict[str, Any]] = []

@@ -175,7 +175,7 @@ def test_cancelled_and_gone_on_with(said: Any, recipe: Path, out: Path, slow: No
     code, text, _ = said("cancel")
     assert code == 0
     assert re.search(rf"^   1  cancelled  {out}", text)
-    assert re.search(r"\n +\d+ of 48 tensors are written: --resume goes on\n", text), text
+    assert re.search(r"\n +\d+ of 48 tensors are written; --resume continues\n", text), text
     assert not job.running and job.state().reason.startswith("cancelled. ")
     assert said("attach")[0] == 130
     assert said("cancel")[0] == 2
@@ -211,9 +211,9 @@ def test_a_killed_one_is_crashed_and_gone_on_with(said: Any, recipe: Path, out: 
     started_here._process.wait()  # type: ignore[union-attr]
     assert started_here.state().reason == "its process was ended by SIGKILL"
     state = job.state()
-    assert (state.kind, state.reason[:35]) == ("crashed", "its process was killed without a wo")
+    assert (state.kind, state.reason[:22]) == ("crashed", "its process was killed")
     code, text, _ = said("jobs")
-    assert "   1  crashed  " in text and "killed without a word" in text and "--resume goes on" in text
+    assert "   1  crashed  " in text and "was killed" in text and "--resume continues" in text
     code, _, error = said("attach")
     assert (code, error.splitlines()[-1][:23]) == (1, "surgeon: job 1 crashed:")
     monkeypatch.undo()
@@ -256,7 +256,7 @@ class TestState:
 
     def test_another_boot(self) -> None:
         state = fake({}, self.me(birth="other:1"), []).state()
-        assert (state.kind, state.reason) == ("crashed", "the machine was started anew meanwhile")
+        assert (state.kind, state.reason) == ("crashed", "the machine was restarted")
 
     def test_a_process_that_was_never_started(self) -> None:
         state = fake({}, None, []).state()
@@ -282,7 +282,7 @@ class TestState:
         assert fake({}, dead, [], log).state().reason == "MemoryError"
         log = "Fatal Python error: Bus error\n\nCurrent thread 0x1:\n  File x\n"
         assert fake({}, dead, [], log).state().reason == "Fatal Python error: Bus error"
-        assert "killed without a word" in fake({}, dead, [], "note: r.yaml: this is a note.\n").state().reason
+        assert "was killed" in fake({}, dead, [], "note: r.yaml: this is a note.\n").state().reason
 
     def test_a_zombie_is_dead(self) -> None:
         child = subprocess.Popen(["true"])
@@ -332,7 +332,7 @@ def test_found_by_number_output_or_alone(said: Any) -> None:
     assert job_list.find("/x/one").number == last.number
     assert said("attach", "9")[0] == said("cancel", "elsewhere")[0] == 2
     fake({"out": "/x/four"}, me, [])
-    assert "several jobs are running: 2, 4. Say which" in said("cancel")[2]
+    assert "several jobs are running: 2, 4. Give the number of one" in said("cancel")[2]
 
 
 def test_cleaned_up(said: Any, out: Path) -> None:
@@ -364,7 +364,7 @@ def test_ctrl_c_leaves_it_running(recipe: Path, out: Path, said: Any, slow: None
     watcher.send_signal(signal.SIGINT)
     _, error = watcher.communicate(timeout=60)
     assert watcher.returncode == 0
-    assert f"job {job.number} goes on".encode() in error
+    assert f"job {job.number} is still running".encode() in error
     assert job.running
 
 
@@ -548,7 +548,7 @@ def test_a_cancelled_job_whose_output_is_there_says_nothing_of_resuming(
         (folder / "about.json").write_text(json.dumps({"verb": "assemble", "out": str(tmp_path / "m"), "cwd": "/"}))
         (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
     text = said("jobs")[1]
-    assert "job 2 has written it since" in text
+    assert "job 2 has written the output since" in text
     assert "--resume" not in text
     (job_list.state_folder("jobs") / "2" / "events.jsonl").write_text("")
     assert "--resume" in said("jobs")[1]

@@ -279,7 +279,7 @@ class TestKeysThatCannotDoWhatTheySay:
         async with application.run_test(size=(80, 24)) as pilot:
             await self.shown(pilot, application, in_tmp, {"event": "cancelled", "message": "cancelled."})
             await keys(pilot, "T")
-            assert "nothing to try: it was cancelled" in line(pilot, "space")
+            assert "nothing to try: the job was cancelled" in line(pilot, "space")
             await keys(pilot, "c")
             assert "nothing to cancel" in line(pilot, "space")
 

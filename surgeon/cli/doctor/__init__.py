@@ -1,1 +1,1 @@
-"""`surgeon doctor`: what this terminal and this machine can do."""
+"""`surgeon doctor`: check this terminal and this machine."""

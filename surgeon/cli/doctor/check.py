@@ -1,4 +1,4 @@
-"""One check of `surgeon doctor`, and how commands are asked."""
+"""One check of `surgeon doctor`, and running a command for its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Status = Literal["ok", "warn", "FAIL"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, what was found, and the change to make when it is not as it should be."""
+    """What was checked, what was found, and the change to make if it is not as it should be."""
 
     name: str
     status: Status
@@ -25,7 +25,7 @@ class Check:
 
 
 def ask(command: Sequence[str], timeout: float = 2.0) -> str | None:
-    """What a command prints, or None when it is not there, fails, or does not answer in time."""
+    """The output of a command; None if it does not exist, fails, or takes longer than `timeout` seconds."""
     try:
         done = subprocess.run(
             list(command),

@@ -1,4 +1,4 @@
-"""`surgeon doctor`: what the terminal, tmux, SSH, torch and the disk can do here, and what to change."""
+"""`surgeon doctor`: check the terminal, tmux, SSH, torch and the disk, and say what to change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def doctor(json: JsonOption = False) -> None:
-    """What the terminal, tmux, SSH, torch and the disk can do here, and what to change."""
+    """Check the terminal, tmux, SSH, torch and the disk, and say what to change."""
     from ..table import Style, say
     from .machine_checks import Devices, machine_checks
     from .terminal_checks import TerminalFacts, terminal_checks
@@ -36,7 +36,7 @@ def doctor(json: JsonOption = False) -> None:
 
 
 def lines(checks: Sequence[Check], style: Style) -> Iterator[str]:
-    """A line per check, and under it the change to make."""
+    """For each check its result, then the change to make."""
     from ..table import pad, wrap
 
     width = max(len(check.name) for check in checks)

@@ -1,4 +1,4 @@
-"""The checks of the machine: Python, torch and its devices, memory, disk, the caches."""
+"""Checks of the machine: Python, torch and its devices, memory, disk, caches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOW_DISK = 20_000_000_000
 LOW_MEMORY = 4_000_000_000
 _DEVICES = """
 import sys
-sys.path = [folder for folder in sys.path if folder]  # a torch.py in the working folder is not torch
+sys.path = [folder for folder in sys.path if folder]  # no torch.py of the working folder
 import json, torch
 found = []
 if torch.cuda.is_available():
@@ -36,7 +36,7 @@ print(json.dumps([torch.get_num_threads(), found]))
 
 
 class Devices:
-    """torch's devices, asked in a child process: importing torch takes seconds, and a broken driver may hang."""
+    """torch's devices, listed by a child process: importing torch takes seconds, and a broken driver may hang."""
 
     def __init__(self, code: str = _DEVICES, timeout: float = 30.0) -> None:
         self._timeout = timeout
@@ -50,7 +50,7 @@ class Devices:
         )
 
     def answer(self) -> tuple[int, list[tuple[str, int]]] | str:
-        """Threads and (name, bytes) of each accelerator, or why there is no answer."""
+        """The number of threads and (name, bytes of memory) of each accelerator, or why there is no answer."""
         try:
             out, err = self._child.communicate(timeout=self._timeout)
         except subprocess.TimeoutExpired:
@@ -66,7 +66,7 @@ class Devices:
 
 
 def machine_checks(env: Mapping[str, str], folder: Path, devices: Devices) -> Iterator[Check]:
-    """Everything about the machine; `folder` is where results would be written."""
+    """All checks of the machine; `folder` is where models would be written."""
     yield Check("python", "ok", ".".join(map(str, sys.version_info[:3])))
     yield from _folders(env, folder)
     yield _copying(folder)
@@ -86,7 +86,7 @@ def _version(package: str) -> str | None:
 def _transformers() -> Check:
     version = _version("transformers")
     if version is None:
-        return Check("transformers", "FAIL", "not installed: nothing can be tried", "pip install 'transformers>=5'")
+        return Check("transformers", "FAIL", "not installed: models cannot be run", "pip install 'transformers>=5'")
     major = version.partition(".")[0]
     if major.isdigit() and int(major) < 5:
         return Check("transformers", "warn", version, "pip install 'transformers>=5'")
@@ -97,7 +97,7 @@ def _torch(devices: Devices) -> Iterator[Check]:
     version = _version("torch")
     answer = devices.answer()
     if version is None:
-        yield Check("torch", "FAIL", "not installed: nothing can be blended or tried", "pip install torch")
+        yield Check("torch", "FAIL", "not installed: models cannot be blended or run", "pip install torch")
     elif isinstance(answer, str):
         yield Check("torch", "FAIL", f"{version}, but it does not start: {answer}", "reinstall torch, check the driver")
     else:
@@ -120,25 +120,25 @@ def _folders(env: Mapping[str, str], folder: Path) -> Iterator[Check]:
 
 
 def _folder(name: str, path: Path, *, enough: int) -> Check:
-    """Free space where `path` is or would be made."""
+    """The free space where `path` is, or would be created."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
-    note = "" if there == path else " (not made yet)"
+    note = "" if there == path else " (does not exist yet)"
     if not os.access(there, os.W_OK | os.X_OK):
-        return Check(name, "warn", f"{one_line(path)}: not writable", "work in a folder that is yours")
+        return Check(name, "warn", f"{one_line(path)}: not writable", "use a folder that you can write to")
     free = shutil.disk_usage(there).free
     found = f"{size(free)} free in {one_line(path)}{note}"
     if free < enough:
-        return Check(name, "warn", found, f"make room: less than {size(enough)} is little for a model")
+        return Check(name, "warn", found, f"free some space: a model often needs more than {size(enough)}")
     return Check(name, "ok", found)
 
 
 def _copying(folder: Path) -> Check:
-    """Whether files are copied within the kernel (copy_file_range), tried on a tiny file that is removed at once."""
+    """Whether the kernel copies files (copy_file_range), tried with a temporary file of 4 KiB."""
     name = "fast copying"
     if not hasattr(os, "copy_file_range"):
-        return Check(name, "ok", "not on this system: bytes go through memory")
+        return Check(name, "ok", "not on this system: files are copied through memory")
     try:
         with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
             source.write(bytes(4096))
@@ -146,8 +146,8 @@ def _copying(folder: Path) -> Check:
             done = os.copy_file_range(source.fileno(), target.fileno(), 4096, 0, 0)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}:
-            return Check(name, "warn", "not tried: the folder is not writable", "work in a folder that is yours")
-        return Check(name, "ok", f"not on this file system ({error.strerror}): bytes go through memory")
+            return Check(name, "warn", "not tried: the folder is not writable", "use a folder that you can write to")
+        return Check(name, "ok", f"not on this file system ({error.strerror}): files are copied through memory")
     return Check(name, "ok", "copy_file_range works here" if done else "copy_file_range copies nothing here")
 
 
@@ -157,7 +157,7 @@ def _memory() -> Check:
         return Check("memory", "ok", "unknown")
     found = size(total) + (f", {size(available)} available" if available is not None else "")
     if (total if available is None else available) < LOW_MEMORY:
-        return Check("memory", "warn", found, "close other programs: trying a model needs as much as its weights")
+        return Check("memory", "warn", found, "close other programs: running a model needs memory for its weights")
     return Check("memory", "ok", found)
 
 

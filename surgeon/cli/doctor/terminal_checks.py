@@ -1,4 +1,4 @@
-"""The checks of the terminal: colours, size, encoding, tmux, screen, SSH. Asks programs, never the terminal itself."""
+"""Checks of the terminal: colours, size, encoding, tmux, screen, SSH. Nothing is written to the terminal itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Ask = Callable[[Sequence[str]], str | None]
 
 @dataclass(frozen=True)
 class TerminalFacts:
-    """What is known of the terminal without writing to it: environment, whether it is one, size, encoding."""
+    """What is known of the terminal without writing to it. `size` is (columns, rows)."""
 
     env: Mapping[str, str]
     attached: bool
@@ -43,7 +43,7 @@ class TerminalFacts:
 
     @property
     def colours(self) -> int:
-        """Colours that will be used: 0, 16, 256 or 2**24 (as Rich and Textual decide it)."""
+        """The number of colours that will be used: 0, 16, 256 or 2**24, by the rules of Rich and Textual."""
         env = self.env
         term = env.get("TERM", "")
         if env.get("NO_COLOR") or term in {"", "dumb", "unknown"}:
@@ -57,7 +57,7 @@ class TerminalFacts:
 
 
 def terminal_checks(terminal: TerminalFacts) -> Iterator[Check]:
-    """Everything about the terminal."""
+    """All checks of the terminal."""
     yield _term(terminal)
     yield _colours(terminal)
     yield _encoding(terminal)
@@ -68,7 +68,10 @@ def terminal_checks(terminal: TerminalFacts) -> Iterator[Check]:
         yield from _tmux(terminal)
     elif terminal.env.get("STY"):
         yield Check(
-            "screen", "warn", "GNU screen: no clipboard, no true colour", "use tmux where a session must survive"
+            "screen",
+            "warn",
+            "GNU screen: no clipboard, no true colour",
+            "use tmux, which has both",
         )
     yield _mouse(terminal)
 
@@ -88,14 +91,14 @@ def _colours(terminal: TerminalFacts) -> Check:
     env = terminal.env
     colorterm = env.get("COLORTERM", "not set")
     if env.get("NO_COLOR"):
-        return Check("colours", "ok", "none: NO_COLOR is set", "unset NO_COLOR if colours are wanted")
+        return Check("colours", "ok", "none: NO_COLOR is set", "unset NO_COLOR to get colours")
     names = {0: "none", 16: "16", 256: "256", 2**24: "16 million"}
     found = f"{names[terminal.colours]} (COLORTERM={colorterm})"
     if terminal.colours == 2**24 or not terminal.attached:
         return Check("colours", "ok", found)
     if terminal.colours == 256:
         return Check("colours", "ok", found, "export COLORTERM=truecolor if your terminal shows 16 million")
-    return Check("colours", "warn", found, "export TERM=xterm-256color, if your terminal is like most")
+    return Check("colours", "warn", found, "export TERM=xterm-256color, which most terminals understand")
 
 
 def _encoding(terminal: TerminalFacts) -> Check:
@@ -105,7 +108,7 @@ def _encoding(terminal: TerminalFacts) -> Check:
     found = f"{terminal.encoding or 'unknown encoding'}, locale {locale or 'not set'}"
     if utf and ("utf" in locale.lower() or not terminal.attached):
         return Check("encoding", "ok", found)
-    return Check("encoding", "warn", found, "export LANG=C.UTF-8, or lines and marks may come out wrong")
+    return Check("encoding", "warn", found, "export LANG=C.UTF-8, or lines and marks may be drawn wrongly")
 
 
 def _size(terminal: TerminalFacts) -> Check:
@@ -124,7 +127,7 @@ def _ssh(terminal: TerminalFacts) -> Check:
     return Check(
         "ssh",
         "warn",
-        "over SSH, and COLORTERM did not come along, so at most 256 colours are used",
+        "over SSH without COLORTERM, so at most 256 colours are used",
         "connect with `ssh -o SendEnv=COLORTERM HOST` (the server needs AcceptEnv COLORTERM), "
         "or export COLORTERM=truecolor",
     )
@@ -132,7 +135,7 @@ def _ssh(terminal: TerminalFacts) -> Check:
 
 def _mouse(terminal: TerminalFacts) -> Check:
     if terminal.env.get("SSH_CONNECTION"):
-        return Check("mouse", "ok", "never needed; over SSH it is best left off, so that selecting text works")
+        return Check("mouse", "ok", "never needed; leave it off over SSH, so that selecting text works")
     return Check("mouse", "ok", "never needed; hold Shift (Option on macOS) to select text as usual")
 
 

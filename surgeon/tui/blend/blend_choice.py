@@ -107,4 +107,4 @@ class BlendChoice:
         low, high = method.donors
         if count >= low and (high is None or count <= high):
             return ""
-        return f"takes {counted(method.donors)}" + (" besides the base" if method.subtracts else "")
+        return f"takes {counted(method.donors)}" + (" plus the base" if method.subtracts else "")

@@ -20,10 +20,10 @@ from ..widgets.text_pane import TextPane, wrapped
 from .blend_choice import BlendChoice
 
 _BASES = {
-    "none": "plays no part",
-    "member": "is one more donor where it is among them",
-    "start": "is where 0 is",
-    "optional": "is subtracted from the donors where they have it",
+    "none": "is not used",
+    "member": "is one more donor if it is among the sources",
+    "start": "is the donor at 0",
+    "optional": "is subtracted from the donors if the slice has it",
     "required": "is subtracted from the donors",
 }
 
@@ -85,7 +85,7 @@ class BlendScreen(ActionScreen):
             pieces.append((f"{letters.get(ref, '?')} {span(start, stop)} ", theme.hue(letters.get(ref, "A"))))
             pieces.append((f"{one_line(ref)}  ", theme.DIM))
         if not choice.runs:
-            pieces.append(("no further donor" + (": another method" if choice.blended else ""), theme.PLAIN))
+            pieces.append(("no further donor" + (": change the method" if choice.blended else ""), theme.PLAIN))
         self.query_one("#donors", Line).show(*pieces)
         widest = max(len(method.name) for method in choice.methods)
         rows = []
@@ -165,7 +165,7 @@ class BlendScreen(ActionScreen):
 
     def _turn(self, step: int) -> None:
         if not self.choice.further_donors():
-            self.say("no other donor has as many layers: open one, or d types which", "warning")
+            self.say("no other donor has enough layers: open one, or type layers with d", "warning")
             return
         self.choice.next_donor(step)
         self.fill()

@@ -48,7 +48,7 @@ class CurveEditor:
         """Change the numbers of the current track, at what is selected."""
         state = self._state
         if not state.line.drawn:
-            self._view.say(f"{state.line.parameter.name} is no number: + and - change it", "warning")
+            self._view.say(f"{state.line.parameter.name} is not a number: + and - change it", "warning")
             return
         start, stop = state.span(whole=whole)
         self._set_values(operation(state.line.numbers, start, stop), said)
@@ -237,7 +237,7 @@ class CurveEditor:
         except InputError as error:
             self._view.say(error.sentence(), "warning")
             return
-        self.change(draft, "taken out")
+        self.change(draft, "removed")
 
     def do_undo(self, count: int | None) -> None:
         """Undo n steps."""

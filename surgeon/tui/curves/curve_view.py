@@ -127,7 +127,7 @@ class CurveView:
         if line.ends:
             pieces.append((f" {line.ends[self._state.cursor]}", theme.BOLD))
             follows = line.follows[self._state.cursor]
-            note = "  its own" if follows < 0 else f"  as layer {self._state.draft.start + follows}"
+            note = "  set for this end" if follows < 0 else f"  from layer {self._state.draft.start + follows}"
         else:
             layer = self._state.draft.start + self._state.cursor
             pieces.append((f" layer {layer} = {self._label(self._state.cursor)}", theme.BOLD))
@@ -144,7 +144,7 @@ class CurveView:
 
     def _form_words(self, line: CurveLine) -> str:
         if line.ends:
-            return "an end that is given a value has parameters of its own; x takes them away"
+            return "a value here holds for this end only; x removes it, and the end follows its layer again"
         if not line.drawn:
             return f"{line.parameter.help}: {', '.join(line.parameter.words) or 'true, false'}"
         draft = self._state.draft
@@ -161,7 +161,7 @@ class CurveView:
             words += f", {numbers} for {'each layer' if numbers == 'a number' else layers}"
         else:
             words += f", one value for {layers}"
-        words += ", the slice is split" if draft.cuts else ""
+        words += ", which splits the slice" if draft.cuts else ""
         moved = draft.ends_at
         return words if moved is None else f"{words}: norm and head then take layer {moved}'s values"
 

@@ -1,4 +1,4 @@
-"""Tracks of some layers' parameters as the curve editor changes them, and the edit that results. It has no widget."""
+"""The curve editor's data: tracks of parameters over layers, and the edit that results. No widgets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...recipe.schema import End
 from ...text import one_line
 
 NEW = "new"
-"""Origin of a value that nobody has given yet."""
+"""Origin of a value that is not set anywhere yet."""
 
 ENDS_TRACK = "ends"
 END_TENSORS: dict[End, str] = {
     "embeddings": "model.embed_tokens.weight", "final_norm": "model.norm.weight", "lm_head": "lm_head.weight",
 }  # fmt: skip
-"""What filters see of the ends; most families name them so."""
+"""The tensor names of the ends that filters are matched with; most families use these names."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class CurveLine:
     """One track of the editor: a parameter's value at each layer, for one filter's tensors and one donor.
 
     Attributes:
-        parameter: its declaration.
-        source: which source of the slices; None for all.
-        filter: `REST` for all tensors that no filter before takes.
-        values: per layer; of a track of ends, per end.
-        origin: whose table says so: `source`, `slice`, `recipe`, `default`, an end, or `NEW`.
-        ends: for which ends of the network it is; empty for layers.
-        follows: the layer that each of these takes its value from while it has none of its own; -1 where it has.
+        parameter: declaration of the parameter.
+        source: index of the source within the slices; None for all.
+        filter: part of the tensors' names; `REST` for all tensors that no other filter matches.
+        values: one per layer, or one per end in a track of ends.
+        origin: where the values are set: `source`, `slice`, `recipe`, `default`, an end, or `NEW`.
+        ends: the ends of the network in a track of ends; empty for layers.
+        follows: per end, the layer whose value it takes; -1 for an end with a value of its own.
     """
 
     parameter: Parameter
@@ -48,31 +48,31 @@ class CurveLine:
 
     @property
     def drawn(self) -> bool:
-        """Whether it is a curve; words and switches are not."""
+        """Whether the track is drawn as a curve; words and booleans are not."""
         return self.parameter.kind in ("float", "int")
 
     @property
     def group(self) -> tuple[str, int | None]:
-        """Tracks that are written together."""
+        """Parameter and source; tracks with the same are written together."""
         return self.parameter.name, self.source
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The values of a curve."""
+        """The values of a track of numbers."""
         return tuple(float(value) for value in self.values if not isinstance(value, str))
 
     @property
     def form(self) -> Form:
-        """How the values are written down."""
+        """The shortest form that gives the values."""
         return shortest(self.values)
 
     @property
     def label(self) -> str:
-        """The filter as it is shown."""
+        """The text for the filter on screen."""
         return ENDS_TRACK if self.ends else "rest" if self.filter == REST else one_line(self.filter)
 
     def form_text(self) -> str:
-        """The name of the form, or the value when there is only one."""
+        """The name of the form, or the value if it is a scalar; for ends all values."""
         if self.ends:
             return "  ".join(f"{end} {spelled(value)}" for end, value in zip(self.ends, self.values, strict=True))
         return self.form.text if self.form.name == "scalar" else self.form.name
@@ -86,17 +86,17 @@ class Draft:
     """Tracks over output layers `[start, stop)`.
 
     Attributes:
-        edit: the blend that is being made; None where one is changed.
-        method: theirs.
+        edit: the new blend; None if an existing one is changed.
+        method: merge method of the layers.
         sources: per layer, the (reference, layer) of every source.
-        base: the source that is the base; None without one.
-        pieces: the layers, from 0, of each slice that is written.
-        cuts: whether a slice is cut in two for that.
-        ends_at: where that moves the beginning of the last slice to, so that norm and head take their values there;
-            None where it does not.
-        last: the first output layer of the last slice among them: what ends at the stack's end takes its value there.
-        opened: the tracks as they were found.
-        lines: as they are now.
+        base: index of the source that is the base; None if there is none.
+        pieces: for each slice that is written, its layers as [start, stop) relative to `start`.
+        cuts: whether the edit splits a slice.
+        ends_at: the first layer of the last slice if the edit moves it, since norm and head take their values from that
+            layer; None if it does not.
+        last: the first output layer of the last slice in the range; norm and head take their values from it.
+        opened: the tracks before any change.
+        lines: the tracks now.
     """
 
     start: int
@@ -114,21 +114,21 @@ class Draft:
 
     @property
     def count(self) -> int:
-        """Number of layers."""
+        """The number of layers."""
         return self.stop - self.start
 
     def forms(self, line: CurveLine) -> list[Form]:
-        """How a curve is written in each slice."""
+        """The form of a track in each slice that is written."""
         return [shortest(line.values[start:stop]) for start, stop in self.pieces]
 
     def donor(self, source: int) -> str | None:
-        """The reference of a source if it identifies the source; None when another source has the same."""
+        """The reference of a source; None if it does not identify the source."""
         names = {layer[source][0] for layer in self.sources}
         twice = any([ref for ref, _ in layer].count(layer[source][0]) > 1 for layer in self.sources)
         return names.pop() if len(names) == 1 and not twice else None
 
     def with_line(self, index: int, values: Sequence[Word]) -> Draft:
-        """One track with other values, as its parameter takes them: within bounds, whole where it is a whole number."""
+        """The draft with new values in one track, clamped and rounded as by `fit_value`."""
         line = self.lines[index]
         fitted = tuple(fit_value(line.parameter, value) for value in values)
         follows = tuple(
@@ -141,32 +141,42 @@ class Draft:
         return replace(self, lines=update_ends((*self.lines[:index], line, *self.lines[index + 1 :])))
 
     def with_filter(self, index: int, rule: str) -> Draft:
-        """A track of its own for a filter, beginning as the given track is."""
+        """The draft with a new track for a filter, which starts with the values of track `index`.
+
+        Raises:
+            InputError: the filter is empty or has a track already, or the track is one of ends.
+        """
         line = self.lines[index]
         if not rule or any(other.group == line.group and other.filter == rule for other in self.lines):
             raise InputError(f"there is a track for {one_line(rule)!r} already" if rule else "the filter is empty")
         if line.ends:
-            raise InputError("an end is not split by filters here", remedy="go to a track of layers")
+            raise InputError("a track of ends cannot be split by filters", remedy="choose a track of layers")
         new = replace(line, filter=rule, origin=NEW)
         place = next(i for i, other in enumerate(self.lines) if other.group == line.group and other.filter == REST)
         return replace(self, lines=update_ends((*self.lines[:place], new, *self.lines[place:])))
 
     def without(self, index: int) -> Draft:
-        """Without the track of a filter, so that the rest holds for its tensors too; ends as the layers say."""
+        """The draft without the track of a filter, whose tensors get the values of the rest.
+
+        In a track of ends, the ends follow their layers again.
+
+        Raises:
+            InputError: the track is the rest.
+        """
         line = self.lines[index]
         if line.ends:
             last = self.last - self.start
             back = tuple(0 if end == "embeddings" else last for end in line.ends)
             return self._put(index, replace(line, follows=back))
         if line.filter == REST:
-            raise InputError("the rest is what no filter takes", remedy="only tracks of filters can be taken out")
+            raise InputError("the track `rest` cannot be removed", remedy="choose the track of a filter")
         return replace(self, lines=update_ends((*self.lines[:index], *self.lines[index + 1 :])))
 
-    # -- what it amounts to
+    # -- the resulting edit
 
     @property
     def changed(self) -> bool:
-        """Whether anything would be written."""
+        """Whether the edit would change the recipe."""
         return self.edit is not None or bool(self.settings())
 
     def settings(self) -> tuple[Setting, ...]:
@@ -188,38 +198,38 @@ class Draft:
                     out.append(Setting(line.parameter.name, end=end))
         return (*out, *self._held_ends(by_parameter, out))
 
-    def _held_ends(self, told: Mapping[str, object], out: Sequence[Setting]) -> Iterator[Setting]:
-        """Ends that follow a slice which begins elsewhere only once layers change: said where ends alone do."""
-        if self.ends_at is None or told or not out:
+    def _held_ends(self, changed: Mapping[str, object], out: Sequence[Setting]) -> Iterator[Setting]:
+        """Settings that keep the other ends' values, if only ends change and the edit moves the last slice."""
+        if self.ends_at is None or changed or not out:
             return
-        said = {(setting.name, setting.end) for setting in out}
+        written = {(setting.name, setting.end) for setting in out}
         for line in _ends(self.lines):
             for end, value, follow in zip(line.ends, line.values, line.follows, strict=True):
-                if follow >= 0 and end != "embeddings" and (line.parameter.name, end) not in said:
+                if follow >= 0 and end != "embeddings" and (line.parameter.name, end) not in written:
                     yield Setting(line.parameter.name, (value,), end=end)
 
     def _settings_of(self, lines: Sequence[CurveLine]) -> Iterator[Setting]:
-        """The settings of one parameter of one source: the rest first, as it clears the filters, then the filters."""
+        """The settings of one parameter of one source: first the rest, which clears the filters, then the filters."""
         rest = lines[-1]
         old = next(line for line in self.opened if line.group == rest.group and line.filter == REST and not line.ends)
         own = ("slice", "source") if rest.source is None else ("source",)
         before = {line.filter for line in self.opened if line.group == rest.group}
-        # Without one of its own, a filter taken out here would hold again from the recipe's table.
+        # Unless the rest is written, a removed filter would apply again from the recipe's table.
         gone = not before <= {line.filter for line in lines}
-        # The edit of all layers of whole models writes into the recipe's table, which would lose the rest.
+        # An edit of all layers of whole models writes to the recipe's table, and would remove the rest from it.
         in_recipe = rest.origin == "recipe" and len(lines) > 1
-        said = rest != old or rest.origin in (NEW, *own) or gone or in_recipe
-        yield Setting(rest.parameter.name, _listed(rest.form) if said else ())
+        written = rest != old or rest.origin in (NEW, *own) or gone or in_recipe
+        yield Setting(rest.parameter.name, _listed(rest.form) if written else ())
         for line in lines[:-1]:
             yield Setting(line.parameter.name, _listed(line.form), line.filter)
 
     def _merge_sources(self, name: str, by_source: dict[int | None, tuple[Setting, ...]]) -> Iterator[Setting]:
-        """The settings of a parameter, written once if they are the same for every donor."""
+        """The settings of a parameter, once if they are equal for every donor."""
         sources = {line.source for line in self.lines if line.parameter.name == name and not line.ends}
         if len(set(by_source.values())) == 1 and set(by_source) == sources:
-            said = next(iter(by_source.values()))
-            if None in sources or all(setting.values for setting in said):
-                yield from said
+            shared = next(iter(by_source.values()))
+            if None in sources or all(setting.values for setting in shared):
+                yield from shared
                 return
         for source, found in by_source.items():
             for setting in found:
@@ -228,7 +238,7 @@ class Draft:
                 yield replace(setting, donor=donor, source=None if donor else source)
 
     def result(self) -> Edit | None:
-        """The edit; None when nothing would change."""
+        """The edit; None if nothing would change."""
         if self.edit is not None:
             return replace(self.edit, settings=self.settings())
         settings = self.settings()
@@ -245,7 +255,7 @@ def _groups(lines: Lines) -> Iterator[tuple[tuple[str, int | None], tuple[CurveL
 
 
 def update_ends(lines: Lines) -> Lines:
-    """The tracks with ends updated: an end without a value of its own has the value of the layer it follows."""
+    """The tracks with updated ends: an end that follows a layer gets that layer's value."""
     out = []
     for line in lines:
         values = list(line.values)
@@ -267,10 +277,10 @@ def _listed(form: Form) -> tuple[Word, ...]:
 
 
 def fit_value(parameter: Parameter, value: Word) -> Word:
-    """A value within the bounds of a parameter, rounded if the parameter is a whole number.
+    """A value clamped to the bounds of a parameter, and rounded if the parameter is an integer.
 
     Raises:
-        InputError: it is of another kind.
+        InputError: the value has the wrong type or is not finite.
     """
     if parameter.kind in ("float", "int"):
         if isinstance(value, str):

@@ -90,10 +90,10 @@ def _lines(
         try:
             by_slice[part.number] = tracks(parameter.name, stack.length(part.slice), levels)
         except ValueError as error:
-            raise InputError(f"{error}: no curve shows that", remedy="change them in the file") from error
+            raise InputError(f"{error}: a curve cannot show that", remedy="change them in the file") from error
     filters = [[track.filter for track in found if track.filter != REST] for found in by_slice.values()]
     if any(names != filters[0] for names in filters):
-        raise InputError(f"the slices have different filters for {parameter.name}", remedy="draw one at a time")
+        raise InputError(f"the slices have different filters for {parameter.name}", remedy="draw one slice at a time")
     part = planned_slices[0]
     donors = len(part.slice.sources) - (part.base is not None and part.method is not None and part.method.subtracts)
     out = []

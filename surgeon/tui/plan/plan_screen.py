@@ -125,7 +125,7 @@ class PlanScreen(ActionScreen):
                 lines.append([(f"   {part}", theme.PLAIN)])
                 self.targets.append(target)
         if not lines:
-            return [[(" Nothing is wrong: R writes it, T tries it.", theme.ADDED)]]
+            return [[(" No findings: R writes the model, T tries it.", theme.ADDED)]]
         return lines
 
     def _yaml(self) -> list[list[Piece]]:
@@ -138,7 +138,7 @@ class PlanScreen(ActionScreen):
     def _difference(self) -> list[list[Piece]]:
         styles = {"+": theme.ADDED, "-": theme.REMOVED, "@": theme.DIM}
         lines = [[(f" {one_line(line)}", styles.get(line[:1], theme.PLAIN))] for line in self.session.diff()]
-        return lines or [[(" The recipe is as it was saved.", theme.DIM)]]
+        return lines or [[(" The recipe has no unsaved changes.", theme.DIM)]]
 
     def do_view(self, count: int | None) -> None:
         """Show the next view."""

@@ -71,12 +71,12 @@ class JobProgress:
         if self.ended("done") and self.finished:
             seconds = self.finished.get("seconds", 0.0)
             # The check is no copying: a rate over both would be of neither.
-            rest = ", the load-back check included" if self.checking else f", {size(done / max(seconds, 0.001))}/s"
+            rest = ", including the load-back check" if self.checking else f", {size(done / max(seconds, 0.001))}/s"
             return f"{size(done)} in {duration(seconds)}{rest}"
         if not self.total:
             return "starting"
         if self.checking:
-            return f"{size(self.total)} written; transformers is asked whether config and tensors fit"
+            return f"{size(self.total)} written; the load-back check compares config and tensors"
         parts = [f"{size(done)} of {size(self.total)}"]
         if self.latest.get("rate"):
             parts.append(f"{size(self.latest['rate'])}/s")

@@ -128,20 +128,20 @@ class RunScreen(ActionScreen):
         """Ask, then stop the job."""
         job = self.job
         if job is None or self.progress.finished:
-            self.say("it is over: there is nothing to cancel")
+            self.say("the job has ended: there is nothing to cancel")
             return
         if job.cancelled:
-            self.say("it was asked to stop, and stops at its next piece")
+            self.say("the job was asked to stop and ends after the current chunk")
             return
 
         def answered(answer: str | None) -> None:
             if answer != "y" or self.progress.finished:
                 return
             if job.running and not job.cancel():
-                self.say("it was not stopped: it cannot be seen from here that its process is the one started", "error")
+                self.say("not stopped: this machine cannot tell whether the process is still that of the job", "error")
             self.look()
 
-        self._navigation.ask("Stop writing? R goes on with it later.", [("y", "stop"), ("n", "go on")], answered)
+        self._navigation.ask("Stop writing? R resumes it later.", [("y", "stop"), ("n", "continue")], answered)
 
     def do_try_output(self, count: int | None) -> None:
         """Open the Try screen on the model that was written."""
@@ -149,9 +149,9 @@ class RunScreen(ActionScreen):
             self.app.pop_screen()
             self._navigation.open_try(self.out)
         elif self.progress.finished:
-            self.say(f"there is nothing to try: it {_BECAME.get(self.progress.finished['event'], 'failed')}")
+            self.say(f"there is nothing to try: the job {_BECAME.get(self.progress.finished['event'], 'failed')}")
         else:
-            self.say("it can be tried when it is complete; until then T in the stack tries the recipe")
+            self.say("the model can be tried when it is complete; until then T in the stack tries the recipe")
 
     def say(self, text: str, severity: str = "warning") -> None:
         """Put a sentence above the log."""

@@ -96,7 +96,7 @@ class Editor:
             name = "stack"
             if self._has_blends(start, stop):
                 pane.clear_selection()
-                self._view.refuse("yanked the first donors of the blends; D copies blends, J and K move them")
+                self._view.refuse("only the blends' first donors were yanked; D copies blends, J and K move them")
                 return
         pane.clear_selection()
         self._view.say(
@@ -115,7 +115,7 @@ class Editor:
         self._view.say(f"yanked {role} of {self._session.letters[pane.ref]}: p sets it as the model's")
 
     def do_paste(self, count: int | None) -> None:
-        """Insert the register behind the stack's cursor."""
+        """Insert the register after the stack's cursor."""
         self._paste(behind=True)
 
     def do_paste_before(self, count: int | None) -> None:
@@ -209,7 +209,7 @@ class Editor:
         start, stop = span
         to = stop + step if step > 0 else start + step
         if not 0 <= to <= len(self._session.plan.layers):
-            self._view.refuse("it cannot go further")
+            self._view.refuse("it cannot be moved further")
             return
         self.apply(Move(start, stop, to))
 

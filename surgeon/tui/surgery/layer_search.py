@@ -38,7 +38,7 @@ class LayerSearch:
 
     def _find(self, step: int) -> None:
         if not self._wanted:
-            self._view.refuse("nothing was searched for: press / first")
+            self._view.refuse("there is no search yet: press / first")
             return
         pane = self._view.pane
         found = [index for index, row in enumerate(pane.rows) if self._matches(pane, row)]

@@ -40,7 +40,7 @@ class RecipeFiles:
     def open(self, ref: str) -> None:
         """Open a donor and go to it."""
         if not ref:
-            self._view.refuse("write the path of a checkpoint, or a Hub id from the local cache, behind `open`")
+            self._view.refuse("write the path of a checkpoint, or a Hub id from the local cache, after `open`")
             return
         try:
             letter = self._session.open(ref)

@@ -33,7 +33,8 @@ class ScreenOpener:
             self._navigation.open_run()
             return
         if not self._session.plan.ok:
-            self._view.refuse(f"it cannot be written yet: {self._session.plan.errors[0].sentence()} (f lists all)")
+            why = self._session.plan.errors[0].sentence()
+            self._view.refuse(f"the model cannot be written yet: {why} (f lists all)")
             return
         path = self._session.document.path
         self._line.open(":", f"run {path.with_suffix('') if path else './model'}-out")

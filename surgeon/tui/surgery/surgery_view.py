@@ -233,7 +233,7 @@ class SurgeryView:
     def do_inspector(self, count: int | None) -> None:
         """Show or hide the inspector."""
         if not self.wants_inspector and self._screen.app.size.width < 110:
-            self.refuse("there is no room for the inspector: press enter for the layer in full")
+            self.refuse("there is no room for the inspector: press enter to see the layer")
             return
         self.wants_inspector = not self.wants_inspector
         self._screen.run_worker(self.place_panes())

@@ -30,7 +30,7 @@ class Answer:
         elif kind == "token":
             self.text += str(event.get("text", ""))
         elif kind == "probe":
-            self.state = f"{event.get('right')} right of {event.get('index')}, {event.get('total')} in all"
+            self.state = f"{event.get('right')} right of {event.get('index')} (of {event.get('total')} in total)"
         elif kind == "cancelled":
             self.state = "stopped"
         elif kind == "error":

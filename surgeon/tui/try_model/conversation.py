@@ -31,7 +31,7 @@ class Conversation:
     def __init__(self, session: Session, output: Path | None, on_problem: Callable[[str], None]) -> None:
         self._session, self._output, self._on_problem = session, output, on_problem
         self.left = (
-            Column(output.name, str(output), "path") if output else Column("the recipe, unwritten", "", "recipe")
+            Column(output.name, str(output), "path") if output else Column("the recipe (unwritten)", "", "recipe")
         )
         self.right: Column | None = None
         self.changed = True
@@ -47,7 +47,7 @@ class Conversation:
         """Load the model, so that the first prompt need not wait for it."""
         plan = self._session.plan
         if self._output is None and not plan.ok:
-            self._on_problem(f"it cannot be tried yet: {plan.errors[0].sentence()}")
+            self._on_problem(f"the model cannot be tried yet: {plan.errors[0].sentence()}")
             return
         await self.ask(self.left, {"prompt": None}, "loading")
 

@@ -139,7 +139,7 @@ class TryScreen(ActionScreen):
         sets = self.probe_sets()
         if not sets:
             self.say(
-                "there is no probe set: put JSONL files into probes/ beside the recipe, or type :probe FILE", "warning"
+                "there is no probe set: put JSONL files into probes/ next to the recipe, or type :probe FILE", "warning"
             )
         for column in self.conversation.columns:
             for path in sets:
@@ -151,7 +151,7 @@ class TryScreen(ActionScreen):
         """Put the next donor beside the result, or none after the last."""
         name = self.conversation.compare_with_next()
         self.set_class(bool(name), "-beside")
-        self.say(f"{name} beside: the next prompt goes to both" if name else "alone")
+        self.say(f"{name} is shown side by side: the next prompt goes to both" if name else "alone")
 
     def do_cancel(self, count: int | None) -> None:
         """Stop what is being generated."""

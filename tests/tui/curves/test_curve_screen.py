@@ -208,10 +208,10 @@ async def test_tracks_of_donors_words_and_ends(in_tmp: Path) -> None:
         assert editor.state.line.values == (False,) * 8
         while not editor.state.line.ends:
             await keys(pilot, "tab")
-        assert "as layer 0" in line(pilot, "detail")
+        assert "from layer 0" in line(pilot, "detail")
         await keys(pilot, "2 l equals_sign")
         await typed(pilot, "0.5")
-        assert "as layer" not in line(pilot, "detail")
+        assert "from layer" not in line(pilot, "detail")
         await keys(pilot, "enter")
         recipe = application.session.recipe
         assert recipe.slices and recipe.slices[0].parameters["normalize"] is False
@@ -255,7 +255,7 @@ async def test_methods_that_do_not_fit_say_why(in_tmp: Path) -> None:
         names = [method.name for method in application.screen.choice.methods]  # type: ignore[attr-defined]
         await keys(pilot, " ".join(["j"] * names.index("model_stock")) + " enter")
         assert isinstance(application.screen, BlendScreen)
-        assert "takes at least 2 donors besides the base" in line(pilot, "status")
+        assert "takes at least 2 donors plus the base" in line(pilot, "status")
         await keys(pilot, "d")
         await typed(pilot, " Z:1-2")
         assert "there is no donor Z" in line(pilot, "status")
