@@ -22,6 +22,10 @@ NOT_QUICK = (
 """Parts of the names of test files in those folders that load models or take long."""
 
 
+SLOW = ("bench", "faults", "fuzz", "mutation")
+"""Folders of the tests that only `tests/release.sh` runs: they test the test programs, or the same things many times."""
+
+
 def is_quick(path: Path) -> bool:
     name = path.relative_to(Path(__file__).parent).as_posix()
     return name.startswith(QUICK) and not any(word in name for word in NOT_QUICK)
@@ -36,6 +40,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
         if is_quick(item.path) and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.quick)
 

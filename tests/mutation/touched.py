@@ -80,7 +80,7 @@ class Touched:
         def work() -> int:
             os.environ.update(MUTATION_SETTINGS=str(settings), MUTATION_RESULTS=str(results))
             os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-            words = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
+            words = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "", "-p", "no:cacheprovider"]
             words += ["-p", "tests.mutation.recorder"]
             os.execv(sys.executable, [*words, *names])
 

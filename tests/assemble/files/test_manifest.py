@@ -297,6 +297,7 @@ class TestDonors:
         assert f"{NAME}: byte 0 of 384 is not that of B" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # each reads the model again
 class TestBroken:
     def change(self, out: Path, edit: Callable[[dict[str, Any]], object]) -> None:
         found = document(out)
