@@ -22,8 +22,11 @@ NOT_QUICK = (
 """Parts of the names of test files in those folders that load models or take long."""
 
 
-SLOW = ("bench", "faults", "fuzz", "mutation")
-"""Folders of the tests that only `tests/release.sh` runs: they test the test programs, or the same things many times."""
+SLOW = (
+    "bench", "cli/test_streams.py", "families/test_vision.py", "faults", "fuzz", "mutation", "tui/test_budget.py",
+    "tui/test_shutdown.py", "verify/test_verify.py",
+)  # fmt: skip
+"""Folders and files of the tests that only `tests/release.sh` runs: most start processes that take seconds each."""
 
 
 def is_quick(path: Path) -> bool:
