@@ -41,6 +41,7 @@ def test_what_a_user_changed_stays(tmp_path: Path) -> None:
     assert (tmp_path / demo.EXAMPLE).read_text() == "# mine\n"
 
 
+@pytest.mark.slow
 def test_without_the_interface(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo.place(tmp_path)
     few_probes(tmp_path, 12)

@@ -92,6 +92,7 @@ async def test_only_the_same_recipe_of_a_dead_session_is_offered(in_tmp: Path) -
     assert found is not None and found.refs == ("./a", "./b")
 
 
+@pytest.mark.slow
 def test_a_lost_connection_leaves_the_work(in_tmp: Path) -> None:
     donors(in_tmp)
     with terminal(["./a", "./b"], in_tmp) as screen:

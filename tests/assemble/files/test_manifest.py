@@ -271,6 +271,7 @@ class TestFound:
         assert all("Input/output error" in what for _, _, what in found)
 
 
+@pytest.mark.slow
 class TestDonors:
     def test_changed_ones_are_known_by_header_and_length(self, original: Path, tmp_path: Path) -> None:
         found = manifest.read(original / "out")

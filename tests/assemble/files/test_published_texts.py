@@ -77,6 +77,7 @@ def test_every_way_of_running_publishes_the_same(here: Path, monkeypatch: pytest
         assert b"~/secret" not in data
 
 
+@pytest.mark.slow
 def test_the_interface_publishes_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
@@ -118,6 +119,7 @@ def test_a_finished_run_is_complete_to_the_other_way_of_running(
     assert (here / "out" / "README.md").stat().st_ino == before
 
 
+@pytest.mark.slow
 def test_a_published_recipe_still_finds_its_donors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recipe(here, "models/a", f"{here}/models/b", "models/t")
     foreground(str(path), "out")

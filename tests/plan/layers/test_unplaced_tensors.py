@@ -263,6 +263,7 @@ def test_slices_that_blend_whole_models_blend_the_rest_too(tmp_path: Path, name:
     assert (made == ((a + b) / 2 if blended else a)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_tensor_that_the_class_ignores_is_no_mistake(tmp_path: Path, rows: int) -> None:
     """A value head of a reward model, or an empty tensor: transformers ignores it in the donor too."""

@@ -358,6 +358,7 @@ async def test_long_slices_scroll_and_every_cell_is_a_layer(in_tmp: Path) -> Non
         assert chart.fit >= 100 and chart.left == 0
 
 
+@pytest.mark.slow
 def test_bytes_of_a_step_and_of_doing_nothing(in_tmp: Path) -> None:
     donors(in_tmp, "ab", layers=30)
     (in_tmp / "r.yaml").write_text(
