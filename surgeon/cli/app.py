@@ -133,7 +133,10 @@ def _run(args: list[str] | None) -> int:
         return int(getattr(error, "exit_code", 2))
 
 
-_NO_MEMORY = ("cannot allocate memory", "failed to map segment", "can't allocate memory", "not enough memory")
+_NO_MEMORY = (
+    "cannot allocate memory", "failed to map segment", "can't allocate memory", "not enough memory",
+    "can't start new thread", "std::bad_alloc",
+)  # fmt: skip
 
 
 def _lacks_memory(error: Exception) -> SurgeonError | None:
