@@ -85,6 +85,7 @@ def test_a_hostile_recipe_is_answered_in_sentences(name: str, here: Path) -> Non
     assert done.stdout.count("\n") + done.stderr.count("\n") < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["export --mergekit", "generate", "verify", "edit --op delete_0"])
 def test_the_other_verbs_refuse_it_too(verb: str, here: Path) -> None:
     (here / "r.yml").write_text(HOSTILE["doubled stages"])

@@ -59,6 +59,7 @@ def test_a_union_knows_every_token_and_runs(recipe: str, folder: Path, tmp_path:
     assert mine.allclose(old, atol=1e-6), "the only donor that has a token gives its row"
 
 
+@pytest.mark.slow
 def test_a_donors_tokenizer_and_padding_to_a_multiple(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(folder, LINEAR + "tokenizer: {source: b, pad_to_multiple_of: 64}\n")
     assert plan.ok, [finding.sentence() for finding in plan.errors]

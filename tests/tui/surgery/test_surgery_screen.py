@@ -45,6 +45,7 @@ async def test_splice_undo_save_reload(in_tmp: Path, size: tuple[int, int]) -> N
         assert cells(reopened) == run("A", 0, 3) + run("B", 2, 5)
 
 
+@pytest.mark.slow
 async def test_the_walk_through_of_keys_equals_the_command_line(in_tmp: Path) -> None:
     refs = donors(in_tmp, "ab", layers=32)
     by_keys, by_commands = app(refs), app(refs)
