@@ -11,8 +11,9 @@ QUICK = ("checkpoint", "methods/test_registry.py", "plan", "recipe", "tui/curves
 """Folders and files of the tests that `-m quick` runs; those that are slow among them are left out."""
 
 NOT_QUICK = (
-    "adapter_values", "derived", "document", "end_to_end", "expand", "family_compatibility", "history", "lints", "naming",
-    "output_config", "recipes_folder", "row_rules", "saving", "test_plan.py", "token_rows", "unplaced_tensors", "workload",
+    "adapter_values", "derived", "document", "end_to_end", "expand", "family_compatibility", "history", "lints",
+    "naming", "output_config", "recipes_folder", "row_rules", "saving", "test_plan.py", "token_rows", "unplaced_tensors",
+    "workload",
 )  # fmt: skip
 """Parts of the names of test files in those folders that load models or take long."""
 
