@@ -12,8 +12,8 @@ QUICK = ("checkpoint", "methods/test_registry.py", "plan", "recipe", "tui/curves
 
 NOT_QUICK = (
     "adapter_values", "derived", "document", "end_to_end", "expand", "family_compatibility", "history", "lints",
-    "naming", "output_config", "recipes_folder", "row_rules", "saving", "test_plan.py", "token_rows", "unplaced_tensors",
-    "workload",
+    "naming", "output_config", "recipes_folder", "row_rules", "saving", "test_plan.py", "token_rows",
+    "unplaced_tensors", "workload",
 )  # fmt: skip
 """Parts of the names of test files in those folders that load models or take long."""
 
