@@ -19,8 +19,8 @@ NOT_QUICK = (
 
 
 SLOW = (
-    "bench", "cli/test_streams.py", "families/test_vision.py", "faults", "fuzz", "mutation", "tui/test_budget.py",
-    "tui/test_shutdown.py", "verify/test_verify.py",
+    "bench", "cli/test_streams.py", "families/test_vision.py", "faults", "fuzz", "jobs/test_no_state.py", "mutation",
+    "recipe/test_saving.py", "tui/test_budget.py", "tui/test_shutdown.py", "verify/test_verify.py",
 )  # fmt: skip
 """Folders and files of the tests that only `tests/release.sh` runs: most start processes that take seconds each."""
 
