@@ -400,7 +400,7 @@ def full_tmpfs(recipe: Path, whole: dict[str, bytes], folder: Path, share: float
 
 def main() -> None:
     """Try everything and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20, help="kill -9 of the real command, outputs in all")
     options = parser.parse_args()

@@ -57,7 +57,7 @@ class Known:
 
 
 KNOWN = (
-    Known("surgeon/tui/surgery/editing.py", "return stop if behind else start", "return start if behind else stop",
+    Known("surgeon/tui/surgery/editor.py", "return stop if behind else start", "return start if behind else stop",
           ("tests/tui/surgery/test_surgery_screen.py",)),
     Known("surgeon/plan/layers/blending.py", "{seed}\\0{source}\\0{name}", "{seed}\\0{name}",
           ("tests/assemble/compute/test_blends.py",)),

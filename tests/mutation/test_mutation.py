@@ -75,3 +75,11 @@ def test_every_change_is_another_program(path: str) -> None:
     for mutant in found[::7]:
         assert ast.dump(ast.parse(mutant.apply(source))) != before, mutant.name
         assert mutant.span[0] <= source[: mutant.start].count(b"\n") + 1 <= mutant.span[1], mutant.name
+
+
+def test_the_known_wrong_programs_can_be_made() -> None:
+    from tests.mutation.run import KNOWN
+
+    for known in KNOWN:
+        assert known.old in (ROOT / known.path).read_text(), known.path
+        assert all((ROOT / test).is_file() for test in known.tests)
