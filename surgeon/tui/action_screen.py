@@ -83,13 +83,17 @@ class ActionScreen(Screen[Any]):
         self.app.pop_screen()
 
     def show_footer(self, line: Line) -> None:
-        """Show the most useful keys, as many as fit."""
+        """Show the most useful keys, as many as fit; always, at the end, the one that lists them all."""
+        words = {action.name: (f" {action.show.split()[0]} ", action.short) for action in footer(self.kind)}
+        last = words.pop("help")
+        free = self.size.width - len("".join(last))
+        shown = []
+        for key, word in words.values():
+            free -= len(key) + len(word)
+            if free < 0:
+                break
+            shown.append((key, word))
         pieces: list[Piece] = []
-        room = self.size.width - 1
-        for action in footer(self.kind):
-            key = f" {action.show.split()[0]} "
-            need = len(key) + len(action.short)
-            if need <= room:
-                room -= need
-                pieces += [(key, theme.BOLD), (action.short, theme.DIM)]
+        for key, word in (*shown, last):
+            pieces += [(key, theme.BOLD), (word, theme.DIM)]
         line.show(*pieces)

@@ -9,7 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from ..text import one_line, safe
 from . import theme
@@ -51,50 +51,101 @@ class Ask(ModalScreen[str]):
 
 
 class TextDialog(ModalScreen[None]):
-    """A text to read; any of escape, q, enter closes it."""
+    """A text to read and to search; escape, q or enter closes it."""
 
     DEFAULT_CSS = """
     TextDialog { align: center middle; }
     TextDialog > Vertical { width: 100%; max-width: 110; height: 100%; background: $panel; padding: 0 1; }
+    TextDialog Input { border: none; padding: 0; height: 1; background: $surface; display: none; }
+    TextDialog Input.-open { display: block; }
     """
 
     def __init__(self, title: str, lines: Sequence[str | tuple[str, Style]]) -> None:
         super().__init__()
-        self.heading, self.lines = title, list(lines)
+        self.heading, self.lines = title, [line if isinstance(line, tuple) else (line, theme.PLAIN) for line in lines]
 
     def compose(self) -> ComposeResult:
-        """Title, text, hint."""
+        """Title, text, the line to search with, hint."""
         with Vertical():
             yield Line(id="title")
             yield TextPane(id="body")
+            box = Input(compact=True, id="find", placeholder="only lines with ...")
+            box.cursor_blink = False
+            yield box
             yield Line(id="hint")
 
     def on_mount(self) -> None:
         """Fill the window."""
+        self.query_one("#body").focus()
         self.query_one("#title", Line).show((self.heading, theme.TITLE))
-        self.query_one("#hint", Line).show(("j k ^d ^u scroll   esc close", theme.DIM))
+        self.query_one("#hint", Line).show(("j k ^d ^u scroll   / search   esc close", theme.DIM))
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
         body = self.query_one(TextPane)
         rows = []
-        for line in self.lines:
-            text, style = line if isinstance(line, tuple) else (line, theme.PLAIN)
+        for text, style in lines_with(self.query_one(Input).value, self.lines):
             rows += [[(part, style)] for part in wrapped(text, body.size.width, indent="    ")]
-        body.show(rows)
+        body.show(rows or [[("No line has that text.", theme.DIM)]])
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show only the lines that have the text."""
+        self._fill()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter: scroll in what was found."""
+        event.stop()
+        self.query_one(TextPane).focus()
 
     def on_key(self, event: events.Key) -> None:
-        """Scroll or close."""
+        """Scroll, search or close."""
+        box = self.query_one(Input)
+        if box.has_focus:
+            if event.key == "escape":
+                event.stop()
+                event.prevent_default()
+                self._search(open_it=False)
+            return
         event.stop()
         event.prevent_default()
         body = self.query_one(TextPane)
         steps = {"j": 1, "down": 1, "k": -1, "up": -1, "g": -(10**6), "G": 10**6}
         page = max(1, body.size.height // 2)
         steps |= {"ctrl+d": page, "pagedown": page, "space": page, "ctrl+u": -page, "pageup": -page}
-        if event.key in {"escape", "q", "enter", "question_mark"}:
+        if event.key == "escape" and box.has_class("-open"):
+            self._search(open_it=False)
+        elif event.key in {"escape", "q", "enter", "question_mark"}:
             self.dismiss()
+        elif event.key == "slash":
+            self._search(open_it=True)
         elif event.key in steps:
             body.move(steps[event.key])
+
+    def _search(self, *, open_it: bool) -> None:
+        box = self.query_one(Input)
+        box.set_class(open_it, "-open")
+        if open_it:
+            box.focus()
+        else:
+            box.value = ""
+            self.query_one(TextPane).focus()
+
+
+def lines_with(text: str, lines: Sequence[tuple[str, Style]]) -> list[tuple[str, Style]]:
+    """The lines that have every word of a text, each below its heading; all for an empty text."""
+    words = text.lower().split()
+    if not words:
+        return list(lines)
+    found: list[tuple[str, Style]] = []
+    heading: tuple[str, Style] | None = None
+    for line in lines:
+        if line[1] is theme.TITLE:
+            heading = line
+        elif all(word in line[0].lower() for word in words):
+            found += [heading] if heading else []
+            found.append(line)
+            heading = None
+    return found
 
 
 class Help(TextDialog):

@@ -131,8 +131,21 @@ class SurgeryView:
         stack_title: list[Piece] = [(" STACK", theme.PLAIN), (f" {len(plan.layers)}L", theme.DIM)]
         if self.zoomed_out:
             stack_title.append((" by slices", theme.DIM))
+        self.stack.hint = [] if plan.layers else self._first_steps()
         self.stack.show(stack_rows(plan, session.markers, self.zoomed_out), stack_title)
         self.show_cursor()
+
+    def _first_steps(self) -> list[str]:
+        """How a model is built, where there is none yet."""
+        if not self._session.models:
+            return ["The stack is empty.", "o  opens a donor", "?  lists all keys"]
+        return [
+            "The stack is empty. In a donor's column:",
+            "v  starts a selection, j extends it",
+            "y  yanks the selected layers",
+            "p  puts them into this stack",
+            "?  lists all keys",
+        ]
 
     def show_header(self) -> None:
         """Show file, dtype, layers, parameters, bytes, findings, undo depth."""
@@ -147,7 +160,7 @@ class SurgeryView:
             facts += [number(sizes.parameters), size(sizes.nbytes)]
         parts += [(" | " + " ".join(fact for fact in facts if fact), theme.PLAIN)]
         counts = {s: sum(f.severity == s for f in plan.findings) for s in ("error", "warning", "note")}
-        if session.refs or plan.layers:
+        if plan.layers or any(finding.code != "empty" for finding in plan.errors):
             for severity, count in counts.items():
                 if count:
                     parts.append((f" | {plural(count, severity)}", theme.SEVERITY[severity]))

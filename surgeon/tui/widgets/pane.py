@@ -213,15 +213,32 @@ class DonorPane(Pane):
 
 
 class StackPane(Pane):
-    """The model being built."""
+    """The model being built.
+
+    Attributes:
+        hint: what is shown under the rows, where there is no layer yet.
+    """
 
     label_width = 8
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.hint: list[str] = []
+        self._hinted = False
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the screen; under the rows, the hint."""
+        under = y - len(self.rows) - 2
+        if not 0 <= under < len(self.hint):
+            return super().render_line(y)
+        return strip_of([("  " + self.hint[under], theme.PLAIN)], self.size.width, self.rich_style)
 
     def show(self, rows: Sequence[PaneRow], title: Sequence[Piece]) -> None:
         """Replace the rows, with labels as wide as most need."""
         widest = max((len(row.label) + len(row.value) + 1 for row in rows if row.value), default=8)
         width = max(8, min(widest, MAX_LABEL))
-        if width != self.label_width:
+        if width != self.label_width or bool(self.hint) != self._hinted:
+            self._hinted = bool(self.hint)
             self.label_width = width
             self.refresh()
         super().show(rows, title)
