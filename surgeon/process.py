@@ -161,3 +161,12 @@ def _stat(pid: int) -> list[str]:
     # The name before them is in parentheses and may contain parentheses.
     fields = text.rpartition(")")[2].split()
     return fields if len(fields) > 19 else []
+
+
+def child_command(module: str) -> list[str]:
+    """The command of a child process that calls `main(arguments)` of a module of surgeon; arguments follow it.
+
+    Python would also import modules from the working directory, which may hold files of others.
+    """
+    run = f"import sys; sys.path[:] = [place for place in sys.path if place]; from {module} import main"
+    return [sys.executable, "-c", f"{run}; sys.exit(main(sys.argv[1:]))"]

@@ -23,13 +23,15 @@ from .operands import Copy, Operand, Stored, TensorSource
 class Donor:
     """A checkpoint with its letter. `ref` is its name in the recipe.
 
-    `overlay` has the computed tensors, by name, of a donor with an adapter or of an unwritten stage.
+    `overlay` has the computed tensors, by name, of a donor with an adapter or of an unwritten stage. `layer_labels` are
+    the sources of each layer of a stage, such as `B16~C16`.
     """
 
     letter: str
     ref: str
     checkpoint: Checkpoint
     overlay: Mapping[str, Operand] = field(default_factory=dict)
+    layer_labels: tuple[str, ...] = ()
 
     def operand(self, entry: TensorEntry) -> Operand:
         """The operand that gives one of its tensors: from `overlay`, else the stored tensor."""

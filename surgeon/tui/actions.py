@@ -91,6 +91,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("move_up", ("K", "alt+up"), "K", "move the selection n layers up", group="edit", verb="move"),
     Action("reverse", ("tilde",), "~", "reverse the order of the selection", group="edit", verb="reverse"),
     Action("scale", ("asterisk",), "*", "scale tensors of the selection", group="edit", verb="scale"),
+    Action("stage", ("s",), "s", "edit another stage of a recipe in stages", group="file"),
     Action("set_end", ("e",), "e", "set the donor of embeddings, norm or head", group="edit", verb="end"),
     Action("upscale", ("U",), "U", "depth up-scaling of a donor", group="edit", verb="upscale"),
     Action("selfstack", ("S",), "S", "stack a donor on itself", group="edit", verb="selfstack"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "open": ("open PATH", "open a donor"),
+    "open": ("open [PATH]", "open a donor; without a path, choose from those nearby"),
+    "edit": ("edit [FILE]", "edit another recipe; without a file, choose a recent one"),
+    "reload": ("reload", "read the recipe's file again"),
+    "diff": ("diff [FILE|disk]", "what changed since it was saved, or against another recipe or the file on disk"),
+    "stage": ("stage [NAME|result]", "edit a stage of a recipe in stages, or its result"),
     "write": ("write [FILE]", "save the recipe"),
     "run": ("run OUT", "write the model to the folder OUT"),
     "jobs": ("jobs", "show the jobs, running and ended"),

@@ -49,7 +49,7 @@ class JobsController:
         if self.running:
             self._refuse("a job is running already: R shows it")
             return
-        plan = self._session.plan
+        plan = self._session.result_plan
         if not plan.ok:
             self._refuse(f"the model cannot be written yet: {plan.errors[0].sentence()} (f lists all)")
             return
@@ -101,12 +101,12 @@ class JobsController:
         options = AssembleOptions(force=force, resume=how == "resume", restart=how == "restart", check=True)
         try:
             text = session.current.text
-            ready(session.plan, out, options, recipe=text)
+            ready(session.result_plan, out, options, recipe=text)
         except SurgeonError as error:
             self._refuse(error.sentence())
             return
         arguments = [str(out), *options.arguments(), *job_list.rooted(session.document.roots)]
-        layers = session.plan.layers
+        layers = session.result_plan.layers
         about = {"layers": len(layers), "letters": [layer.sources[0][0] for layer in layers]}
         path = session.document.path
         try:

@@ -18,6 +18,7 @@ from ..plan.layers.block_expansion import completed
 from ..recipe import stack
 from ..recipe.curves.tracks import Level, tracks
 from ..recipe.document import Document, fresh
+from ..recipe.document_stages import RESULT, edited_document, stage_names, standalone, with_stage
 from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace, grammar
 from ..recipe.history import History
 from ..recipe.letters import letters
@@ -59,6 +60,12 @@ class _Cell(NamedTuple):
     settings: str
 
 
+def _model_refs(document: Document) -> list[str]:
+    """Every reference of the result, then of the stages, each once; names of stages are among them."""
+    refs = (ref for one in (document, *document.stages) for ref in one.recipe.model_refs())
+    return list(dict.fromkeys(refs))
+
+
 def _layer_settings(recipe: Recipe, part: Slice) -> list[str]:
     """Method, base and parameters of each layer of a slice as comparable text, whichever table sets them."""
     count = stack.length(part)
@@ -77,52 +84,108 @@ def _layer_settings(recipe: Recipe, part: Slice) -> list[str]:
 
 
 class Session:
-    """One recipe being edited over its donors.
+    """One recipe being edited over its donors. In a recipe in stages, one of its documents is edited at a time.
 
     Args:
         refs: donors opened by hand, in order.
         document: the recipe, saved or new.
+
+    Attributes:
+        document: the recipe as it was last read or saved.
+        stage: the name of the stage that is edited; `RESULT` for the document that gives the output.
     """
 
     def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
-        self.document = document or fresh(Recipe())
-        self.seen = Seen.of(self.document)
-        self.history = History(self.document.recipe)
-        self.refs = list(dict.fromkeys([*self.document.recipe.model_refs(), *refs]))
-        self.donors = Donors(self.document.roots, self.refs)
         self.register: Yank | None = None
         self.curve: tuple[float, ...] = ()
+        self.load(document or fresh(Recipe()), refs)
+
+    def load(self, document: Document, refs: Sequence[str] = ()) -> None:
+        """Begin with a recipe, saved or new, and with these donors beside its own."""
+        self.document = document
+        self.seen = Seen.of(document)
+        self.stage = RESULT
+        self._begin_histories()
+        self.refs = list(dict.fromkeys([*_model_refs(document), *refs]))
+        self.donors = Donors(document.roots, self.refs)
+        self._changed()
+
+    def _begin_histories(self) -> None:
+        recipes = {name: edited_document(self.document, name).recipe for name in stage_names(self.document)}
+        self._histories = {name: History(recipe) for name, recipe in {**recipes, RESULT: self.document.recipe}.items()}
+
+    @property
+    def history(self) -> History:
+        """The edits of the document that is edited."""
+        return self._histories[self.stage]
+
+    @history.setter
+    def history(self, history: History) -> None:
+        self._histories[self.stage] = history
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as edited."""
+        """The recipe as edited: of the stage that is edited, or of the result."""
         return self.history.recipe
 
     @property
+    def stages(self) -> list[str]:
+        """The documents that can be edited: the stages in the order of the file, then the result."""
+        return list(self._histories)
+
+    def recipe_of(self, stage: str) -> Recipe:
+        """The recipe of one of `stages`, as edited."""
+        return self._histories[stage].recipe
+
+    def uses(self, stage: str, other: str) -> bool:
+        """Whether a document names a stage as its donor."""
+        return other in self.recipe_of(stage).model_refs()
+
+    def edit_stage(self, stage: str) -> None:
+        """Edit another document of the recipe."""
+        self.stage = stage
+        self._changed()
+
+    @property
     def models(self) -> list[str]:
-        """Every donor's reference in the order of its letter."""
-        return list(letters([*self.refs, *self.recipe.model_refs()]))
+        """Every donor's reference in the order of its letter; stages are donors too."""
+        used = (ref for history in reversed(self._histories.values()) for ref in history.recipe.model_refs())
+        return list(letters([*self.refs, *used]))
 
     @property
     def letters(self) -> dict[str, str]:
         """Reference -> letter."""
         return letters(self.models)
 
+    @property
+    def shown_models(self) -> list[str]:
+        """The donors that have a column: all but the stage that is edited."""
+        return [ref for ref in self.models if ref != self.stage]
+
     @cached_property
     def plan(self) -> Plan:
         """The plan of the recipe as edited; made again after each change."""
-        return resolve(self.current, self.donors)
+        return resolve(edited_document(self.current, self.stage), self.donors)
+
+    @cached_property
+    def result_plan(self) -> Plan:
+        """The plan of the model that is written: the same, unless a stage is edited."""
+        return self.plan if self.stage == RESULT else resolve(self.current, self.donors)
 
     @cached_property
     def current(self) -> Document:
-        """The document of the recipe as edited, its text with the user's comments."""
-        return self.document.with_recipe(self.recipe)
+        """The document of the whole recipe as edited, its text with the user's comments."""
+        document = self.document
+        for stage, history in self._histories.items():
+            document = with_stage(document, stage, history.recipe)
+        return document
 
     @cached_property
     def markers(self) -> list[str]:
         """A character per output layer: `+` not in the saved recipe, `~` there with other parameters, `x` a repeat of
         an earlier layer, or blank."""
-        saved, now = self._cells(self.document.recipe), self._cells(self.recipe)
+        saved = self._cells(edited_document(self.document, self.stage).recipe)
+        now = self._cells(self.recipe)
         keys_saved, keys_now = [repr(cell.sources) for cell in saved], [repr(cell.sources) for cell in now]
         kept = aligned(keys_saved, keys_now)
         seen: set[str] = set()
@@ -145,10 +208,13 @@ class Session:
     @property
     def dirty(self) -> bool:
         """Whether the recipe differs from what was last saved."""
-        return self.recipe != self.document.recipe
+        return any(history.recipe != self._saved(stage) for stage, history in self._histories.items())
+
+    def _saved(self, stage: str) -> Recipe:
+        return edited_document(self.document, stage).recipe
 
     def _changed(self) -> None:
-        for name in ("plan", "current", "markers"):
+        for name in ("plan", "result_plan", "current", "markers"):
             with contextlib.suppress(AttributeError):
                 delattr(self, name)
 
@@ -204,11 +270,19 @@ class Session:
         self._changed()
         return self.history.last
 
-    def recover(self, recipe: Recipe, refs: Sequence[str]) -> None:
-        """Replace the recipe by a recovered one, as one step that can be undone."""
+    def recover(self, document: Document, refs: Sequence[str] = ()) -> None:
+        """Replace the recipe by another one, as one step that can be undone in each of its documents that changes.
+
+        Raises:
+            InputError: it has other stages.
+        """
+        if set(stage_names(document)) != set(stage_names(self.document)):
+            raise InputError("the text has other stages than the recipe that is open")
         self.refs = list(dict.fromkeys([*self.models, *refs]))
         self.donors.first = tuple(self.refs)
-        self.history = self.history.apply(Restore(recipe), self.donors.depth)
+        for stage, history in self._histories.items():
+            restored = edited_document(document, stage).recipe
+            self._histories[stage] = history.apply(Restore(restored), self.donors.depth)
         self._changed()
 
     def yank_stack(self, start: int, stop: int) -> Yank:
@@ -252,12 +326,13 @@ class Session:
         """
         document = self.moved(path)
         self.seen = self.seen.write(path, document.text, over=over)
-        if document.recipe != self.recipe:
-            # Donors have other names from the new folder, and the steps so far speak of the old ones.
-            renamed = dict(zip(self.recipe.model_refs(), document.recipe.model_refs(), strict=True))
-            self.refs = [renamed.get(ref, ref) for ref in self.refs]
-            self.history = History(document.recipe)
+        old, new = _model_refs(self.current), _model_refs(document)
         self.document = document
+        if old != new:
+            # Donors have other names from the new folder, and the steps so far speak of the old ones.
+            renamed = dict(zip(old, new, strict=True))
+            self.refs = [renamed.get(ref, ref) for ref in self.refs]
+            self._begin_histories()
         self.donors = Donors(document.roots, self.refs)
         self._changed()
 
@@ -266,8 +341,8 @@ class Session:
         return rebased(self.current, self.document.roots, path)
 
     def absolute(self) -> Document:
-        """The current document with every donor by its absolute path: for child processes elsewhere."""
-        return absolute(self.current, self.document.roots)
+        """What is edited as a recipe with every donor by its absolute path: for child processes elsewhere."""
+        return absolute(standalone(self.current, self.stage), self.document.roots)
 
     def diff(self) -> list[str]:
         """Unified difference of the saved text and the edited one."""

@@ -84,10 +84,10 @@ class UnsavedWork:
     def _recover(self, left: swap.Swap) -> bool:
         try:
             document = documents.parse(left.text, self._session.document.path)
+            self._session.recover(document, left.refs)
         except InputError as error:
             self._messages.say(error.sentence(), "error")
             return False
-        self._session.recover(document.recipe, left.refs)
         # The old copy goes when there is a new one: at no time is there none.
         if self.keep() and not left.host:
             swap.discard(left)

@@ -218,7 +218,10 @@ def _swaps(world: World) -> bool:
     except SurgeonError:
         return False
     session = Session()
-    session.recover(found.recipe, left.refs)
+    try:
+        session.recover(found, left.refs)
+    except SurgeonError:
+        return False
     return bool(session.plan)
 
 

@@ -43,6 +43,7 @@ class StageDonor:
         key: identifies its recipe and stages, to detect changes.
         findings: the findings of its plan.
         taken: number of donors' layers that it takes.
+        layer_labels: the sources of each layer, such as `B16~C16`.
         serial: a unique number, by which later stages detect that it was planned again.
     """
 
@@ -52,6 +53,7 @@ class StageDonor:
     key: object
     findings: tuple[Finding, ...] = ()
     taken: int = 0
+    layer_labels: tuple[str, ...] = ()
     serial: int = field(default_factory=count().__next__)
 
 
@@ -150,8 +152,10 @@ class Donors:
         failed: dict[str, InputError] = {}
         for ref, letter in names.items():
             try:
-                found = stages.get(ref) or self.open(ref, base)
-                donors[letter] = Donor(letter, ref, found.checkpoint, found.overlay)
+                stage = stages.get(ref)
+                found = stage or self.open(ref, base)
+                labels = stage.layer_labels if stage else ()
+                donors[letter] = Donor(letter, ref, found.checkpoint, found.overlay, labels)
             except InputError as error:
                 failed[ref] = error
         return donors, failed, names

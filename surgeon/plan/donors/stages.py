@@ -82,7 +82,8 @@ def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolv
         taken = sum(len(layer.sources) for layer in plan.layers)
         if not (plan.ok and plan.config is not None and plan.config_donor is not None):
             return replace(made.with_findings(*findings), taken=made.taken + taken)
-        stage_donor = StageDonor(as_checkpoint(name, plan), overlay(plan), refs, key, findings, taken)
+        labels = tuple(layer.label for layer in plan.layers)
+        stage_donor = StageDonor(as_checkpoint(name, plan), overlay(plan), refs, key, findings, taken, labels)
         donors.keep_stage(name, stage_donor)
     return Stages(
         {**made.by_name, name: stage_donor}, (*made.findings, *stage_donor.findings), made.taken + stage_donor.taken

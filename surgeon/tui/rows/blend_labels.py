@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ...methods.registry import Word
 from ...plan import Plan, PlannedLayer, PlannedTensor
 from ...plan.layers.value_text import spoken
-from ...plan.model import Value
+from ...plan.model import Donor, Value
 from ...text import one_line
 
 _MAIN = ("t", "weight")
@@ -84,4 +84,10 @@ def source_lines(plan: Plan, layer: PlannedLayer) -> Iterator[str]:
     for number, (letter, index) in enumerate(layer.sources):
         donor = plan.donors.get(letter)
         base = " (base)" if number == layer.base else ""
-        yield f"{letter}{index:02d} {one_line(donor.ref) if donor else 'not found'}{base}"
+        yield f"{letter}{index:02d} {donor_layer(donor, index) if donor else 'not found'}{base}"
+
+
+def donor_layer(donor: Donor, index: int) -> str:
+    """The donor's name; for a stage also the sources of the layer: `two-skills: B16~C16`."""
+    name = one_line(donor.ref)
+    return f"{name}: {donor.layer_labels[index]}" if index < len(donor.layer_labels) else name

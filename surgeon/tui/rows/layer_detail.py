@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...checkpoint import Checkpoint, TensorEntry
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, ranges, size
-from .blend_labels import is_blend, main_value, source_lines, value_lines
+from .blend_labels import donor_layer, is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled_tensors
 
 
@@ -42,6 +42,9 @@ def layer_detail(
     where = [layer.index for layer in plan.layers if (letter, row.start) in layer.sources]
     lines = [f"{number(source.numel)} parameters, {size(source.nbytes)}"]
     lines.append(f"in the stack at {ranges(where)}" if where else "not in the stack")
+    donor = plan.donors.get(letter)
+    if donor and row.start < len(donor.layer_labels):
+        lines.append(f"computed in stage {donor_layer(donor, row.start)}")
     return f"layer {row.start} of {letter}", [
         *lines, *_attribute_lines(dict(source.attributes)), "", *tensor_lines(source.tensors)
     ]  # fmt: skip
@@ -51,7 +54,10 @@ def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
     """Title and lines about an output layer."""
     donor = plan.donors.get(layer.sources[0][0])
     title = f"layer {layer.index} = {layer.label}"
-    title += f" of {one_line(donor.ref)}" if donor and not is_blend(layer) else f" {main_value(layer)}".rstrip()
+    if donor and not is_blend(layer):
+        title += f" of {donor_layer(donor, layer.sources[0][1])}"
+    else:
+        title += f" {main_value(layer)}".rstrip()
     lines = [f"{number(layer.numel)} parameters, {size(layer.nbytes)}, {one_line(layer.method)}"]
     if is_blend(layer):
         lines += source_lines(plan, layer)

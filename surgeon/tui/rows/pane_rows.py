@@ -61,15 +61,22 @@ def layer_text(attributes: dict[str, object] | None, numel: int, plain: bool) ->
     return text
 
 
-def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int]) -> list[PaneRow]:
-    """A donor's column: embeddings, layers (with how often the stack uses each), norm, head."""
+def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int], sources: Sequence[str] = ()) -> list[PaneRow]:
+    """A donor's column: embeddings, layers (with how often the stack uses each), norm, head.
+
+    Args:
+        sources: where each layer of a stage comes from, shown in the place of its size.
+    """
     width = max(2, len(str(max(checkpoint.depth - 1, 0))))
     uniform = len({repr(sorted(layer.attributes.items())) for layer in checkpoint.layers}) <= 1
     rows = [_donor_end(checkpoint, "embeddings", letter)]
     for layer in checkpoint.layers:
         used = uses[layer.index] if layer.index < len(uses) else 0
         mark = "" if not used else " ·" if used == 1 else f" x{used}"
-        text = layer_text(dict(layer.attributes), layer.numel, uniform) + mark
+        text = layer_text(dict(layer.attributes), layer.numel, uniform)
+        if layer.index < len(sources):
+            text = f"= {sources[layer.index]}"
+        text += mark
         rows.append(
             PaneRow("layer", "layer", layer.index, layer.index + 1, f"{layer.index:0{width}d}", "", text, letter)
         )

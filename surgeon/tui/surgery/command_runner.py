@@ -9,10 +9,11 @@ from ..jobs_controller import JobsController
 from ..navigation import Navigation
 from .editor import Editor
 from .recipe_files import RecipeFiles
+from .recipe_opener import RecipeOpener
 from .screen_opener import ScreenOpener
 from .surgery_view import SurgeryView
 
-ABBREVIATIONS = {"w": "write", "q": "quit", "e": "open", "o": "open", "save": "write"}
+ABBREVIATIONS = {"w": "write", "q": "quit", "e": "edit", "o": "open", "save": "write"}
 
 
 class CommandRunner:
@@ -23,11 +24,13 @@ class CommandRunner:
         view: SurgeryView,
         editor: Editor,
         files: RecipeFiles,
+        recipes: RecipeOpener,
         opener: ScreenOpener,
         jobs: JobsController,
         navigation: Navigation,
     ) -> None:
         self._view, self._editor, self._files, self._opener = view, editor, files, opener
+        self._recipes = recipes
         self._jobs, self._navigation = jobs, navigation
 
     def run(self, text: str) -> None:
@@ -45,8 +48,18 @@ class CommandRunner:
             self._view.refuse(f"there is no command {word!r}{advice}")
 
     def _run_command(self, word: str, rest: str) -> None:
-        if word == "open":
+        if word == "open" and rest:
             self._files.open(rest)
+        elif word == "open":
+            self._recipes.do_open(None)
+        elif word == "edit":
+            self._recipes.edit(rest)
+        elif word == "reload":
+            self._recipes.reload()
+        elif word == "diff":
+            self._recipes.diff(rest)
+        elif word == "stage":
+            self._recipes.stage(rest)
         elif word == "write":
             self._files.save(rest)
         elif word == "run" and rest:

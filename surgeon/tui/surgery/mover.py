@@ -90,6 +90,9 @@ class Mover:
             self._view.stack.focus()
             return
         ref = next((ref for ref, letter in self._session.letters.items() if letter == key.upper()), None)
+        if ref is not None and ref == self._session.stage:
+            self._view.refuse(f"{key.upper()} is the stage that is edited: it is in the stack")
+            return
         if ref is None:
             self._view.refuse(f"there is no donor {key.upper()}")
             return
@@ -104,7 +107,7 @@ class Mover:
         self._rotate(-1)
 
     def _rotate(self, step: int) -> None:
-        models = self._session.models
+        models = self._session.shown_models
         if not models:
             self._view.refuse("no donor is open: press o")
             return

@@ -12,6 +12,7 @@ from ...errors import InputError, SurgeonError
 from ...files import expanded, is_dir
 from ...recipe.saving import Occupied
 from ..navigation import Navigation
+from ..recent_recipes import remember_recipe
 from ..session import Session
 from ..unsaved_work import UnsavedWork
 from .command_line import CommandLine
@@ -32,10 +33,6 @@ class RecipeFiles:
     ) -> None:
         self._screen, self._session, self._view, self._line = screen, session, view, line
         self._unsaved_work, self._navigation = unsaved_work, navigation
-
-    def do_open(self, count: int | None) -> None:
-        """Begin a command that opens a donor."""
-        self._line.open(":", "open ")
 
     def open(self, ref: str) -> None:
         """Open a donor and go to it."""
@@ -96,6 +93,7 @@ class RecipeFiles:
             self._view.say(error.sentence(), "error")
             return
         self._unsaved_work.forget()
+        remember_recipe(path)
         self._screen.run_worker(self._view.place_panes())
         self._view.say(f"saved {path.absolute()}")
         if then is not None:

@@ -32,8 +32,8 @@ class ScreenOpener:
         if self._jobs.running:
             self._navigation.open_run()
             return
-        if not self._session.plan.ok:
-            why = self._session.plan.errors[0].sentence()
+        if not self._session.result_plan.ok:
+            why = self._session.result_plan.errors[0].sentence()
             self._view.refuse(f"the model cannot be written yet: {why} (f lists all)")
             return
         path = self._session.document.path

@@ -27,6 +27,7 @@ from .editor import Editor
 from .layer_search import LayerSearch
 from .mover import Mover
 from .recipe_files import RecipeFiles
+from .recipe_opener import RecipeOpener
 from .screen_opener import ScreenOpener
 from .selector import Selector
 from .surgery_view import SurgeryView
@@ -42,6 +43,7 @@ class SurgeryScreen(ActionScreen):
         search: finds layers.
         editor: turns actions and commands into edits.
         files: opens donors and saves the recipe.
+        recipes: opens other recipes and stages, and lists donors nearby.
         commands: runs what was typed on the command line.
     """
 
@@ -72,10 +74,11 @@ class SurgeryScreen(ActionScreen):
         self.search = LayerSearch(session, self.view, self.line)
         self.editor = Editor(session, self.view, unsaved_work)
         self.files = RecipeFiles(self, session, self.view, self.line, unsaved_work, navigation)
+        self.recipes = RecipeOpener(self, session, self.view, self.line, self.files, unsaved_work, navigation)
         opener = ScreenOpener(session, self.view, self.line, jobs, navigation)
-        self.commands = CommandRunner(self.view, self.editor, self.files, opener, jobs, navigation)
+        self.commands = CommandRunner(self.view, self.editor, self.files, self.recipes, opener, jobs, navigation)
         self.parts = (
-            self, self.view, self.line, self.search, self.editor, self.files, opener,
+            self, self.view, self.line, self.search, self.editor, self.files, self.recipes, opener,
             Mover(self, session, self.view),
             Selector(self, session, self.view),
             TypedEdits(session, self.view, self.line, self.editor),
@@ -109,6 +112,7 @@ class SurgeryScreen(ActionScreen):
         """Fill the panes before the first frame."""
         self.view.refresh_all()
         self.show_footer(self.query_one("#footer", Line))
+        self.recipes.watch()
         self.call_after_refresh(self._navigation.offer_earlier_work)
 
     async def on_resize(self, event: events.Resize) -> None:

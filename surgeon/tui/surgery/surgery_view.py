@@ -74,7 +74,7 @@ class SurgeryView:
 
     def donors_in_view(self) -> list[str]:
         """The donors that fit, beginning with `first_donor`."""
-        models = self._session.models
+        models = self._session.shown_models
         self.first_donor = max(0, min(self.first_donor, len(models) - self.slots))
         return models[self.first_donor : self.first_donor + self.slots]
 
@@ -105,7 +105,7 @@ class SurgeryView:
     async def show_donor(self, ref: str) -> None:
         """Bring a donor into view and focus it."""
         if ref not in {pane.ref for pane in self.donor_panes}:
-            self.first_donor = self._session.models.index(ref)
+            self.first_donor = self._session.shown_models.index(ref)
             await self.place_panes()
         next(pane for pane in self.donor_panes if pane.ref == ref).focus()
 
@@ -127,7 +127,10 @@ class SurgeryView:
                 pane.show([], [*title, (" not found", theme.SEVERITY["error"])])
                 continue
             counts = uses(plan, letter, checkpoint.depth)
-            pane.show(donor_rows(checkpoint, letter, counts), [*title, (f" {checkpoint.depth}L", theme.DIM)])
+            donor = plan.donors.get(letter)
+            rows = donor_rows(checkpoint, letter, counts, donor.layer_labels if donor else ())
+            kind = "stage" if pane.ref in session.stages else f"{checkpoint.depth}L"
+            pane.show(rows, [*title, (f" {kind}", theme.DIM)])
         stack_title: list[Piece] = [(" STACK", theme.PLAIN), (f" {len(plan.layers)}L", theme.DIM)]
         if self.zoomed_out:
             stack_title.append((" by slices", theme.DIM))
@@ -153,6 +156,8 @@ class SurgeryView:
         name = session.document.path.name if session.document.path else "unnamed"
         sizes = plan.estimates
         parts: list[Piece] = [(f" {one_line(name)}{'*' if session.dirty else ''}", theme.BOLD)]
+        if len(session.stages) > 1:
+            parts.append((f" > {one_line(session.stage) or 'result'}", theme.BOLD))
         if self._unsaved_work.not_kept:
             parts.append((" not kept", theme.SEVERITY["warning"]))
         facts = [session.recipe.dtype or "", f"{len(plan.layers)}L"]
@@ -181,6 +186,7 @@ class SurgeryView:
         parts: list[Piece] = []
         for ref, letter in self._session.letters.items():
             name = one_line(ref.rstrip("/").rsplit("/", 1)[-1])
+            name += " (stage)" if ref in self._session.stages else ""
             text = f" [{letter} {name}]" if ref in visible else f"  {letter} {name} "
             parts.append((text, theme.hue(letter) if ref in visible else theme.DIM))
         if not parts:

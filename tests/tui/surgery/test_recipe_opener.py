@@ -1,0 +1,211 @@
+"""Opening donors from a list, other recipes, and the stages of a recipe."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from surgeon.recipe import document as documents
+from surgeon.tui import recent_recipes
+from surgeon.tui.picker import Picker
+from tests.support.tui import app, cells, command, donors, keys, line
+
+STAGED = """\
+name: base2
+slices:
+  - sources: [{model: ./a, layer_range: [0, 4]}]
+  - sources: [{model: ./b, layer_range: [4, 8]}]
+---
+merge_method: passthrough
+slices:
+  - sources: [{model: base2, layer_range: [0, 6]}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory and a state folder of the test's own."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return work
+
+
+async def _listed(pilot, count: int) -> Picker:  # type: ignore[no-untyped-def]
+    """The open picker, once its child has listed that many entries."""
+    for _ in range(200):
+        screen = pilot.app.screen
+        if isinstance(screen, Picker) and len(screen.choices) >= count:
+            return screen
+        await asyncio.sleep(0.05)
+    raise AssertionError("nothing was listed")
+
+
+@pytest.mark.asyncio
+async def test_open_lists_what_is_nearby_and_takes_what_is_typed(home: Path) -> None:
+    refs = donors(home, "abc")
+    application = app(refs[:1])
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "o")
+        picker = await _listed(pilot, 2)
+        assert [choice.value for choice in picker.choices] == ["b", "c"]
+        assert "llama, 8 layers" in picker.choices[0].remark
+        await keys(pilot, "c enter")
+        assert application.session.models == ["./a", "c"]
+
+
+@pytest.mark.asyncio
+async def test_the_picker_leaves_with_escape_and_says_when_nothing_fits(home: Path) -> None:
+    application = app(donors(home, "a"))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "o")
+        await pilot.pause(0.5)
+        await keys(pilot, "n o p e")
+        picker = application.screen
+        assert isinstance(picker, Picker)
+        assert picker.shown == []
+        await keys(pilot, "enter")
+        assert "nope" in line(pilot, "status")
+        await keys(pilot, "o escape")
+        assert not isinstance(application.screen, Picker)
+
+
+@pytest.mark.asyncio
+async def test_a_stage_is_listed_shown_and_edited(home: Path) -> None:
+    donors(home, "ab")
+    path = home / "staged.yaml"
+    path.write_text(STAGED)
+    application = app([], path)
+    async with application.run_test(size=(120, 40)) as pilot:
+        session = application.session
+        assert cells(application) == [f"A0{n}" for n in range(6)]
+        await keys(pilot, "5 G")
+        assert "A05 of base2: C05" in line(pilot, "detail")
+        pane = application.surgery.view.donor_panes[0]
+        assert pane.title[-1][0] == " stage"
+        assert pane.rows[1].text.startswith("= B00")
+        await command(pilot, "stage base2")
+        assert "> base2" in line(pilot, "header")
+        assert cells(application) == ["B00", "B01", "B02", "B03", "C04", "C05", "C06", "C07"]
+        assert "./a" in [pane.ref for pane in application.surgery.view.donor_panes]
+        assert "base2" not in [pane.ref for pane in application.surgery.view.donor_panes]
+        await command(pilot, "replace 0-1 C:0-1")
+        assert session.dirty
+        await command(pilot, "stage result")
+        assert cells(application)[:2] == ["A00", "A01"]
+        assert session.plan.donors["A"].layer_labels[:3] == ("C00", "C01", "B02")
+        await keys(pilot, "w")
+        saved = documents.load(path)
+        assert saved.stages[0].recipe.slices is not None
+        assert saved.stages[0].recipe.slices[0].sources[0].model == "./b"
+        assert not session.dirty
+        # Undo belongs to the document that is edited.
+        await keys(pilot, "u")
+        assert "nothing to undo" in line(pilot, "status")
+        await command(pilot, "stage base2")
+        await keys(pilot, "u")
+        assert cells(application)[:2] == ["B00", "B01"]
+
+
+@pytest.mark.asyncio
+async def test_what_is_tried_is_the_stage_and_what_is_written_the_result(home: Path) -> None:
+    donors(home, "ab")
+    path = home / "staged.yaml"
+    path.write_text(STAGED)
+    application = app([], path)
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "s b a s e enter")
+        session = application.session
+        assert session.stage == "base2"
+        tried = documents.parse(session.absolute().text)
+        assert tried.stages == ()
+        assert len(tried.recipe.slices or ()) == 2
+        assert len(session.plan.layers) == 8
+        assert len(session.result_plan.layers) == 6
+
+
+@pytest.mark.asyncio
+async def test_s_in_a_recipe_with_one_document(home: Path) -> None:
+    application = app(donors(home, "a"))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "s")
+        assert "one document" in line(pilot, "status")
+        await command(pilot, "stage nope")
+        assert "no stage nope" in line(pilot, "status")
+
+
+@pytest.mark.asyncio
+async def test_edit_asks_before_unsaved_work_is_left_and_opens_a_recipe(home: Path) -> None:
+    donors(home, "ab")
+    (home / "one.yaml").write_text("slices:\n- sources: [{model: ./a, layer_range: [0, 4]}]\n")
+    (home / "two.yaml").write_text("slices:\n- sources: [{model: ./b, layer_range: [2, 4]}]\n")
+    application = app([], home / "one.yaml")
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "2 G d")
+        await command(pilot, "edit two.yaml")
+        await keys(pilot, "c")
+        assert len(application.session.plan.layers) == 3
+        await command(pilot, "edit two.yaml")
+        await keys(pilot, "d")
+        assert cells(application) == ["A02", "A03"]
+        assert application.session.models == ["./b"]
+        assert "two.yaml" in line(pilot, "header")
+        assert (home / "one.yaml").read_text().endswith("[0, 4]}]\n")
+        # Recent recipes and those of the folder are listed once each.
+        await command(pilot, "edit")
+        picker = application.screen
+        assert isinstance(picker, Picker)
+        assert sorted(choice.text for choice in picker.choices) == ["one.yaml", "two.yaml"]
+        assert picker.choices[0].text == "two.yaml"
+        await keys(pilot, "escape")
+        await command(pilot, "edit new.yaml")
+        assert application.session.plan.layers == ()
+        assert not (home / "new.yaml").exists()
+
+
+@pytest.mark.asyncio
+async def test_a_recipe_that_cannot_be_read_leaves_the_open_one(home: Path) -> None:
+    donors(home, "a")
+    (home / "one.yaml").write_text("slices:\n- sources: [{model: ./a, layer_range: [0, 4]}]\n")
+    (home / "bad.yaml").write_text("slices: [")
+    application = app([], home / "one.yaml")
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "edit bad.yaml")
+        assert len(application.session.plan.layers) == 4
+        await command(pilot, "edit .")
+        assert "folder" in line(pilot, "status")
+
+
+@pytest.mark.asyncio
+async def test_a_change_on_disk_is_said_shown_and_read(home: Path) -> None:
+    donors(home, "a")
+    path = home / "one.yaml"
+    path.write_text("slices:\n- sources: [{model: ./a, layer_range: [0, 4]}]\n")
+    application = app([], path)
+    async with application.run_test(size=(80, 24)) as pilot:
+        path.write_text("slices:\n- sources: [{model: ./a, layer_range: [0, 5]}]\n")
+        application.surgery.recipes._look()
+        assert "another program changed one.yaml" in line(pilot, "status")
+        await command(pilot, "diff disk")
+        assert any(text.startswith("-") and "5]" in text for text, _ in application.screen.lines)  # type: ignore[attr-defined]
+        await keys(pilot, "escape")
+        await command(pilot, "reload")
+        assert len(application.session.plan.layers) == 5
+        await keys(pilot, "2 G d")
+        await command(pilot, "diff")
+        assert len(application.screen.lines) > 2  # type: ignore[attr-defined]
+
+
+def test_recent_recipes_are_those_that_exist(home: Path) -> None:
+    for number in range(25):
+        path = home / f"{number}.yaml"
+        path.touch()
+        recent_recipes.remember_recipe(path)
+    (home / "24.yaml").unlink()
+    found = recent_recipes.recent_recipes()
+    assert len(found) == 19
+    assert found[0] == home / "23.yaml"
