@@ -106,9 +106,10 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
             f"{ref} is neither a folder here nor in the Hub cache ({hub_cache()})",
             remedy=f"fetch it with `surgeon inspect --download {ref}`, or give its folder",
         )
+    tried = [str(candidate) for candidate in dict.fromkeys(candidates)]
     raise InputError(
         f"there is no checkpoint at {ref}",
-        why="looked in " + ", ".join(dict.fromkeys(str(candidate) for candidate in candidates)),
+        why=f"{tried[0]} does not exist" if len(tried) == 1 else f"neither {' nor '.join(tried)} exists",
         remedy="give a folder with safetensors, a .safetensors file, or a Hub id like org/name",
     )
 

@@ -88,6 +88,27 @@ class Job:
         return Path(out) if out is not None else None
 
     @property
+    def recipe_name(self) -> str:
+        """The name of the recipe's file, as a person knows it; `the recipe` if it was not saved."""
+        recipe = self.about["recipe"]
+        return Path(recipe).name if recipe else "the recipe"
+
+    def _with_its_name(self, text: str) -> str:
+        """A text of the process, with the recipe's name in the place of the copy that the process was given."""
+        copy = self.folder / "recipe.yaml"
+        for path in dict.fromkeys((str(copy), os.path.realpath(copy))):
+            text = text.replace(path, self.recipe_name)
+        return text
+
+    def _parsed(self, data: bytes) -> list[Event]:
+        """Events of the process; their messages name the recipe."""
+        found = events_of.parsed(data)
+        for event in found:
+            if isinstance(event.get("message"), str):
+                event["message"] = self._with_its_name(event["message"])
+        return found
+
+    @property
     def process(self) -> Recorded | None:
         """The job's process; None if it was never started or is not known."""
         return Recorded.read(read(self.folder / "process.json"))
@@ -124,7 +145,7 @@ class Job:
             return []
         end = data.rfind(b"\n") + 1
         self._offset += end
-        fresh = events_of.parsed(data[:end])
+        fresh = self._parsed(data[:end])
         self.events += fresh
         return fresh
 
@@ -158,7 +179,7 @@ class Job:
                 data = file.read(_TAIL)
         except OSError:
             return []
-        return events_of.parsed(data[data.find(b"\n") + 1 if start else 0 :])[::-1]
+        return self._parsed(data[data.find(b"\n") + 1 if start else 0 :])[::-1]
 
     def _why(self) -> str:
         """Why a job without a final event ended."""
@@ -206,11 +227,11 @@ class Job:
         return True
 
     def log(self) -> str:
-        """The last 64 KiB that the process wrote to stderr."""
+        """The last 64 KiB that the process wrote to stderr; the recipe is called by its name."""
         try:
             with self._open("log.txt") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-                return file.read(_TAIL).decode("utf-8", "replace")
+                return self._with_its_name(file.read(_TAIL).decode("utf-8", "replace"))
         except OSError:
             return ""
 

@@ -66,7 +66,10 @@ class RunScreen(ActionScreen):
         progress = self.progress
         state, style = self._state()
         self.query_one("#header", Line).show(
-            (" RUN ", theme.TITLE), (state, style), (f"  {one_line(self.out)}", theme.DIM)
+            (" RUN ", theme.TITLE),
+            (state, style),
+            (f"  {one_line(self.job.recipe_name)}" if self.job else "", theme.PLAIN),
+            (f" -> {one_line(self.out)}", theme.DIM),
         )
         width = max(10, self.size.width - 10)
         filled = round(width * progress.done / progress.total) if progress.total else 0
