@@ -84,7 +84,7 @@ class SurgeonApp(App[None]):
         """Open the plan screen; its result is the layer to go to."""
         from .plan.plan_screen import PlanScreen
 
-        self.push_screen(PlanScreen(self.session), then)
+        self.push_screen(PlanScreen(self.session, self.surgery.text.edit), then)
 
     def open_blend(self, choice: BlendChoice, then: Callable[[BlendLayers | None], None]) -> None:
         """Open the screen that chooses donors, method and base of a blend."""

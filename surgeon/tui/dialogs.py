@@ -178,7 +178,15 @@ class Help(TextDialog):
             lines += [f"  :{usage:<40} {meaning}" for usage, meaning in COMMANDS.values()]
             lines += [
                 "",
-                "  In a donor's column: · in the stack once, x2 twice. In the stack: + new, x a repeat, ! a finding.",
+                ("Marks", theme.TITLE),
+                "  +         a layer that the saved recipe does not have",
+                "  ~         a layer whose parameters were changed since it was saved",
+                "  x         a repeat: the stack has the same layer before",
+                "  !         a finding is about this layer: f shows it, enter reads it here",
+                "  ·  x2     in a donor's column: the stack has this layer once, twice",
+                "  ┌ │ └     the edges of a slice",
+                "",
+                ("Ranges and counts", theme.TITLE),
                 "  Ranges are inclusive on screen (8-23) and half-open in files ([8, 24]).",
                 "  Digits before a key are a count: 15j, 8G, 3D. Shift (or Option) with the mouse selects text.",
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Yank:
 
 @dataclass(frozen=True)
 class Restore(Edit):
-    """Replaces the recipe by one recovered after a crash, as a step that can be undone."""
+    """Replaces the recipe by another one, recovered or edited as text, as a step that can be undone."""
 
     recipe: Recipe
     verb = "restore"
@@ -111,6 +111,8 @@ class Session:
         self._changed()
 
     def _begin_histories(self) -> None:
+        # The text that edits change: as it was saved, until it is replaced as a whole.
+        self._base = self.document
         recipes = {name: edited_document(self.document, name).recipe for name in stage_names(self.document)}
         self._histories = {name: History(recipe) for name, recipe in {**recipes, RESULT: self.document.recipe}.items()}
 
@@ -175,26 +177,23 @@ class Session:
     @cached_property
     def current(self) -> Document:
         """The document of the whole recipe as edited, its text with the user's comments."""
-        document = self.document
+        document = self._base
         for stage, history in self._histories.items():
             document = with_stage(document, stage, history.recipe)
         return document
 
     @cached_property
     def markers(self) -> list[str]:
-        """A character per output layer: `+` not in the saved recipe, `~` there with other parameters, `x` a repeat of
-        an earlier layer, or blank."""
-        saved = self._cells(edited_document(self.document, self.stage).recipe)
+        """A character per output layer: `+` not in the saved recipe, `~` there with other parameters, or blank."""
+        saved = self._cells(self._saved(self.stage))
         now = self._cells(self.recipe)
         keys_saved, keys_now = [repr(cell.sources) for cell in saved], [repr(cell.sources) for cell in now]
         kept = aligned(keys_saved, keys_now)
-        seen: set[str] = set()
         out = []
-        for index, key in enumerate(keys_now):
+        for index in range(len(now)):
             there = saved[kept[index]] if index in kept else None
             changed = there is not None and there.settings != now[index].settings
-            out.append("+" if there is None else "~" if changed else "x" if key in seen else " ")
-            seen.add(key)
+            out.append("+" if there is None else "~" if changed else " ")
         return out
 
     def _cells(self, recipe: Recipe) -> list[_Cell]:
@@ -208,10 +207,14 @@ class Session:
     @property
     def dirty(self) -> bool:
         """Whether the recipe differs from what was last saved."""
+        if self._base.text != self.document.text:
+            return True
         return any(history.recipe != self._saved(stage) for stage, history in self._histories.items())
 
     def _saved(self, stage: str) -> Recipe:
-        return edited_document(self.document, stage).recipe
+        """A document of the recipe as it was saved; an empty one if there was none."""
+        known = stage == RESULT or stage in stage_names(self.document)
+        return edited_document(self.document, stage).recipe if known else Recipe()
 
     def _changed(self) -> None:
         for name in ("plan", "result_plan", "current", "markers"):
@@ -253,7 +256,7 @@ class Session:
 
     def describe(self, edit: Edit) -> str:
         """An edit as the command line writes it, donors by letter."""
-        return "recovered work" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
+        return "the text that was read" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
 
     def undo(self) -> Edit | None:
         """Undo the last edit; returns it, or None at the start."""
@@ -271,18 +274,16 @@ class Session:
         return self.history.last
 
     def recover(self, document: Document, refs: Sequence[str] = ()) -> None:
-        """Replace the recipe by another one, as one step that can be undone in each of its documents that changes.
-
-        Raises:
-            InputError: it has other stages.
-        """
-        if set(stage_names(document)) != set(stage_names(self.document)):
-            raise InputError("the text has other stages than the recipe that is open")
+        """Replace the whole recipe and its text, as one step that can be undone in each document that changes."""
         self.refs = list(dict.fromkeys([*self.models, *refs]))
         self.donors.first = tuple(self.refs)
-        for stage, history in self._histories.items():
-            restored = edited_document(document, stage).recipe
-            self._histories[stage] = history.apply(Restore(restored), self.donors.depth)
+        known, self._histories = self._histories, {}
+        for stage in (*stage_names(document), RESULT):
+            recipe = edited_document(document, stage).recipe
+            history = known.get(stage) or History(recipe)
+            self._histories[stage] = history.apply(Restore(recipe), self.donors.depth)
+        self.stage = self.stage if self.stage in self._histories else RESULT
+        self._base = replace(document, path=self.document.path)
         self._changed()
 
     def yank_stack(self, start: int, stop: int) -> Yank:
@@ -327,7 +328,7 @@ class Session:
         document = self.moved(path)
         self.seen = self.seen.write(path, document.text, over=over)
         old, new = _model_refs(self.current), _model_refs(document)
-        self.document = document
+        self.document = self._base = document
         if old != new:
             # Donors have other names from the new folder, and the steps so far speak of the old ones.
             renamed = dict(zip(old, new, strict=True))

@@ -243,6 +243,18 @@ def fake(about: dict[str, Any], process_record: dict[str, Any] | None, events: l
     return Job(folder)
 
 
+def test_what_a_job_says_names_the_recipe_and_not_its_copy(tmp_path: Path) -> None:
+    job = fake({"recipe": str(tmp_path / "mine.yaml")}, None, [])
+    copy = job.folder / "recipe.yaml"
+    events = [{"event": "error", "message": f"{copy}: no"}]
+    (job.folder / "events.jsonl").write_text(json.dumps(events[0]) + "\n")
+    (job.folder / "log.txt").write_text(f"{copy}, line 3: a warning")
+    assert job.state().reason == "mine.yaml: no"
+    assert job.log() == "mine.yaml, line 3: a warning"
+    assert job.poll()[0]["message"] == "mine.yaml: no"
+    assert fake({}, None, []).recipe_name == "the recipe"
+
+
 class TestState:
     def me(self, **changes: Any) -> dict[str, Any]:
         return {"pid": os.getppid(), "birth": process.birth(os.getppid()), **changes}

@@ -32,7 +32,7 @@ def screens() -> dict[str, ActionScreen]:
     assert isinstance(surgery, ActionScreen)
     return {
         "surgery": surgery,
-        "plan": PlanScreen(session),
+        "plan": PlanScreen(session, anything),
         "run": RunScreen(None, application),
         "try": TryScreen(session, []),
         "blend": BlendScreen(anything),

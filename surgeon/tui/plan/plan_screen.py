@@ -1,13 +1,15 @@
-"""The plan screen: sizes, findings that lead to their layers, the YAML, and what changed in it."""
+"""The plan screen: sizes, findings that lead to their layers and lines, the YAML, and what changed in it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from ...plan import Finding
 from ...text import number, one_line, plural, size
 from .. import theme
 from ..action_screen import ActionScreen
@@ -16,34 +18,46 @@ from ..rows.layer_runs import runs
 from ..rows.pane_rows import END_NAMES
 from ..session import Session
 from ..widgets.line import Line, Piece
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.text_pane import TextPane
+from .plan_views import View, difference_view, findings_view, yaml_view
 
 VIEWS = ("findings", "yaml", "difference")
+NARROW, WIDE = 110, 170
+"""Widths from which the sizes, and the YAML beside the findings, are shown."""
 
 
 class PlanScreen(ActionScreen):
-    """Its result is the layer to go to, or None."""
+    """Its result is the layer to go to, or None.
+
+    Args:
+        session: the recipe and its plan.
+        edit_text: opens the YAML at a line in an editor; returns what to say.
+    """
 
     kind: ClassVar[ScreenName] = "plan"
     DEFAULT_CSS = """
     PlanScreen #summary { width: 40; border-right: vkey $panel; }
     PlanScreen.-narrow #summary { display: none; }
+    PlanScreen #beside { border-left: vkey $panel; }
     PlanScreen #header, PlanScreen #footer { background: $panel; }
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, edit_text: Callable[[int], str]) -> None:
         super().__init__()
         self.session = session
+        self._edit_text = edit_text
         self.view = "findings"
-        self.targets: list[int | None] = []
+        self.shown = View([], (), "")
 
     def compose(self) -> ComposeResult:
-        """Header, sizes, the view, footer."""
+        """Header, sizes, the view, the YAML beside it, messages, footer."""
         yield Line(id="header")
         yield Line(id="tabs")
         with Horizontal():
             yield TextPane(id="summary")
-            yield TextPane(id="body")
+            yield TextPane(pointed=True, id="body")
+            yield TextPane(id="beside")
+        yield Line(id="status")
         yield Line(id="footer")
 
     def on_mount(self) -> None:
@@ -53,8 +67,14 @@ class PlanScreen(ActionScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Wrap texts to the new width."""
-        self.set_class(event.size.width < 110, "-narrow")
+        self.set_class(event.size.width < NARROW, "-narrow")
+        self.query_one("#beside").display = event.size.width >= WIDE
         self.call_after_refresh(self.fill)
+
+    @property
+    def body(self) -> TextPane:
+        """The pane with the view."""
+        return self.query_one("#body", TextPane)
 
     def fill(self) -> None:
         """Draw the screen."""
@@ -64,15 +84,25 @@ class PlanScreen(ActionScreen):
             [[(f" {name:<15}", theme.DIM), (text, theme.PLAIN)] for name, text in facts]
         )
         line: list[Piece] = [(" PLAN", theme.TITLE)]
+        if len(self.session.stages) > 1:
+            line.append((f" of {one_line(self.session.stage) or 'the result'}", theme.BOLD))
         if self.has_class("-narrow"):
             line.append((f" {self.short_facts()}", theme.PLAIN))
         self.query_one("#header", Line).show(*line)
-        body = self.query_one("#body", TextPane)
-        body.pointed = self.view == "findings"
-        lines = {"findings": self._findings, "yaml": self._yaml, "difference": self._difference}[self.view]()
-        body.show(lines)
-        body.refresh()
+        self.shown = self._view(self.view)
+        self.body.show(self.shown.lines, self.shown.stops)
+        self.body.refresh()
+        beside = self.query_one("#beside", TextPane)
+        if beside.display:
+            beside.show(self._view("findings" if self.view == "yaml" else "yaml", beside.size.width).lines)
         self.show_footer(self.query_one("#footer", Line))
+
+    def _view(self, name: str, width: int = 0) -> View:
+        if name == "findings":
+            return findings_view(self.session.plan.findings, (width or self.body.size.width) - 3)
+        if name == "yaml":
+            return yaml_view(self.session.current.text)
+        return difference_view(self.session.diff())
 
     def short_facts(self) -> str:
         """The sizes in one line of a narrow terminal."""
@@ -111,66 +141,79 @@ class PlanScreen(ActionScreen):
             pieces.append((f" [{view}]" if view == self.view else f"  {view} ", style))
         self.query_one("#tabs", Line).show(*pieces, ("   tab changes", theme.DIM))
 
-    def _findings(self) -> list[list[Piece]]:
-        width = self.query_one("#body", TextPane).size.width - 3
-        self.targets = []
-        lines: list[list[Piece]] = []
-        for finding in self.session.plan.findings:
-            head = finding.severity + (f", line {finding.line}" if finding.line else "")
-            target = finding.layers[0] if finding.layers else None
-            where = f" layer {target}" if target is not None else ""
-            lines.append([(f" {head}{where}", theme.SEVERITY[finding.severity])])
-            self.targets.append(target)
-            for part in wrapped(finding.sentence(), width - 2):
-                lines.append([(f"   {part}", theme.PLAIN)])
-                self.targets.append(target)
-        if not lines:
-            return [[(" No findings: R writes the model, T tries it.", theme.ADDED)]]
-        return lines
+    def say(self, text: str, severity: str = "") -> None:
+        """Put a sentence above the footer."""
+        self.query_one("#status", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
 
-    def _yaml(self) -> list[list[Piece]]:
-        text = self.session.current.text
-        return [
-            [(f" {one_line(line)}", theme.DIM if line.lstrip().startswith("#") else theme.PLAIN)]
-            for line in text.splitlines()
-        ]
-
-    def _difference(self) -> list[list[Piece]]:
-        styles = {"+": theme.ADDED, "-": theme.REMOVED, "@": theme.DIM}
-        lines = [[(f" {one_line(line)}", styles.get(line[:1], theme.PLAIN))] for line in self.session.diff()]
-        return lines or [[(" The recipe has no unsaved changes.", theme.DIM)]]
+    # -- actions
 
     def do_view(self, count: int | None) -> None:
         """Show the next view."""
-        self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
-        body = self.query_one("#body", TextPane)
-        body.cursor = body.top = 0
+        self._show(VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)])
+
+    def _show(self, view: str, line: int = 0) -> None:
+        self.view = view
+        self.body.cursor = self.body.top = 0
         self.fill()
+        self.body.move(line)
+
+    @property
+    def _finding(self) -> Finding | None:
+        """The finding under the cursor; None in another view, or without findings."""
+        findings = self.session.plan.findings
+        if self.view != "findings" or not findings:
+            return None
+        return findings[self.shown.stops.index(self.body.cursor)]
 
     def do_goto(self, count: int | None) -> None:
-        """Leave for the layer of the finding under the cursor."""
-        body = self.query_one("#body", TextPane)
-        target = self.targets[body.cursor] if self.view == "findings" and body.cursor < len(self.targets) else None
-        if target is not None:
-            self.dismiss(target)
+        """Leave for the layer of the finding under the cursor, or show its line of the YAML."""
+        finding = self._finding
+        if finding is None:
+            said = (
+                "there is no finding to go to"
+                if self.view == "findings"
+                else "tab shows the findings, enter goes there"
+            )
+            self.say(said)
+        elif finding.layers:
+            self.dismiss(finding.layers[0])
+        else:
+            self.do_line(None)
+
+    def do_line(self, count: int | None) -> None:
+        """Show the line of the YAML that the finding under the cursor is about."""
+        finding = self._finding
+        if finding is None:
+            self.say("there is no finding to go to")
+        elif finding.line is None:
+            self.say("this finding concerns the whole model: no line or layer of the recipe is its place")
+        else:
+            self._show("yaml", finding.line - 1)
+            self.say(f"line {finding.line}: {finding.what}. E opens it in an editor")
+
+    def do_editor(self, count: int | None) -> None:
+        """Open the YAML in an editor, at the line under the cursor or of the finding, and read it back."""
+        finding = self._finding
+        line = self.body.cursor + 1 if self.view == "yaml" else finding.line if finding and finding.line else 1
+        said = self._edit_text(line)
+        self.fill()
+        self.say(said)
 
     def do_down(self, count: int | None) -> None:
-        """Go to the next line."""
-        self.query_one("#body", TextPane).move(1)
+        """Go to the next finding or line."""
+        self.body.move(1)
 
     def do_up(self, count: int | None) -> None:
-        """Go to the previous line."""
-        self.query_one("#body", TextPane).move(-1)
+        """Go to the previous finding or line."""
+        self.body.move(-1)
 
     def do_half_down(self, count: int | None) -> None:
         """Go half a page down."""
-        body = self.query_one("#body", TextPane)
-        body.move(max(1, body.size.height // 2))
+        self.body.page(0.5)
 
     def do_half_up(self, count: int | None) -> None:
         """Go half a page up."""
-        body = self.query_one("#body", TextPane)
-        body.move(-max(1, body.size.height // 2))
+        self.body.page(-0.5)
 
     def do_back(self, count: int | None) -> None:
         """Leave without a layer."""

@@ -30,7 +30,8 @@ class PaneRow:
         value: the main parameter of a blend.
         text: the rest.
         letter: donor whose hue the label has.
-        marker: `+`, `x`, `!` or blank, in the stack.
+        marker: `+` new, `~` with changed parameters, `!` a finding, or blank, in the stack.
+        repeat: whether the stack has the same layer before.
         bracket: the slice's edge, in the stack.
     """
 
@@ -44,6 +45,7 @@ class PaneRow:
     letter: str = ""
     marker: str = " "
     bracket: str = " "
+    repeat: bool = False
     value: str = ""
 
 
@@ -124,6 +126,7 @@ def _stack_end(plan: Plan, role: str) -> PaneRow:
 def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iterator[PaneRow]:
     uniform = len({repr(sorted(layer.attributes.items())) for layer in plan.layers}) <= 1
     edges = _brackets([layer.slice_index for layer in plan.layers])
+    seen: set[tuple[tuple[str, int], ...]] = set()
     for layer in plan.layers:
         marker = markers[layer.index] if layer.index < len(markers) else " "
         text = layer_text(dict(layer.attributes), layer.numel, uniform) if layer.tensors else "missing"
@@ -143,8 +146,10 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
             layer.sources[0][0],
             "!" if layer.index in flagged else marker,
             edges[layer.index],
+            layer.sources in seen,
             main_value(layer) if is_blend(layer) else "",
         )
+        seen.add(layer.sources)
 
 
 def scaled_tensors(layer: PlannedLayer) -> list[tuple[str, float]]:

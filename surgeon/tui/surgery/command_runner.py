@@ -12,6 +12,7 @@ from .recipe_files import RecipeFiles
 from .recipe_opener import RecipeOpener
 from .screen_opener import ScreenOpener
 from .surgery_view import SurgeryView
+from .text_editor import TextEditor
 
 ABBREVIATIONS = {"w": "write", "q": "quit", "e": "edit", "o": "open", "save": "write"}
 
@@ -25,12 +26,13 @@ class CommandRunner:
         editor: Editor,
         files: RecipeFiles,
         recipes: RecipeOpener,
+        text: TextEditor,
         opener: ScreenOpener,
         jobs: JobsController,
         navigation: Navigation,
     ) -> None:
         self._view, self._editor, self._files, self._opener = view, editor, files, opener
-        self._recipes = recipes
+        self._recipes, self._text = recipes, text
         self._jobs, self._navigation = jobs, navigation
 
     def run(self, text: str) -> None:
@@ -58,6 +60,8 @@ class CommandRunner:
             self._recipes.reload()
         elif word == "diff":
             self._recipes.diff(rest)
+        elif word == "yaml":
+            self._view.say(self._text.edit(1))
         elif word == "stage":
             self._recipes.stage(rest)
         elif word == "write":

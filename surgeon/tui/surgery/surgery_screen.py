@@ -31,6 +31,7 @@ from .recipe_opener import RecipeOpener
 from .screen_opener import ScreenOpener
 from .selector import Selector
 from .surgery_view import SurgeryView
+from .text_editor import TextEditor
 from .typed_edits import TypedEdits
 
 
@@ -43,6 +44,7 @@ class SurgeryScreen(ActionScreen):
         search: finds layers.
         editor: turns actions and commands into edits.
         files: opens donors and saves the recipe.
+        text: opens the recipe's YAML in an editor.
         recipes: opens other recipes and stages, and lists donors nearby.
         commands: runs what was typed on the command line.
     """
@@ -75,8 +77,11 @@ class SurgeryScreen(ActionScreen):
         self.editor = Editor(session, self.view, unsaved_work)
         self.files = RecipeFiles(self, session, self.view, self.line, unsaved_work, navigation)
         self.recipes = RecipeOpener(self, session, self.view, self.line, self.files, unsaved_work, navigation)
+        self.text = TextEditor(self, session, self.view, self.editor)
         opener = ScreenOpener(session, self.view, self.line, jobs, navigation)
-        self.commands = CommandRunner(self.view, self.editor, self.files, self.recipes, opener, jobs, navigation)
+        self.commands = CommandRunner(
+            self.view, self.editor, self.files, self.recipes, self.text, opener, jobs, navigation
+        )
         self.parts = (
             self, self.view, self.line, self.search, self.editor, self.files, self.recipes, opener,
             Mover(self, session, self.view),

@@ -247,7 +247,11 @@ class StackPane(Pane):
         """Slice bracket, marker, provenance, value, rest."""
         mark = {"+": theme.ADDED, "!": theme.SEVERITY["warning"]}.get(row.marker, theme.DIM)
         hue = theme.hue(row.letter) if row.letter else theme.PLAIN
-        parts: list[Piece] = [(f" {row.bracket}", theme.DIM), (row.marker, mark)]
+        parts: list[Piece] = [
+            (f" {row.bracket}", theme.DIM),
+            (row.marker, mark),
+            ("x" if row.repeat else " ", theme.DIM),
+        ]
         if not row.value:
             return [*parts, (f"{row.label:<{self.label_width}}", hue), (" " + row.text, theme.DIM)]
         for number, source in enumerate(row.label.split("~")):

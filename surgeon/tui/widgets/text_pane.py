@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from textual.geometry import Region
@@ -15,13 +16,14 @@ Lines = Sequence[Sequence[Piece]]
 
 
 class TextPane(Widget, can_focus=True):
-    """Lines of pieces; with `pointed`, one of them carries a cursor."""
+    """Lines of pieces; with `pointed`, one of them carries a cursor, which stands on every line or only on `stops`."""
 
     DEFAULT_CSS = "TextPane { height: 1fr; width: 1fr; }"
 
     def __init__(self, *, pointed: bool = False, follow: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
         self.lines: list[list[Piece]] = []
+        self.stops: Sequence[int] = ()
         self.pointed = pointed
         self.follow = follow
         self.cursor = 0
@@ -32,11 +34,16 @@ class TextPane(Widget, can_focus=True):
         """Everything the pane holds, as plain text."""
         return "\n".join("".join(text for text, _ in line) for line in self.lines)
 
-    def show(self, lines: Lines) -> None:
-        """Replace the lines; only those in view that changed are drawn."""
+    def show(self, lines: Lines, stops: Sequence[int] | None = None) -> None:
+        """Replace the lines; only those in view that changed are drawn.
+
+        Args:
+            stops: the lines on which the cursor may stand, in order; None for all.
+        """
         old, old_top = self.lines, self.top
         self.lines = [list(line) for line in lines]
-        self.cursor = max(0, min(self.cursor, len(self.lines) - 1))
+        self.stops = range(len(self.lines)) if stops is None else stops
+        self.cursor = self.stops[self._stop] if self.stops else 0
         last = max(0, len(self.lines) - self.size.height)
         if self.follow and old_top >= max(0, len(old) - self.size.height):
             self.top = last
@@ -49,6 +56,22 @@ class TextPane(Widget, can_focus=True):
             if (old[index] if index < len(old) else None) != (self.lines[index] if index < len(self.lines) else None):
                 self.refresh(Region(0, y, self.size.width, 1))
 
+    @property
+    def _stop(self) -> int:
+        """The number of the cursor's stop, or of the last one before it."""
+        return max(0, bisect_right(self.stops, self.cursor) - 1)
+
+    def page(self, share: float) -> None:
+        """Move by a share of the pane's height."""
+        lines = max(1, int(abs(share) * self.size.height))
+        sign = 1 if share > 0 else -1
+        if not self.pointed or not self.stops:
+            self.move(sign * lines)
+            return
+        target = self.cursor + sign * lines
+        to = bisect_right(self.stops, target) - 1 if sign > 0 else bisect_left(self.stops, target)
+        self.move(to - self._stop or sign)
+
     def move(self, step: int) -> None:
         """Move the cursor, or the view where there is none."""
         if not self.pointed:
@@ -56,13 +79,18 @@ class TextPane(Widget, can_focus=True):
             if old != self.top:
                 self.refresh()
             return
+        if not self.stops:
+            return
         old = self.cursor
-        self.cursor = max(0, min(self.cursor + step, len(self.lines) - 1))
+        stop = max(0, min(self._stop + step, len(self.stops) - 1))
+        self.cursor = self.stops[stop]
+        after = self.stops[stop + 1] if stop + 1 < len(self.stops) else len(self.lines)
         top = self.top
         half = max(1, self.size.height // 2)
         while self.cursor < self.top:
             self.top = max(0, self.top - half)
-        while self.cursor >= self.top + self.size.height:
+        # An entry of several lines is shown to its end, if it fits.
+        while max(self.cursor, min(after - 1, self.cursor + half)) >= self.top + self.size.height:
             self.top += half
         if top != self.top:
             self.refresh()
