@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..checkpoint.families.model_config import ModelConfig
 from ..checkpoint.tokenizer.tokenizer_identity import FILES
 from ..errors import InputError
 from ..plan.model import Plan
+from .chat_template import has_template, render
 from .environment import transformers
 from .load import load_checkpoint, load_tokenizer
 from .unwritten_model import build
@@ -56,17 +58,43 @@ class Subject:
         """Number of rows of the embedding; the model can read token ids below it."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
+    @property
+    def chat(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return has_template(self.tokenizer)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the tokenizer's special tokens except those that end a text.
 
         Raises:
             InputError: there is no tokenizer, the text has no tokens, or the embedding has no row for a token.
         """
-        if self.tokenizer is None:
-            raise InputError("the model cannot read text", why=self.why_no_tokenizer)
-        ids = [int(token) for token in self.tokenizer(text)["input_ids"]]
+        ids = self._ids(text, special=True)
         while len(ids) > 1 and ids[-1] in self.stops:
             ids.pop()
+        return self._checked(ids)
+
+    def encode_chats(self, prompts: Sequence[tuple[str, str | None]]) -> list[list[int]]:
+        """Token ids of chats that ask for an answer; no special token is added to those of the chat template.
+
+        Args:
+            prompts: pairs of a user's message and the system's (None for none).
+
+        Raises:
+            InputError: as `encode`, or there is no chat template, or it cannot be applied.
+        """
+        if self.tokenizer is None:
+            raise InputError("the model cannot read text", why=self.why_no_tokenizer)
+        if not self.chat:
+            raise InputError("the model takes no chat", why="its tokenizer has no chat template")
+        return [self._checked(self._ids(text, special=False)) for text in render(self.tokenizer, prompts)]
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        if self.tokenizer is None:
+            raise InputError("the model cannot read text", why=self.why_no_tokenizer)
+        return [int(token) for token in self.tokenizer(text, add_special_tokens=special)["input_ids"]]
+
+    def _checked(self, ids: list[int]) -> list[int]:
         if not ids:
             raise InputError("the text has no tokens", remedy="use a longer text")
         if max(ids) >= self.vocabulary:
