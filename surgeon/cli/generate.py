@@ -21,8 +21,8 @@ DEFAULT_PROMPT = "The"
 DEFAULT_MESSAGE = "Hello! What can you do?"
 """The default prompt of a model that is asked in its chat template."""
 KEYS = (
-    "text", "chat", "tokens", "stop", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate", "perplexity",
-    "probes", "layers", "parameters", "dtype", "device",
+    "text", "chat", "tokens", "stop", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate",
+    "perplexity", "probes", "layers", "parameters", "dtype", "device",
 )  # fmt: skip
 """The keys that `--json` prints, in this order."""
 
@@ -35,7 +35,9 @@ def generate(
         str | None,
         typer.Option("--prompt", "-p", help="The text to continue, or the message where there is a chat template."),
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")
+    ] = False,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system's message of the chat.")] = None,
     n: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Maximum number of tokens to generate.")] = 64,
     probe: Annotated[
@@ -52,7 +54,8 @@ def generate(
     sets: SetOption = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above 0 samples.")] = 0.0,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens that have this probability together.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens that have this probability together."),
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -111,7 +114,9 @@ def _refuse_without_effect(wanted: Request, raw: bool) -> None:
         raise InputError("--system has no meaning with --raw", remedy="leave one of them out")
     if wanted.top_p < 1 and wanted.temperature == 0:
         raise InputError(
-            "--top-p has no meaning at temperature 0", why="the likeliest token is taken", remedy="add --temperature 0.7"
+            "--top-p has no meaning at temperature 0",
+            why="the likeliest token is taken",
+            remedy="add --temperature 0.7",
         )
 
 

@@ -158,8 +158,8 @@ def _prompt(subject: Subject, request: Request, report: Report, check: Callable[
         why = "the prompt is raw text" if subject.chat else "the tokenizer has no chat template"
         report.notes.append(f"the system's message is left out, because {why}")
     ids = subject.encode_chats([(request.prompt, request.system)])[0] if report.chat else subject.encode(request.prompt)
-    options = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
-    for piece in pieces(subject, ids, request.n, made, **options):
+    temperature, top_p, seed = request.temperature, request.top_p, request.seed
+    for piece in pieces(subject, ids, request.n, made, temperature=temperature, top_p=top_p, seed=seed):
         check()
         text += piece
         yield {"event": "token", "text": piece}
@@ -211,7 +211,9 @@ def text_in(path: Path) -> Text:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT + 1)
         if len(data) > MAX_TEXT:
-            raise InputError(f"the text is larger than {bytes_as_text(MAX_TEXT)}", where=str(path), remedy="use a part of it")
+            raise InputError(
+                f"the text is larger than {bytes_as_text(MAX_TEXT)}", where=str(path), remedy="use a part of it"
+            )
         text = data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error

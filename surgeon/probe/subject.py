@@ -6,9 +6,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..assemble.files.small_files import made_files
 from ..assemble.gpu.device import pick_device
@@ -20,7 +20,11 @@ from ..plan.model import Plan
 from .chat_template import has_template, render
 from .environment import transformers
 from .load import load_checkpoint, load_tokenizer
-from .unwritten_model import build
+from .unwritten_model import build_with
+from .weights import file_states
+
+if TYPE_CHECKING:
+    from .weights import Computed
 
 REPLACEMENT = "\ufffd"
 
@@ -40,6 +44,8 @@ class Subject:
         dtype: torch's name of its dtype.
         device: torch's name of its device.
         seconds: time of loading.
+        computed: the tensors that were computed for it, for other models that need the same.
+        tokenizer_key: everything that the tokenizer depends on; None if it may not be shared.
     """
 
     model: Any
@@ -52,6 +58,14 @@ class Subject:
     dtype: str
     device: str
     seconds: float
+    computed: Computed = field(default_factory=dict)
+    tokenizer_key: Any = None
+
+    def storages(self) -> dict[int, int]:
+        """Address -> bytes of every block of memory that the weights lie in."""
+        tensors = (*self.model.parameters(), *self.model.buffers(), *self.computed.values())
+        blocks = (tensor.untyped_storage() for tensor in tensors)
+        return {block.data_ptr(): block.nbytes() for block in blocks}
 
     @property
     def vocabulary(self) -> int:
@@ -109,13 +123,19 @@ class Subject:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def from_plan(plan: Plan, device: str = "auto") -> Subject:
-    """The model of a plan, in memory; raises the errors of `unwritten_model.build`."""
+def from_plan(plan: Plan, device: str = "auto", earlier: Sequence[Subject] = ()) -> Subject:
+    """The model of a plan, in memory; raises the errors of `unwritten_model.build`.
+
+    Args:
+        earlier: other loaded models; what this one has in common with them is not made again.
+    """
     device = pick_device(device)
     transformers()  # imported before the clock starts
     start = time.perf_counter()
-    model = build(plan, device)
+    model, computed = build_with(plan, device, [other.computed for other in earlier])
     assert plan.config is not None
+    key = _tokenizer_key(plan)
+    same = next((other for other in earlier if other.tokenizer_key == key), None)
     with tempfile.TemporaryDirectory() as folder:
         # The same small files as in the assembled output.
         for name, path in plan.files.items():
@@ -127,8 +147,21 @@ def from_plan(plan: Plan, device: str = "auto") -> Subject:
         model.config.save_pretrained(folder)
         if (Path(folder) / "generation_config.json").is_file():
             _set_generation(model, Path(folder))
-        tokenizer, why = _tokenizer(Path(folder)) if tokenizer_files else (None, _NONE)
-    return _subject(model, tokenizer, why, ModelConfig.of(plan.config), device, start)
+        if same is not None:
+            tokenizer, why = same.tokenizer, same.why_no_tokenizer
+        else:
+            tokenizer, why = _tokenizer(Path(folder)) if tokenizer_files else (None, _NONE)
+    subject = _subject(model, tokenizer, why, ModelConfig.of(plan.config), device, start)
+    return replace(subject, computed=computed, tokenizer_key=key)
+
+
+def _tokenizer_key(plan: Plan) -> Any:
+    """Everything that the tokenizer of a plan depends on: its files, and what transformers reads of the config."""
+    assert plan.config is not None
+    files = {path for name, path in plan.files.items() if name in FILES}
+    files |= {path for donor in plan.donors.values() for path in donor.checkpoint.tokenizer.files}
+    words = {key: value for key, value in plan.config.items() if isinstance(value, str)}
+    return plan.tokenizer, file_states(files), words, plan.config.get("architectures"), sorted(plan.files)
 
 
 def from_checkpoint(checkpoint: Checkpoint, device: str = "auto", *, any_class: bool = False) -> Subject:
