@@ -1,7 +1,8 @@
 """One request to a loaded model as a stream of events: what the command line prints and the resident child sends.
 
 Events are plain dicts: {"event": "token", "text"}, {"event": "probe", "name", "index", "total", "right"}, {"event":
-"perplexity", "name", "value", ...}, and at the end {"event": "done"} with every statistic (see `Report`).
+"reading", "name", "tokens", "total"} during a long text, {"event": "perplexity", "name", "value", ...}, and at the end
+{"event": "done"} with every statistic (see `Report`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .environment import fitting_threads, peak_memory
 from .generate import Generation, pieces
 from .score import ProbeSet, score
 from .subject import Subject
-from .text_measures import default_window, finite_on_ids, perplexity
+from .text_measures import default_window, finite_on_ids, perplexity_steps
 
 Event = dict[str, Any]
 
@@ -139,7 +140,7 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
         for probes in request.probes:
             yield from _probes(subject, probes, report, check)
         for text in request.texts:
-            yield {"event": "perplexity", **_measure(subject, text, report, check)}
+            yield from _measure(subject, text, report, check)
         if request.prompt is None and not request.texts:
             report.finite = report.finite and finite_on_ids(subject)
     if subject.tokenizer is None:
@@ -185,9 +186,16 @@ def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[
     )
 
 
-def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> dict[str, Any]:
+def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> Iterator[Event]:
     ids, size = subject.encode(text.text), default_window(subject)
-    value = perplexity(subject, ids, window=size, check=check)
+    steps = perplexity_steps(subject, ids, window=size, check=check)
+    while True:
+        try:
+            read = next(steps)
+        except StopIteration as end:
+            value = float(end.value)
+            break
+        yield {"event": "reading", "name": text.name, "tokens": read, "total": len(ids)}
     report.finite = report.finite and not math.isnan(value)
     found = {
         "name": text.name,
@@ -198,7 +206,7 @@ def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], N
         "value": value if math.isfinite(value) else None,
     }
     report.perplexity.append(found)
-    return found
+    yield {"event": "perplexity", **found}
 
 
 def text_in(path: Path) -> Text:

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import NoneType
+from types import FrameType, NoneType
 from typing import Any, TextIO
 
 from ..assemble.gpu.device import pick_device
@@ -54,6 +54,7 @@ class Child:
         self._writing = threading.Lock()
         self._current: Any = None
         self._interruptible = False
+        self._to_interrupt: Any = None
         self._models = ModelCache()
 
     def serve(self) -> None:
@@ -86,13 +87,16 @@ class Child:
         if name in self._open:
             self._cancelled.add(name)
         if name == self._current:
+            self._to_interrupt = name
             signal.raise_signal(signal.SIGINT)
 
-    def _on_interrupt(self, _number: int, _frame: object) -> None:
-        if self._current is None:
+    def _on_interrupt(self, _number: int, frame: FrameType | None) -> None:
+        wanted, self._to_interrupt = self._to_interrupt, None
+        # A request may end, and the next one begin, before the signal of a cancel is handled.
+        if self._current is None or (wanted is not None and wanted != self._current):
             return
         self._stop.set()
-        if self._interruptible:
+        if self._interruptible and not _importing(frame):
             raise Stopped
 
     def _check(self) -> None:
@@ -101,7 +105,7 @@ class Child:
 
     @contextmanager
     def _interrupted_at_once(self) -> Iterator[None]:
-        """Context in which a cancel raises `Stopped` at once, because loading a model never calls `_check`."""
+        """Context in which a cancel raises `Stopped` at once: loading a model and a long forward pass never check."""
         self._check()
         self._interruptible = True
         try:
@@ -116,8 +120,12 @@ class Child:
         try:
             if name in self._cancelled:
                 raise Stopped
-            for event in self._events(request):
-                self._check()
+            events = self._events(request)
+            while True:
+                with self._interrupted_at_once():
+                    event = next(events, None)
+                if event is None:
+                    break
                 self._emit(name, event)
         except Stopped:
             self._emit(name, {"event": "cancelled"})
@@ -132,6 +140,7 @@ class Child:
             message = SurgeonError("the probe failed", why=f"{type(error).__name__}: {error}").sentence()
             self._emit(name, {"event": "error", "message": message})
         finally:
+            self._interruptible = False
             self._current = None
             self._open.discard(name)
             self._cancelled.discard(name)
@@ -139,8 +148,7 @@ class Child:
     def _events(self, request: Request) -> Iterator[requests.Event]:
         wanted = _wanted(request)
         yield {"event": "loading"}
-        with self._interrupted_at_once():
-            subject = self._subject(request)
+        subject = self._subject(request)
         yield requests.loaded(subject)
         if wanted.prompt is not None and subject.tokenizer is None and not wanted.probes:
             wanted = requests.Request(n=wanted.n)
@@ -165,6 +173,15 @@ class Child:
         except (BrokenPipeError, ValueError):
             # The parent has closed the pipe.
             os._exit(0)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to an import, which torch does not survive half done."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _wanted(request: Request) -> requests.Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,9 +13,10 @@ from ..assemble.compute.arithmetic import PLAIN, Arithmetic, whole
 from ..checkpoint import TensorEntry
 from ..checkpoint.dtypes import BITS, TORCH_NAMES
 from ..errors import InputError
+from ..methods import find
 from ..methods.cast import convert
 from ..plan.model import PlannedTensor
-from ..plan.operands import Convert, Copy, TensorSource
+from ..plan.operands import Adapted, Blend, Convert, Copy, Operand, Rows, TensorSource
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +80,8 @@ class Weights:
                 self._copied[source] = self.entry(source.entry)
             return self._copied[source]
         thresholds = tuple(self._how.trims.get(tensor.name, ()))
-        key = (tensor.dtype, source, thresholds, tuple(self._state(entry.file) for entry in source.entries()))
+        states = tuple(self._state(entry.file) for entry in source.entries())
+        key = (tensor.dtype, _seedless(source) if isinstance(source, Blend) else source, thresholds, states)
         if key not in self.computed:
             found = next((tensors[key] for tensors in self._earlier if key in tensors), None)
             if found is None and isinstance(source, Convert):
@@ -121,3 +124,17 @@ class Weights:
             except (OSError, ValueError) as error:
                 raise InputError("cannot map the file into memory", where=str(path), why=str(error)) from error
         return self._maps[path]
+
+
+def _seedless(source: Operand) -> Operand:
+    """The source without seeds that its result does not depend on: they change when a layer gets another index."""
+    match source:
+        case Blend():
+            method = find(source.method)
+            seeds = source.seeds if method is None or method.random else ()
+            return replace(source, seeds=seeds, inputs=tuple(map(_seedless, source.inputs)))
+        case Adapted():
+            return replace(source, whole=_seedless(source.whole))
+        case Rows():
+            return replace(source, parts=tuple(map(_seedless, source.parts)))
+    return source
