@@ -35,7 +35,7 @@ class _Watch(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         limit = _limit() if fullname == "torch" else None
-        if limit is not None and limit - _held() < NEEDED:
+        if limit is not None and limit - address_space() < NEEDED:
             raise SurgeonError(
                 "there is too little memory to load torch",
                 why=f"address space is limited to {size(limit)}",
@@ -54,7 +54,7 @@ def _limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def _held() -> int:
+def address_space() -> int:
     """Bytes of address space that this process uses; 0 if unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ..probe.subject import Subject
 
 DEFAULT_PROMPT = "The"
+DEFAULT_MESSAGE = "Hello! What can you do?"
+"""The default prompt of a model that is asked in its chat template."""
 KEYS = (
-    "text", "tokens", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate", "perplexity",
-    "probes", "layers", "parameters", "dtype", "device",
+    "text", "chat", "tokens", "stop", "tokens_per_second", "load_seconds", "peak_memory_bytes", "finite", "degenerate",
+    "perplexity", "probes", "layers", "parameters", "dtype", "device",
 )  # fmt: skip
 """The keys that `--json` prints, in this order."""
 
@@ -29,7 +31,14 @@ def generate(
     target: Annotated[
         str, typer.Argument(help="A checkpoint (folder, .safetensors file, Hub id) or a recipe.", metavar="PATH|RECIPE")
     ],
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text to continue.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="The text to continue, or the message where there is a chat template."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system's message of the chat.")] = None,
     n: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Maximum number of tokens to generate.")] = 64,
     probe: Annotated[
         list[Path] | None,
@@ -44,6 +53,10 @@ def generate(
     ] = None,
     sets: SetOption = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token; above 0 samples.")] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens that have this probability together."),
+    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: JsonOption = False,
@@ -63,11 +76,19 @@ def generate(
                 *(requests.text_given(text) for text in perplexity_text or ()),
             ),
             temperature=temperature,
+            top_p=top_p,
             seed=seed,
+            chat=not raw,
+            system=system,
         )
+        _refuse_without_effect(wanted, raw)
         if events:
             _show_event({"event": "loading"})
         subject = _load(target, sets, device)
+        if system is not None and subject.tokenizer is not None and not subject.chat:
+            raise InputError(
+                "--system needs a chat template", where=target, why="the tokenizer has none", remedy="leave it out"
+            )
         wanted = _with_default(wanted, subject)
         if events:
             _show_event(requests.loaded(subject))
@@ -85,6 +106,18 @@ def generate(
         if events:
             _show_event({"event": "error", "message": error.sentence()})
         raise
+
+
+def _refuse_without_effect(wanted: Request, raw: bool) -> None:
+    """Refuse options that have no meaning together."""
+    if raw and wanted.system is not None:
+        raise InputError("--system has no meaning with --raw", remedy="leave one of them out")
+    if wanted.top_p < 1 and wanted.temperature == 0:
+        raise InputError(
+            "--top-p has no meaning at temperature 0",
+            why="the likeliest token is taken",
+            remedy="add --temperature 0.7",
+        )
 
 
 def is_recipe(target: str) -> bool:
@@ -114,6 +147,9 @@ def _with_default(wanted: Request, subject: Subject) -> Request:
 
     if wanted.prompt is not None or wanted.probes or wanted.texts or subject.tokenizer is None:
         return wanted
+    if wanted.chat and subject.chat:
+        _say(f"no --prompt given, so the message is {DEFAULT_MESSAGE!r} (--raw continues a text)")
+        return replace(wanted, prompt=DEFAULT_MESSAGE)
     _say(f"no --prompt given, so the text begins with {DEFAULT_PROMPT!r}")
     return replace(wanted, prompt=DEFAULT_PROMPT)
 
@@ -156,14 +192,19 @@ def _show_done(wanted: Request, done: dict[str, Any]) -> None:
 def statistics(done: dict[str, Any]) -> list[str]:
     """The statistics of a `done` event as phrases."""
     parts = []
+    empty = done["text"] is not None and not done["tokens"]
     if done["text"] is not None:
+        parts.append("chat template" if done["chat"] else "raw text")
+    if empty and done["stop"] == "eos":
+        parts.append("ended at once: end of text")
+    elif done["text"] is not None:
         parts.append(plural(done["tokens"], "token") + (" (end of text)" if done["stop"] == "eos" else ""))
         parts.append(f"{done['tokens_per_second']:.1f} tok/s")
     parts.append(f"loaded in {duration(done['load_seconds'])}")
     if done["peak_memory_bytes"] is not None:
         parts.append(f"peak memory {size(done['peak_memory_bytes'])}")
     parts.append("logits finite" if done["finite"] else "logits NOT finite")
-    if done["degenerate"] is not None:
+    if done["degenerate"] is not None and not empty:
         parts.append("text DEGENERATE (it repeats itself)" if done["degenerate"] else "text not degenerate")
     return parts
 

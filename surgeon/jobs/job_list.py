@@ -97,7 +97,7 @@ def _started(
             start_new_session=True,
             # A folder without files of the user, which Python could import as modules.
             cwd=folder,
-            env=_environment(),
+            env=child_environment(),
         )
     try:
         write_atomic(folder / "process.json", json.dumps(recorded(process.pid).record()), own=True)
@@ -131,7 +131,7 @@ def _number(jobs: Path) -> Path:
         return folder
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """This process's environment, so changed that the child imports the same surgeon and logs crashes."""
     paths = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(_ROOT)]), "PYTHONFAULTHANDLER": "1"}

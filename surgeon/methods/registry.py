@@ -133,6 +133,7 @@ class Method:
         parameters: by name.
         source: the source of the formula.
         make: makes the kernel for given parameters.
+        random: whether the result depends on the donors' seeds.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Method:
     parameters: Mapping[str, Parameter]
     source: str
     make: Callable[..., Kernel]
+    random: bool = False
 
     @property
     def subtracts(self) -> bool:
@@ -171,7 +173,7 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    *, donors: int | tuple[int, int | None], base: Base = "none", source: str
+    *, donors: int | tuple[int, int | None], base: Base = "none", source: str, random: bool = False
 ) -> Callable[[Callable[..., Kernel]], Callable[..., Kernel]]:
     """Register a function as a method; its keyword arguments declare the parameters with `one` and `each`."""
     count = (donors, donors) if isinstance(donors, int) else donors
@@ -180,7 +182,7 @@ def method(
         found = dict(_parameters(function))
         name = function.__name__
         summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-        METHODS[name] = Method(name, summary, count, base, found, source, function)
+        METHODS[name] = Method(name, summary, count, base, found, source, function, random)
         return function
 
     return register

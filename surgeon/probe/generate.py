@@ -55,9 +55,18 @@ class Generation:
 
 
 def tokens(
-    subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
+    subject: Subject,
+    prompt: Sequence[int],
+    n: int,
+    run: Generation,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> Iterator[int]:
     """Yield up to `n` tokens that follow `prompt`; greedy, or sampled if `temperature` > 0.
+
+    Sampling draws from the likeliest tokens whose probabilities sum up to `top_p` (arXiv:1904.09751).
 
     Ends at an end-of-text token, at the end of the context, or at logits that are not finite.
 
@@ -70,7 +79,7 @@ def tokens(
     room = n if subject.context is None else min(n, subject.context - len(prompt))
     if subject.context is not None and len(prompt) >= subject.context:
         raise InputError(f"the prompt has {len(prompt)} tokens, but the model's context is {subject.context}")
-    choose = _chooser(temperature, seed)
+    choose = _chooser(temperature, top_p, seed)
     step = _stepper(subject, prompt)
     start = time.perf_counter()
     token: int | None = None
@@ -90,11 +99,18 @@ def tokens(
 
 
 def pieces(
-    subject: Subject, prompt: Sequence[int], n: int, run: Generation, *, temperature: float = 0.0, seed: int = 0
+    subject: Subject,
+    prompt: Sequence[int],
+    n: int,
+    run: Generation,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> Iterator[str]:
     """Yield the text of `tokens` in pieces as it is generated; joined, they are exactly the text."""
     decoder = Pieces(subject.decode, prompt[-_CONTEXT_TOKENS:])
-    for token in tokens(subject, prompt, n, run, temperature=temperature, seed=seed):
+    for token in tokens(subject, prompt, n, run, temperature=temperature, top_p=top_p, seed=seed):
         yield decoder.push(token)
     if last := decoder.rest():
         yield last
@@ -164,7 +180,7 @@ def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], 
     return step
 
 
-def _chooser(temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
+def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[torch.Tensor], int]:
     import torch
 
     if temperature <= 0:
@@ -173,6 +189,10 @@ def _chooser(temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
 
     def sample(logits: torch.Tensor) -> int:
         chances = torch.softmax(logits.cpu() / temperature, dim=-1)
+        if top_p < 1:
+            ordered, order = chances.sort(descending=True, stable=True)
+            # The first token stays, however small `top_p` is.
+            chances[order[ordered.cumsum(0) - ordered >= top_p]] = 0.0
         return int(torch.multinomial(chances, 1, generator=generator))
 
     return sample

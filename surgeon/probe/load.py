@@ -13,6 +13,7 @@ from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.locate import INDEX, SINGLE
 from ..errors import InputError, SurgeonError
 from ..text import one_line
+from .chat_template import check_files
 from .environment import transformers
 from .weights import Weights
 
@@ -130,8 +131,9 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a folder, from its files only.
 
     Raises:
-        InputError: there is no tokenizer, or transformers cannot load it.
+        InputError: there is no tokenizer, its chat template is too large, or transformers cannot load it.
     """
+    check_files(folder)
     with _explained("transformers cannot load the tokenizer", str(folder), InputError):
         return transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 

@@ -1,7 +1,8 @@
 """One request to a loaded model as a stream of events: what the command line prints and the resident child sends.
 
-Events are plain dicts: {"event": "token", "text"}, {"event": "probe", "name", "index", "total", "right"}, and at the
-end {"event": "done"} with every statistic (see `Report`).
+Events are plain dicts: {"event": "token", "text"}, {"event": "probe", "name", "index", "total", "right"}, {"event":
+"reading", "name", "tokens", "total"} during a long text, {"event": "perplexity", "name", "value", ...}, and at the end
+{"event": "done"} with every statistic (see `Report`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..text import size as bytes_as_text
 from .environment import fitting_threads, peak_memory
 from .generate import Generation, pieces
 from .score import ProbeSet, score
 from .subject import Subject
-from .text_measures import default_window, finite_on_ids, perplexity
+from .text_measures import default_window, finite_on_ids, perplexity_steps
 
 Event = dict[str, Any]
 
+MAX_TEXT = 20_000_000
+"""Most bytes of a text; to measure a longer one takes days on a CPU."""
 _SHOWN = 24
 """Characters of a text that serve as its name."""
 
@@ -43,7 +47,10 @@ class Request:
         probes: probe sets to score.
         texts: texts to measure the perplexity of.
         temperature: sampling temperature; 0 for greedy.
+        top_p: share of probability that sampling draws from.
         seed: random seed of sampling.
+        chat: whether the prompt is put into the tokenizer's chat template if there is one.
+        system: the system's message of the chat; None for none.
     """
 
     prompt: str | None = None
@@ -51,7 +58,10 @@ class Request:
     probes: tuple[ProbeSet, ...] = ()
     texts: tuple[Text, ...] = ()
     temperature: float = 0.0
+    top_p: float = 1.0
     seed: int = 0
+    chat: bool = False
+    system: str | None = None
 
 
 @dataclass
@@ -61,6 +71,7 @@ class Report:
     Attributes:
         text: the text that follows the prompt.
         tokens: number of its tokens.
+        chat: whether the prompt was put into the chat template; None without a prompt.
         stop: why it ended: `length`, `eos`, `context`, `not finite`.
         tokens_per_second: speed after the first token.
         load_seconds: time of loading the model, even if that was for an earlier request.
@@ -74,6 +85,7 @@ class Report:
     """
 
     text: str | None = None
+    chat: bool | None = None
     tokens: int = 0
     stop: str = ""
     tokens_per_second: float | None = None
@@ -99,6 +111,7 @@ def loaded(subject: Subject) -> Event:
         "parameters": subject.parameters,
         "dtype": subject.dtype,
         "device": subject.device,
+        "chat": subject.chat,
     }
 
 
@@ -127,7 +140,7 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
         for probes in request.probes:
             yield from _probes(subject, probes, report, check)
         for text in request.texts:
-            _measure(subject, text, report, check)
+            yield from _measure(subject, text, report, check)
         if request.prompt is None and not request.texts:
             report.finite = report.finite and finite_on_ids(subject)
     if subject.tokenizer is None:
@@ -141,8 +154,13 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
 def _prompt(subject: Subject, request: Request, report: Report, check: Callable[[], None]) -> Iterator[Event]:
     assert request.prompt is not None
     made, text = Generation(), ""
-    ids = subject.encode(request.prompt)
-    for piece in pieces(subject, ids, request.n, made, temperature=request.temperature, seed=request.seed):
+    report.chat = request.chat and subject.chat
+    if request.system is not None and not report.chat:
+        why = "the prompt is raw text" if subject.chat else "the tokenizer has no chat template"
+        report.notes.append(f"the system's message is left out, because {why}")
+    ids = subject.encode_chats([(request.prompt, request.system)])[0] if report.chat else subject.encode(request.prompt)
+    temperature, top_p, seed = request.temperature, request.top_p, request.seed
+    for piece in pieces(subject, ids, request.n, made, temperature=temperature, top_p=top_p, seed=seed):
         check()
         text += piece
         yield {"event": "token", "text": piece}
@@ -168,20 +186,27 @@ def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[
     )
 
 
-def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> None:
+def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> Iterator[Event]:
     ids, size = subject.encode(text.text), default_window(subject)
-    value = perplexity(subject, ids, window=size, check=check)
+    steps = perplexity_steps(subject, ids, window=size, check=check)
+    while True:
+        try:
+            read = next(steps)
+        except StopIteration as end:
+            value = float(end.value)
+            break
+        yield {"event": "reading", "name": text.name, "tokens": read, "total": len(ids)}
     report.finite = report.finite and not math.isnan(value)
-    report.perplexity.append(
-        {
-            "name": text.name,
-            "tokens": len(ids),
-            "window": size,
-            "stride": size - size // 2,
-            "context": subject.context,
-            "value": value if math.isfinite(value) else None,
-        }
-    )
+    found = {
+        "name": text.name,
+        "tokens": len(ids),
+        "window": size,
+        "stride": size - size // 2,
+        "context": subject.context,
+        "value": value if math.isfinite(value) else None,
+    }
+    report.perplexity.append(found)
+    yield {"event": "perplexity", **found}
 
 
 def text_in(path: Path) -> Text:
@@ -191,7 +216,13 @@ def text_in(path: Path) -> Text:
         InputError: the file does not exist, cannot be read, or has no text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
+        if len(data) > MAX_TEXT:
+            raise InputError(
+                f"the text is larger than {bytes_as_text(MAX_TEXT)}", where=str(path), remedy="use a part of it"
+            )
+        text = data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError("the file is not UTF-8 text", where=str(path)) from error
     except (OSError, ValueError) as error:

@@ -1,41 +1,39 @@
-"""A resident child that keeps models loaded: requests as lines of JSON on stdin, events as lines of JSON on stdout.
+"""A resident child that keeps models loaded (see `model_cache`): requests come in and events go out as lines of JSON.
 
-    {"id": 1, "target": "recipe.yml", "kind": "recipe", "prompt": "The", "n": 64, "probe": null, "perplexity": null,
-     "device": "auto"}
+    {"id": 1, "target": "recipe.yml", "kind": "recipe", "prompt": "The", "n": 64, "probe": null, "texts": null,
+     "perplexity": null, "temperature": 0, "top_p": 1, "seed": 0, "chat": false, "system": null, "device": "auto"}
 
-`kind` is `recipe` or `path`; `probe` is a file or a list of files; the optional `root` is the folder for a recipe's
+`kind` is `recipe` or `path`; `probe` and `texts` (for the perplexity) are a file or a list of files; `perplexity` is a
+text; `chat` puts the prompt into the chat template if there is one; the optional `root` is the folder for a recipe's
 relative model paths, for a recipe that is not saved at its final place. Every event has the request's id: `loading`,
-`loaded`, `token`, `probe`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the current
-request; a cancel also stops a waiting one. After the end of stdin, the child finishes its requests and ends.
+`loaded`, `token`, `probe`, `perplexity`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the
+current request; a cancel also stops a waiting one. After the end of stdin, the child finishes its requests and ends.
 Run with `python -m surgeon.probe.resident_child`.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType, NoneType
 from typing import Any, TextIO
 
 from ..assemble.gpu.device import pick_device
-from ..checkpoint import open_checkpoint
 from ..errors import InputError, SurgeonError
-from ..plan import Donors, Plan, resolve
-from ..recipe import document as documents
+from ..files import exists, is_file
+from ..statefile import is_number
 from . import requests
 from .environment import transformers
+from .model_cache import ModelCache
 from .score import read_probes
-from .subject import Subject, from_checkpoint, from_plan
-
-KEPT = 2
-"""Models that stay loaded: the current one and the one to compare it with."""
+from .subject import Subject
 
 Request = dict[str, Any]
 
@@ -56,7 +54,8 @@ class Child:
         self._writing = threading.Lock()
         self._current: Any = None
         self._interruptible = False
-        self._models: dict[Any, Subject] = {}
+        self._to_interrupt: Any = None
+        self._models = ModelCache()
 
     def serve(self) -> None:
         """Answer until stdin ends."""
@@ -88,13 +87,16 @@ class Child:
         if name in self._open:
             self._cancelled.add(name)
         if name == self._current:
+            self._to_interrupt = name
             signal.raise_signal(signal.SIGINT)
 
-    def _on_interrupt(self, _number: int, _frame: object) -> None:
-        if self._current is None:
+    def _on_interrupt(self, _number: int, frame: FrameType | None) -> None:
+        wanted, self._to_interrupt = self._to_interrupt, None
+        # A request may end, and the next one begin, before the signal of a cancel is handled.
+        if self._current is None or (wanted is not None and wanted != self._current):
             return
         self._stop.set()
-        if self._interruptible:
+        if self._interruptible and not _importing(frame):
             raise Stopped
 
     def _check(self) -> None:
@@ -103,7 +105,7 @@ class Child:
 
     @contextmanager
     def _interrupted_at_once(self) -> Iterator[None]:
-        """Context in which a cancel raises `Stopped` at once, because loading a model never calls `_check`."""
+        """Context in which a cancel raises `Stopped` at once: loading a model and a long forward pass never check."""
         self._check()
         self._interruptible = True
         try:
@@ -118,8 +120,12 @@ class Child:
         try:
             if name in self._cancelled:
                 raise Stopped
-            for event in self._events(request):
-                self._check()
+            events = self._events(request)
+            while True:
+                with self._interrupted_at_once():
+                    event = next(events, None)
+                if event is None:
+                    break
                 self._emit(name, event)
         except Stopped:
             self._emit(name, {"event": "cancelled"})
@@ -134,6 +140,7 @@ class Child:
             message = SurgeonError("the probe failed", why=f"{type(error).__name__}: {error}").sentence()
             self._emit(name, {"event": "error", "message": message})
         finally:
+            self._interruptible = False
             self._current = None
             self._open.discard(name)
             self._cancelled.discard(name)
@@ -141,46 +148,22 @@ class Child:
     def _events(self, request: Request) -> Iterator[requests.Event]:
         wanted = _wanted(request)
         yield {"event": "loading"}
-        with self._interrupted_at_once():
-            subject = self._subject(request)
+        subject = self._subject(request)
         yield requests.loaded(subject)
         if wanted.prompt is not None and subject.tokenizer is None and not wanted.probes:
             wanted = requests.Request(n=wanted.n)
         yield from requests.run(subject, wanted, self._check)
 
     def _subject(self, request: Request) -> Subject:
-        """The model of a request, from the cache or newly loaded; the least recently used one is dropped."""
+        """The model of a request."""
         device = pick_device(str(request.get("device") or "auto"))
         target, kind = _text(request, "target"), request.get("kind")
-        plan = None
         if kind == "recipe":
             root = request.get("root")
-            plan = _plan(Path(target), Path(root) if isinstance(root, str) else None)
-            key: Any = (device, _plan_key(plan))
-        elif kind == "path":
-            checkpoint = open_checkpoint(target)
-            key = (device, str(checkpoint.path), _stamps(checkpoint.files), _stamps(checkpoint.folder.glob("*.json")))
-        else:
-            raise InputError(f"a request of kind {kind!r} is unknown", remedy="use recipe or path")
-        subject = self._models.pop(key, None)
-        if subject is None:
-            while len(self._models) >= KEPT:
-                del self._models[next(iter(self._models))]
-            subject = self._loaded(lambda: from_plan(plan, device) if plan else from_checkpoint(checkpoint, device))
-        self._models[key] = subject
-        return subject
-
-    def _loaded(self, load: Callable[[], Subject]) -> Subject:
-        """Load a model; if memory is short, drop the cached models and try again."""
-        gc.collect()
-        try:
-            return load()
-        except SurgeonError as error:
-            if not self._models or "OutOfMemory" not in type(error.__cause__).__name__:
-                raise
-        self._models.clear()
-        gc.collect()
-        return load()
+            return self._models.of_recipe(Path(target), Path(root) if isinstance(root, str) else None, device)
+        if kind == "path":
+            return self._models.of_checkpoint(target, device)
+        raise InputError(f"a request of kind {kind!r} is unknown", remedy="use recipe or path")
 
     def _emit(self, name: Any, event: requests.Event) -> None:
         try:
@@ -192,45 +175,56 @@ class Child:
             os._exit(0)
 
 
-def _plan(recipe: Path, root: Path | None) -> Plan:
-    document = documents.load(recipe)
-    return resolve(document, Donors((root,) if root else document.roots))
-
-
-def _plan_key(plan: Plan) -> Any:
-    """Everything that a model in memory depends on: tensors' sources, files' times, config and small files."""
-    sources = tuple((tensor.name, tensor.dtype, tensor.source) for tensor in plan.tensors)
-    files = {entry.file for tensor in plan.tensors for entry in tensor.source.entries()} | set(plan.files.values())
-    return sources, _stamps(files), json.dumps(plan.config, sort_keys=True), tuple(sorted(plan.files))
-
-
-def _stamps(files: Any) -> Any:
-    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(files))
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to an import, which torch does not survive half done."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _wanted(request: Request) -> requests.Request:
     """The checked options of a request."""
-    prompt, text, n = request.get("prompt"), request.get("perplexity"), request.get("n", 64)
-    temperature, seed = request.get("temperature") or 0.0, request.get("seed") or 0
-    files = request.get("probe") or []
-    files = [files] if isinstance(files, str) else files
+    n, seed = request.get("n", 64), request.get("seed") or 0
+    temperature, top_p = request.get("temperature") or 0.0, request.get("top_p", 1.0)
+    chat = request.get("chat") or False
     if type(n) is not int or n < 1:
         raise InputError("n is not a number of tokens")
-    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise InputError("probe is not a file name or a list of them")
-    for name, value in (("prompt", prompt), ("perplexity", text)):
-        if value is not None and not isinstance(value, str):
+    for name in ("prompt", "perplexity", "system"):
+        if not isinstance(request.get(name), (str, NoneType)):
             raise InputError(f"{name} is not text")
-    if not isinstance(temperature, (int, float)) or type(seed) is not int:
-        raise InputError("temperature and seed are not numbers")
+    if not is_number(temperature) or not is_number(top_p) or type(seed) is not int:
+        raise InputError("temperature, top_p and seed are not numbers")
+    if type(chat) is not bool:
+        raise InputError("chat is not true or false")
+    text = request.get("perplexity")
     return requests.Request(
-        prompt=prompt,
+        prompt=request.get("prompt"),
         n=n,
-        probes=tuple(read_probes(Path(file)) for file in files),
-        texts=(requests.text_given(text),) if text is not None else (),
+        probes=tuple(read_probes(path) for path in _files(request, "probe")),
+        texts=(
+            *((requests.text_given(text),) if text is not None else ()),
+            *(requests.text_in(path) for path in _files(request, "texts")),
+        ),
         temperature=float(temperature),
+        top_p=float(top_p),
         seed=seed,
+        chat=chat,
+        system=request.get("system"),
     )
+
+
+def _files(request: Request, key: str) -> list[Path]:
+    """The files that a request names: one, or a list; each must be a regular file, so that reading it cannot wait."""
+    names = request.get(key) or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{key} is not a file name or a list of them")
+    for name in names:
+        if exists(name) and not is_file(name):
+            raise InputError("this is not a regular file", where=name)
+    return [Path(name) for name in names]
 
 
 def _text(request: Request, key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from ..errors import InputError
 from .environment import failure
@@ -59,7 +59,21 @@ def _runs(ids: Sequence[int], period: int) -> list[int]:
 def perplexity(
     subject: Subject, ids: Sequence[int], *, window: int | None = None, check: Callable[[], None] = lambda: None
 ) -> float:
+    """The result of `perplexity_steps`."""
+    steps = perplexity_steps(subject, ids, window=window, check=check)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return float(end.value)
+
+
+def perplexity_steps(
+    subject: Subject, ids: Sequence[int], *, window: int | None = None, check: Callable[[], None] = lambda: None
+) -> Generator[int, None, float]:
     """exp of the mean negative log-likelihood of ids[1:], each given the tokens before it, in float64.
+
+    Yields the number of tokens read so far after each window but the last, and returns the perplexity.
 
     A text longer than the window is read in windows that overlap by half. Each token counts once, with at least half a
     window before it, except in the first window. The result is infinite or NaN if the model's logits are.
@@ -94,6 +108,8 @@ def perplexity(
         except RuntimeError as error:
             raise failure(error) from error
         done, start = stop, stop - window // 2
+        if done < len(ids):
+            yield done
     mean = total / (len(ids) - 1)
     return math.exp(mean) if mean < 709 else math.inf if mean == mean else math.nan
 

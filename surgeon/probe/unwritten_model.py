@@ -8,7 +8,7 @@ first with each distinct layer once, then completely, from that model's tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..assemble.compute.arithmetic import PLAIN, one_thread
@@ -25,14 +25,24 @@ from .weights import Weights
 if TYPE_CHECKING:
     import torch
 
+    from .weights import Computed
+
 State = Mapping[str, "torch.Tensor"]
 WHERE = "the recipe's model"
 
 
 def build(plan: Plan, device: str = "cpu") -> Any:
-    """The model of a plan, a transformers model ready for inference.
+    """The model of a plan; see `build_with`."""
+    return build_with(plan, device)[0]
+
+
+def build_with(plan: Plan, device: str = "cpu", earlier: Sequence[Computed] = ()) -> tuple[Any, Computed]:
+    """The model of a plan, a transformers model ready for inference, and the tensors that were computed for it.
 
     A weight is a read-only view of a donor's file if the plan copies it and its dtype is the config's.
+
+    Args:
+        earlier: the computed tensors of other models, which are not computed again.
 
     Raises:
         InputError: the plan has errors, its model generates no text, or transformers does not know the model type.
@@ -44,13 +54,13 @@ def build(plan: Plan, device: str = "cpu") -> Any:
     if plan.ends["lm_head"].how == "absent":
         raise without_head(ModelConfig.of(plan.config).architecture, WHERE)
     with one_thread():
-        weights = Weights(surveyed(plan, PLAIN))
+        weights = Weights(surveyed(plan, PLAIN), earlier)
     state = {tensor.name: weights.planned(tensor) for tensor in plan.tensors}
     shared = _distinct_first(plan, weights)
     model = _built(plan.config, shared) if shared else None
     if model is None or shared is None or not _keeps(model, shared):
         model = _built(plan.config, state)
-    return to_device(model, device)
+    return to_device(model, device), weights.computed
 
 
 def _built(config: Mapping[str, Any], state: State) -> Any:

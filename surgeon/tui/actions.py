@@ -123,8 +123,12 @@ ACTIONS: tuple[Action, ...] = (
     # Try
     Action("prompt", ("i", "enter"), "i", "type a prompt", "prompt", screen="try", group="try"),
     Action("probe", ("s",), "s", "score the probe sets", "score", screen="try", group="try"),
+    Action("measure", ("x",), "x", "perplexity of texts: recipe, output, donors", "texts", screen="try", group="try"),
     Action("compare", ("b",), "b", "show the next donor side by side, or none", "beside", screen="try", group="try"),
+    Action("raw", ("r",), "r", "prompts in the chat template, or as raw text", "raw/chat", screen="try", group="try"),
     Action("cancel", ("c",), "c", "stop", "stop", screen="try", group="try"),
+    Action("copy", ("y",), "y", "copy what is shown to the clipboard", "copy", screen="try", group="try"),
+    Action("view", ("tab",), "tab", "answers, or perplexities", screen="try", group="try"),
     Action("half_down", ("ctrl+d", "pagedown"), "^d", "scroll down", screen="try", group="try"),
     Action("half_up", ("ctrl+u", "pageup"), "^u", "scroll up", screen="try", group="try"),
     Action("back", ("escape", "q"), "esc", "back", "back", screen="try", group="try"),

@@ -19,6 +19,7 @@ from .jobs_controller import JobsController
 from .session import Session
 from .shutdown import ShutdownWatch
 from .surgery.surgery_screen import SurgeryScreen
+from .try_model.try_state import TryState
 from .unsaved_work import UnsavedWork
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class SurgeonApp(App[None]):
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
         self.session = session
-        self.probes = list(probes)
+        self.try_state = TryState(list(probes))
         self.jobs = JobsController(session, self)
         self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
         self.shutdown_watch: ShutdownWatch | None = None
@@ -108,7 +109,7 @@ class SurgeonApp(App[None]):
         """Generate from the unwritten recipe, or from the model in a folder."""
         from .try_model.try_screen import TryScreen
 
-        self.push_screen(TryScreen(self.session, self.probes, folder))
+        self.push_screen(TryScreen(self.session, self.try_state, folder))
 
     def return_to_surgery(self) -> None:
         """Close every screen above the main one."""
@@ -187,6 +188,11 @@ class SurgeonApp(App[None]):
         for screen in self.screen_stack:
             if (end := getattr(screen, "end_children", None)) is not None:
                 end()
+        self.try_state.process.close()
+
+    def on_unmount(self) -> None:
+        """The interface is left."""
+        self.try_state.process.close()
 
     def end(self, code: int) -> None:
         """Leave with an exit code, without a question."""

@@ -18,3 +18,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quit": ("quit", "leave"),
 }
 """Name -> usage, help."""
+
+TRY_COMMANDS: dict[str, tuple[str, str]] = {
+    "system": ("system [TEXT]", "the system's message of a chat; without TEXT none"),
+    "temperature": ("temperature T", "0 takes the likeliest token; above 0 samples"),
+    "top_p": ("top_p P", "sample from the likeliest tokens that have this probability together"),
+    "seed": ("seed N", "seed of sampling"),
+    "n": ("n N", "most tokens of an answer"),
+    "probe": ("probe FILE", "add a probe set, which s scores"),
+    "text": ("text FILE", "add a text, which x measures the perplexity of"),
+}
+"""Commands of the prompt on the Try screen: name -> usage, help."""

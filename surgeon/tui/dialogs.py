@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 from ..text import one_line, safe
 from . import theme
 from .actions import ScreenName, of_screen
-from .commands import COMMANDS
+from .commands import COMMANDS, TRY_COMMANDS
 from .widgets.line import Line
 from .widgets.text_pane import TextPane, wrapped
 
@@ -190,4 +190,10 @@ class Help(TextDialog):
                 "  Ranges are inclusive on screen (8-23) and half-open in files ([8, 24]).",
                 "  Digits before a key are a count: 15j, 8G, 3D. Shift (or Option) with the mouse selects text.",
             ]
+        if screen == "try":
+            lines += ["", ("In the prompt", theme.TITLE)]
+            lines += ["  enter     send", "  ^j        begin a line (S-enter too, where the terminal tells them apart)"]
+            lines += ["  up down   an earlier prompt, from the first or the last line", "  esc       leave the prompt"]
+            lines += [f"  :{usage:<15} {meaning}" for usage, meaning in TRY_COMMANDS.values()]
+            lines += ["  ::TEXT           send a text that begins with a colon"]
         super().__init__(f"Keys: {screen}", lines[1:] if lines and lines[0] == "" else lines)

@@ -83,7 +83,7 @@ def test_a_request_is_answered_and_the_model_kept(client: Client, folder: Path) 
         )
     first, second = client.until("done", "error"), client.until("done", "error")
     kinds = [event["event"] for event in first]
-    assert kinds[:2] == ["loading", "loaded"] and kinds[-4:] == ["probe", "probe", "probe", "done"]
+    assert kinds[:2] == ["loading", "loaded"] and kinds[-5:] == ["probe"] * 3 + ["perplexity", "done"]
     assert {event["id"] for event in first} == {1} and {event["id"] for event in second} == {2}
     done = first[-1]
     assert done["text"] == "".join(event["text"] for event in first if event["event"] == "token")
@@ -168,27 +168,25 @@ def test_a_plan_with_errors_says_why(client: Client, folder: Path) -> None:
 
 
 def test_where_memory_does_not_suffice_the_models_kept_make_room() -> None:
-    import io
-
     import torch
 
     from surgeon.errors import SurgeonError
-    from surgeon.probe.resident_child import Child
+    from surgeon.probe.model_cache import ModelCache
 
-    child, asked = Child(io.StringIO(), io.StringIO()), []
+    cache, asked = ModelCache(), []
 
     def load(cause: Exception, lasting: bool) -> Any:
-        asked.append(len(child._models))
-        if child._models or lasting:
+        asked.append(len(cache.models))
+        if cache.models or lasting:
             raise SurgeonError("transformers cannot load the model") from cause
         return "loaded"
 
-    child._models = {"one": None}  # type: ignore[dict-item]
-    assert child._loaded(lambda: load(torch.OutOfMemoryError(), False)) == "loaded"
-    assert (asked, child._models) == ([1, 0], {})
+    cache.models = {"one": None}  # type: ignore[dict-item]
+    assert cache._loaded(lambda: load(torch.OutOfMemoryError(), False)) == "loaded"
+    assert (asked, cache.models) == ([1, 0], {})
     for kept, cause in (({"one": None}, ValueError()), ({}, torch.OutOfMemoryError())):
         asked.clear()
-        child._models = dict(kept)  # type: ignore[arg-type]
+        cache.models = dict(kept)  # type: ignore[arg-type]
         with pytest.raises(SurgeonError):
-            child._loaded(lambda cause=cause: load(cause, True))  # type: ignore[misc]
-        assert (len(asked), child._models) == (1, kept)
+            cache._loaded(lambda cause=cause: load(cause, True))  # type: ignore[misc]
+        assert (len(asked), cache.models) == (1, kept)

@@ -19,6 +19,7 @@ from surgeon.tui.plan.plan_screen import PlanScreen
 from surgeon.tui.run.run_screen import RunScreen
 from surgeon.tui.session import Session
 from surgeon.tui.try_model.try_screen import TryScreen
+from surgeon.tui.try_model.try_state import TryState
 
 SCREENS: tuple[ScreenName, ...] = ("surgery", "plan", "run", "try", "blend", "curves")
 
@@ -34,7 +35,7 @@ def screens() -> dict[str, ActionScreen]:
         "surgery": surgery,
         "plan": PlanScreen(session, anything),
         "run": RunScreen(None, application),
-        "try": TryScreen(session, []),
+        "try": TryScreen(session, TryState()),
         "blend": BlendScreen(anything),
         "curves": CurveScreen(session, anything),
     }

@@ -21,7 +21,7 @@ RESCALE = "l1 (true): keep the sum of magnitudes; paper: divide by the probabili
 RESCALES = ("l1", "none", "paper")
 
 
-@method(donors=(1, None), base="required", source=DARE)
+@method(donors=(1, None), base="required", source=DARE, random=True)
 def dare_linear(
     *,
     weight: tuple[float, ...] = each(help=WEIGHT),
@@ -38,7 +38,7 @@ def dare_linear(
     return Consensus(Random(density, rescale == "paper"), weight, False, normalize, lambda_, cast("Rescale", rescale))
 
 
-@method(donors=(1, None), base="required", source=f"{DARE}, with the sign election of TIES")
+@method(donors=(1, None), base="required", source=f"{DARE}, with the sign election of TIES", random=True)
 def dare_ties(
     *,
     weight: tuple[float, ...] = each(help=VOTES),
@@ -55,7 +55,7 @@ def dare_ties(
     return Consensus(Random(density, rescale == "paper"), weight, True, normalize, lambda_, cast("Rescale", rescale))
 
 
-@method(donors=(1, None), base="required", source=DELLA)
+@method(donors=(1, None), base="required", source=DELLA, random=True)
 def della(
     *,
     weight: tuple[float, ...] = each(help=VOTES),
@@ -75,7 +75,7 @@ def della(
     return Consensus(mask, weight, True, normalize, lambda_, cast("Rescale", rescale))
 
 
-@method(donors=(1, None), base="required", source=f"{DELLA}, without the sign election")
+@method(donors=(1, None), base="required", source=f"{DELLA}, without the sign election", random=True)
 def della_linear(
     *,
     weight: tuple[float, ...] = each(help=WEIGHT),

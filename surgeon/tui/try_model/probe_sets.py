@@ -1,4 +1,4 @@
-"""Finds probe sets: files of prompts with known answers."""
+"""Finds probe sets, which are files of prompts with known answers, and texts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ MAX_LINE = 100_000
 
 def find_probe_sets(given: Sequence[Path], roots: Iterable[Path]) -> list[Path]:
     """Probe sets that were given, and those in `probes/` in the recipe's folders or the working directory."""
-    folders = {Path.cwd() / "probes", *(root / "probes" for root in roots)}
-    found = [path for folder in sorted(folders) if folder.is_dir() for path in sorted(folder.glob("*.jsonl"))]
+    return _found(given, roots, "probes", (".jsonl",))
+
+
+def find_texts(given: Sequence[Path], roots: Iterable[Path]) -> list[Path]:
+    """Texts that were given, and those in `texts/` in the recipe's folders or the working directory."""
+    return _found(given, roots, "texts", (".txt",))
+
+
+def _found(given: Sequence[Path], roots: Iterable[Path], name: str, endings: Sequence[str]) -> list[Path]:
+    folders = {Path.cwd() / name, *(root.absolute() / name for root in roots)}
+    found: list[Path] = []
+    for folder in sorted(folders):
+        with contextlib.suppress(OSError):
+            found += sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file())
     return list(dict.fromkeys([*given, *found]))
 
 
