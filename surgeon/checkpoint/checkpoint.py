@@ -14,6 +14,7 @@ from ..text import one_line, plural, ranges
 from .families import naming as families
 from .families.model_config import ModelConfig, layer_attributes
 from .header import TensorEntry, quoted, read_header
+from .layer_weights import LayerWeights, layer_weights
 from .locate import Files, find, read_json_object, weight_files
 from .tensor_equality import alike
 from .tokenizer.tokenizer_identity import Tokenizer, read_tokenizer
@@ -107,6 +108,17 @@ class Checkpoint:
     def quantisation(self) -> str | None:
         """The quantised format, from the config or else from tensor names; None if neither indicates one."""
         return _quantisation(self.config, self.tensors)
+
+    def weights(self, index: int) -> LayerWeights:
+        """The tensors of a layer that a model needs, sorted once."""
+        if index not in self._weights:
+            family = self.config.model_type if self.config else ""
+            self._weights[index] = layer_weights(self.layers[index].tensors, family)
+        return self._weights[index]
+
+    @cached_property
+    def _weights(self) -> dict[int, LayerWeights]:
+        return {}
 
     @property
     def headless(self) -> bool:

@@ -64,7 +64,7 @@ def lines(made: Plan, recipe: Path, *, every_layer: bool = False, values: bool =
     yield from ("", "ends", *_ends(made))
     if values:
         yield from ("", "values of parameters", *value_lines(made))
-    if made.layers and all(layer.tensors for layer in made.layers):
+    if made.layers and all(layer.planned for layer in made.layers):
         yield from ("", "size", *_sizes(made))
     yield from ("", *_findings(made.findings))
 
@@ -125,7 +125,7 @@ def _runs(made: Plan) -> Iterator[str]:
 def _layers(layers: Sequence[PlannedLayer]) -> Iterator[str]:
     width = max((len(layer.label) for layer in layers), default=0)
     for layer in layers:
-        sizes = f"{number(layer.numel):>7}  {size(layer.nbytes):>9}" if layer.tensors else "missing"
+        sizes = f"{number(layer.numel):>7}  {size(layer.nbytes):>9}" if layer.planned else "missing"
         lead = f"  {layer.index:>5}  {layer.label:<{width}}  {sizes}"
         notes = _attributes(layer)
         yield from _hanging(lead + "  ", notes) if notes else [lead]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint, TensorEntry
 from ..checkpoint.dtypes import nbytes
-from ..checkpoint.families.naming import Place
+from ..checkpoint.families.naming import Naming, Place
 from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from .findings import Finding
 from .new_tokenizer import NewTokenizer
-from .operands import Copy, Operand, Stored, TensorSource
+from .operands import Blend, Copy, Operand, Stored, TensorSource, random_seed
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,105 @@ class PlannedTensor:
 
 
 @dataclass(frozen=True)
+class Blended:
+    """What the tensors of a blended layer have beside their method and parameters.
+
+    Attributes:
+        tables: for each input of a blend, the tensors of its layer by name within the layer.
+        numbers: for each input the index of its source in the slice, from which its seed is made.
+        seed: the recipe's seed.
+    """
+
+    tables: tuple[Mapping[str, TensorEntry], ...]
+    numbers: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerContents:
+    """The tensors of a layer, wherever in the output it stands. Those of one group differ only in the expert's number.
+
+    Attributes:
+        naming: names the tensors.
+        order: the names of all tensors within the layer, in the order of the output.
+        groups: the same names in groups.
+        firsts: the first tensor of each group, as planned for some output layer.
+        first: the tensors of the first source, by name within the layer.
+        attributes: the layer's attributes.
+        blended: what it is blended from; None if it is copied from one donor.
+        donors: the donors that it is made from.
+    """
+
+    naming: Naming
+    order: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    firsts: tuple[PlannedTensor, ...]
+    first: Mapping[str, TensorEntry]
+    attributes: Mapping[str, Any]
+    blended: Blended | None
+    donors: tuple[Donor, ...]
+
+    def at(self, index: int) -> tuple[PlannedTensor, ...]:
+        """All tensors, for output layer `index`."""
+        found = {
+            suffix: self._tensor(first, suffix, index)
+            for first, group in zip(self.firsts, self.groups, strict=True)
+            for suffix in group
+        }
+        return tuple(found[suffix] for suffix in self.order)
+
+    def _tensor(self, first: PlannedTensor, suffix: str, index: int) -> PlannedTensor:
+        place = Place("layer", index, suffix)
+        name, source, alone = self.naming.name(place), first.source, suffix == first.place.suffix
+        if isinstance(source, Blend) and self.blended is not None:
+            made = self.blended
+            inputs = source.inputs if alone else tuple(Stored(table[suffix]) for table in made.tables)
+            seeds = tuple(random_seed(made.seed, number, name) for number in made.numbers)
+            source = replace(source, inputs=inputs, seeds=seeds)
+        elif not alone:
+            assert not isinstance(source, Blend), "only plain tensors are in a group"
+            source = replace(source, entry=self.first[suffix])
+        return PlannedTensor(name, first.dtype, first.shape, source, place, first.donor, first.values)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return self.sums[-1]
+
+    @cached_property
+    def numel(self) -> int:
+        """Elements of all tensors."""
+        return sum(first.numel * len(group) for first, group in zip(self.firsts, self.groups, strict=True))
+
+    @cached_property
+    def sums(self) -> tuple[int, ...]:
+        """The bytes before each tensor, in their order, and last the bytes of all."""
+        sizes = {
+            suffix: first.nbytes for first, group in zip(self.firsts, self.groups, strict=True) for suffix in group
+        }
+        return tuple(accumulate((sizes[suffix] for suffix in self.order), initial=0))
+
+    @cached_property
+    def by_dtype(self) -> Mapping[str, int]:
+        """safetensors code -> bytes of its tensors, in the order in which they first occur."""
+        held: dict[str, int] = {}
+        for first, group in zip(self.firsts, self.groups, strict=True):
+            held[first.dtype] = held.get(first.dtype, 0) + first.nbytes * len(group)
+        return held
+
+    @cached_property
+    def leaves(self) -> tuple[int, int]:
+        """Number of stored tensors that all tensors are made from, and the largest number for one."""
+        counts = [first.source.leaves for first in self.firsts]
+        total = sum(count * len(group) for count, group in zip(counts, self.groups, strict=True))
+        return total, max(counts, default=0)
+
+
+@dataclass(frozen=True, eq=False)
 class PlannedLayer:
     """One output layer: (letter, layer) of each source, its method, tensors and attributes.
 
-    `tensors` is empty if a source does not exist; an error finding reports that. `base` is the index of the source that
+    `contents` is None if a source does not exist; an error finding reports that. `base` is the index of the source that
     the method subtracts from the others; None without one.
     """
 
@@ -106,9 +202,38 @@ class PlannedLayer:
     sources: tuple[tuple[str, int], ...]
     method: str
     slice_index: int
-    tensors: tuple[PlannedTensor, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    contents: LayerContents | None = None
     base: int | None = None
+
+    @cached_property
+    def tensors(self) -> tuple[PlannedTensor, ...]:
+        """Its tensors in order. They are made here: ask `contents` for what holds for a whole group of them."""
+        return self.contents.at(self.index) if self.contents else ()
+
+    @property
+    def firsts(self) -> tuple[PlannedTensor, ...]:
+        """A tensor of each group; its name and place may be those in another output layer."""
+        return self.contents.firsts if self.contents else ()
+
+    @property
+    def groups(self) -> Iterator[tuple[PlannedTensor, tuple[str, ...]]]:
+        """Each of `firsts` with the names of its group within the layer."""
+        return zip(self.contents.firsts, self.contents.groups, strict=True) if self.contents else iter(())
+
+    def name_of(self, first: PlannedTensor) -> str:
+        """The name in this layer of one of `firsts`."""
+        assert self.contents is not None
+        return self.contents.naming.name(replace(first.place, index=self.index))
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes of the layer that it is, or is blended from first."""
+        return self.contents.attributes if self.contents else {}
+
+    @property
+    def planned(self) -> bool:
+        """Whether it has tensors."""
+        return bool(self.firsts)
 
     @property
     def label(self) -> str:
@@ -116,15 +241,25 @@ class PlannedLayer:
         shown = [source for number, source in enumerate(self.sources) if number != self.base] or self.sources
         return "~".join(f"{letter}{index:02d}" for letter, index in shown)
 
-    @cached_property
+    @property
     def nbytes(self) -> int:
         """Bytes of the layer."""
-        return sum(tensor.nbytes for tensor in self.tensors)
+        return self.contents.nbytes if self.contents else 0
 
-    @cached_property
+    @property
     def numel(self) -> int:
         """Elements of the layer."""
-        return sum(tensor.numel for tensor in self.tensors)
+        return self.contents.numel if self.contents else 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlannedLayer):
+            return NotImplemented
+        mine, theirs = (
+            (one.index, one.sources, one.method, one.slice_index, one.base, one.attributes) for one in (self, other)
+        )
+        return mine == theirs and (self.contents is other.contents or self.tensors == other.tensors)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -222,7 +357,9 @@ class Plan:
     @cached_property
     def needs_arithmetic(self) -> bool:
         """Whether any tensor is more than a byte copy, so that torch is needed."""
-        return any(not isinstance(tensor.source, Copy) for tensor in self.tensors)
+        ends = (tensor for end in self.ends.values() for tensor in end.tensors)
+        firsts = (tensor for layer in self.layers for tensor in layer.firsts)
+        return any(not isinstance(tensor.source, Copy) for tensor in (*ends, *firsts, *self.extra))
 
     @property
     def tied(self) -> bool:

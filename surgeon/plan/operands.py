@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 from ..checkpoint import TensorEntry
 from ..methods.registry import Word
@@ -159,6 +160,11 @@ class Blend:
         """Every stored tensor that it is made from."""
         for operand in self.inputs:
             yield from operand.entries()
+
+
+def random_seed(seed: int, source: int, name: str) -> int:
+    """A 64-bit seed that depends only on the recipe's seed, the index of the source, and the tensor's name."""
+    return int.from_bytes(blake2b(f"{seed}\0{source}\0{name}".encode(), digest_size=8).digest(), "little")
 
 
 Operand = Stored | Adapted | Rows | Blend

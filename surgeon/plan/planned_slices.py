@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..methods import Method, find
 from ..recipe import stack
-from ..recipe.parameters import position
+from ..recipe.parameters import filters, position, settled
 from ..recipe.schema import EdgePolicy, End, Recipe, Slice, Source
 
 
@@ -48,6 +48,36 @@ class Scope:
         """The tables for a parameter of one source (None: a shared parameter), the most specific first."""
         first = [self.edge] if self.edge else []
         return [*first, *([] if source is None else [self.sources[source]]), *self.shared]
+
+
+class SettledScope(NamedTuple):
+    """A scope at its gradient position, without what its method does not read.
+
+    Attributes:
+        tables: every setting that is looked up. Scopes with equal tables give every tensor the same values.
+        numbered: whether a filter has a digit, so that it may match by the number of a layer or an expert.
+    """
+
+    tables: Hashable
+    numbered: bool
+
+
+def settled_scope(scope: Scope, method: Method) -> SettledScope:
+    """The scope of a layer as its tensors see it."""
+    numbered = False
+
+    def settle(table: Table) -> Hashable:
+        nonlocal numbered
+        read = [name for name in table.parameters if name in method.parameters]
+        numbered = numbered or any(
+            char.isdigit() for name in read for text in filters(table.parameters[name]) for char in text
+        )
+        return table.origin, tuple((name, settled(table.parameters[name], table.t)) for name in read)
+
+    tables = tuple(map(settle, (*scope.sources, *scope.shared)))
+    edge = settle(scope.edge) if scope.edge else None
+    taper = (settle(scope.taper.table), scope.taper.weight) if scope.taper else None
+    return SettledScope((tables, edge, taper), numbered)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from .ends.end_owners import Owner, Owners, owners, plan_ends
 from .ends.token_rows import beyond, compare_tokenizers, fit_rows
 from .findings import SEVERITIES, Finding
 from .layers import unused_tensors
-from .layers.blending import Chooser
 from .layers.layer_tensors import TensorPlanner
 from .layers.unplaced_tensors import UnplacedTensors, blends_whole_models
 from .model import Donor, Estimates, Plan, PlannedEnd, PlannedLayer, PlannedTensor
@@ -51,7 +50,9 @@ def resolve(document: Document, donors: Donors, *, shard_size: int = DEFAULT_SHA
         # What was found in the stages before is reported once, by the whole recipe.
         return _resolve(stage, known, replace(before, findings=()), shard_size)
 
-    return _resolve(document, donors, plan_stages(document, donors, one), shard_size)
+    plan = _resolve(document, donors, plan_stages(document, donors, one), shard_size)
+    donors.layers.trim(len(plan.layers))
+    return plan
 
 
 def _resolve(document: Document, donors: Donors, stages: Stages, shard_size: int) -> Plan:
@@ -67,7 +68,7 @@ def _resolve(document: Document, donors: Donors, stages: Stages, shard_size: int
     if template is None or not layers or unfit:
         return _finished(context, tuple(layers), None, findings)
     vocabulary, notes = _vocabulary(context)
-    planner = TensorPlanner(document, context.by_ref, template, Chooser(), vocabulary)
+    planner = TensorPlanner(document, context.by_ref, template, donors.layers, vocabulary)
     layers = [planner.layer(layer, row) for layer, row in zip(layers, context.stack, strict=True)]
     return _assembled(context, planner, layers, [*findings, *notes], shard_size)
 
@@ -145,9 +146,10 @@ class _Output:
     extra: tuple[PlannedTensor, ...]
     pairs: Sequence[tuple[Checkpoint, int]]
 
-    def tensors(self) -> list[PlannedTensor]:
-        """All of them, layers first."""
-        return _every_tensor(self.layers, self.ends, self.extra)
+    @property
+    def outer(self) -> list[PlannedTensor]:
+        """Those outside the layers."""
+        return [*(tensor for end in self.ends.values() for tensor in end.tensors), *self.extra]
 
 
 def _assembled(
@@ -158,8 +160,8 @@ def _assembled(
     first, last = _outer_owners(context.slices, context.by_ref, template)
     who = owners(context.recipe, first, last, context.by_ref)
     ends, problems = plan_ends(context.recipe, who, planner.end, template)
-    if endless := tuple(workload.too_deep(_every_tensor(layers, ends, ()))):
-        bare = tuple(replace(layer, tensors=()) for layer in layers)
+    if endless := tuple(workload.too_deep(layers, [tensor for end in ends.values() for tensor in end.tensors])):
+        bare = tuple(replace(layer, contents=None) for layer in layers)
         return _finished(context, bare, template, [*findings, *endless])
     built, rows = planner.vocabulary, None
     if built is None:
@@ -169,7 +171,7 @@ def _assembled(
         rows = built.rows
     used = [donor for donor in context.by_letter.values() if _is_used(donor, layers, who, template)]
     pairs = [
-        (context.by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.tensors
+        (context.by_letter[layer.sources[0][0]].checkpoint, layer.sources[0][1]) for layer in layers if layer.planned
     ]
     moved = len(pairs) < len(layers) or not in_place(pairs)
     whole = first if blends_whole_models(context.slices, context.by_ref) else None
@@ -188,7 +190,7 @@ def _assembled(
     config, problems = _config(context, output, code.dropped)
     findings += [*code.findings, *problems]
     if config is not None:
-        findings += whole_model.findings(output.tensors())
+        findings += whole_model.findings(layers, output.outer)
         findings += scale_filters.filters(document, context.slices, layers, ends, output.extra)
         findings += lints.lints(document, [part.slice for part in context.slices], template, used, layers)
     new, notes = new_tokenizer(document, built, list(context.by_ref.values()), template)
@@ -196,7 +198,7 @@ def _assembled(
     plan = replace(plan, files={**code.files, **plan.files})
     if new is not None:
         plan = with_tokenizer(plan, new, built, template)
-    return replace(plan, estimates=estimate(plan.tensors, layers, template.checkpoint.config, shard_size))
+    return replace(plan, estimates=estimate(plan, template.checkpoint.config, shard_size))
 
 
 def _donor_findings(
@@ -213,7 +215,7 @@ def _donor_findings(
     yield from planner.findings()
     yield from compare(used, template, output.layers, lines=lines, dtype=planner.wanted)
     yield from quantised.compare(used, template, lines)
-    yield from quantised.arithmetic(template, output.tensors())
+    yield from quantised.arithmetic(template, output.layers, output.outer)
     if planner.vocabulary is None and not _refused_vocabulary(known):
         yield from compare_tokenizers(output.owners, used, template)
     yield from compare_ends(output.owners, template)
@@ -247,13 +249,6 @@ def _tied(head: PlannedEnd, template: Donor) -> bool:
     return config is not None and config.tied if head.how == "absent" else head.how == "tied"
 
 
-def _every_tensor(
-    layers: Sequence[PlannedLayer], ends: Mapping[str, PlannedEnd], extra: Sequence[PlannedTensor]
-) -> list[PlannedTensor]:
-    inner = [tensor for layer in layers for tensor in layer.tensors]
-    return [*inner, *(tensor for end in ends.values() for tensor in end.tensors), *extra]
-
-
 def _is_used(donor: Donor, layers: Sequence[PlannedLayer], who: Owners, template: Donor) -> bool:
     if donor.letter == template.letter or donor.letter in who.letters:
         return True
@@ -266,8 +261,8 @@ def _dtype(planner: TensorPlanner, layers: Sequence[PlannedLayer]) -> str | None
         return None  # Most of its bytes are packed, and the config names the dtype that they unpack to.
     held: dict[str, int] = {}
     for layer in layers:
-        for tensor in layer.tensors:
-            held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.nbytes
+        for code, nbytes in layer.contents.by_dtype.items() if layer.contents else ():
+            held[code] = held.get(code, 0) + nbytes
     most = max(held, key=lambda code: held[code])
     if planner.wanted is None and most == next(iter(planner.template.checkpoint.dtypes)):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..checkpoint.families.naming import Place, find_naming
+from ..checkpoint.families.naming import find_naming
 from ..errors import SurgeonError
 from ..plan.model import Plan
 from . import unwritten_model
@@ -54,16 +54,12 @@ def alone(plan: Plan, index: int) -> Plan:
     """The plan of a model with only this layer."""
     layer = plan.layers[index]
     config = unwritten_model.config_of(plan, [layer])
-    if config is None or plan.config_donor is None:
+    if config is None or layer.contents is None:
         raise SurgeonError(f"layer {index} cannot be run alone", why="no config describes a model of this layer only")
-    naming = plan.donors[plan.config_donor].checkpoint.naming
-    assert naming is not None
-    places = [Place("layer", 0, tensor.place.suffix) for tensor in layer.tensors]
-    tensors = tuple(
-        replace(tensor, name=naming.name(place), place=place)
-        for tensor, place in zip(layer.tensors, places, strict=True)
-    )
-    return replace(plan, layers=(replace(layer, index=0, tensors=tensors),), config=config)
+    # As they are there, with the random seeds of their names there.
+    groups = tuple((tensor.place.suffix,) for tensor in layer.tensors)
+    contents = replace(layer.contents, groups=groups, firsts=layer.tensors, blended=None)
+    return replace(plan, layers=(replace(layer, index=0, contents=contents),), config=config)
 
 
 def _path(model: Any) -> str:

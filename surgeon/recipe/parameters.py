@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 Number = float | bool
 Word = bool | float | str
+Settled = tuple[tuple[str, str], ...]
 
 
 def position(index: int, length: int) -> float:
@@ -68,6 +70,32 @@ def matched(value: Any, name: str, t: float) -> Found | None:
             return None
         return Found(_along(value, t))
     return None if value is None else Found(_scalar(value))
+
+
+def settled(value: Any, t: float) -> Settled:
+    """A setting at gradient position `t`, as pairs of filter and value. Settings with equal pairs have the same value
+    for every name.
+    """
+    inner = _filtered(value)
+    if inner is not None:
+        return tuple((filter_of(item), repr(settled(item["value"], t))) for item in inner)
+    if isinstance(value, (list, tuple)) and value:
+        with suppress(ValueError):  # what is wrong with a list is said of all of it
+            value = _along(value, t)
+    return (("*", repr(value)),)
+
+
+def filters(value: Any) -> Iterator[str]:
+    """Every filter of a setting, at any depth."""
+    for item in _filtered(value) or ():
+        yield filter_of(item)
+        yield from filters(item["value"])
+
+
+def _filtered(value: Any) -> list[dict[str, Any]] | None:
+    """The entries of a setting with filters; None for a setting without."""
+    items = [value] if _is_filtered(value) else value
+    return list(items) if isinstance(items, (list, tuple)) and items and all(map(_is_filtered, items)) else None
 
 
 def _along(items: Sequence[Any], t: float) -> Word:

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...checkpoint.families.family_compatibility import Kinship, kinship
+from ...checkpoint.layer_weights import Shapes
 from ...recipe.schema import End
 from ...text import one_line
 from ..config.scalars import compare_settings
 from ..ends.end_owners import Owners
 from ..findings import Finding
-from ..layers.unused_tensors import weights
 from ..model import Donor, PlannedLayer
 
-_UNPACKED = (".weight", ".bias")
 _SAME_TENSORS = frozenset({"full", "sliding", "chunked"})
 """Kinds of attention whose layers have the same tensors."""
 
@@ -139,8 +138,12 @@ def _short(value: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} {item}" for key, item in value.items()) or "none")[:120]
 
 
-def _signature(donor: Donor, index: int) -> dict[str, tuple[int, ...]]:
-    return {name: entry.shape for name, entry in weights(donor.checkpoint, index).items()}
+def _shapes(donor: Donor, index: int) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in donor.checkpoint.weights(index).tensors.items()}
+
+
+def _same(one: Shapes, other: Shapes) -> bool:
+    return one is other or one == other
 
 
 def _type(donor: Donor) -> str:
@@ -155,23 +158,22 @@ def _tensor_sets(
     In some families the first or last layer differs from the others, so one kind has several sets of tensors.
     """
     by_letter = {donor.letter: donor for donor in donors}
-    reference: dict[tuple[Any, ...], list[tuple[str, dict[str, tuple[int, ...]]]]] = {}
+    reference: dict[tuple[Any, ...], list[tuple[Donor, int, Shapes]]] = {}
 
     def kind(donor: Donor, index: int) -> tuple[Any, ...]:
         attributes = donor.checkpoint.layers[index].attributes
         # A quantised checkpoint may keep some layers unquantised, so the same weight exists in two forms.
-        packed = frozenset(name for name in donor.checkpoint.layers[index].tensors if not name.endswith(_UNPACKED))
-        form = packed if donor.checkpoint.quantisation else None
+        form = donor.checkpoint.weights(index).packed if donor.checkpoint.quantisation else None
         attention = str(attributes.get("attention"))
         # Only in gemma4 do sliding layers have another head width than full ones.
         alike = attention in _SAME_TENSORS and not _type(donor).startswith("gemma4")
         return attributes.get("mlp"), "full" if alike else attention, form
 
-    own = [_signature(template, layer.index) for layer in template.checkpoint.layers]
-    for layer, signature in zip(template.checkpoint.layers, own, strict=True):
-        known = reference.setdefault(kind(template, layer.index), [])
-        if all(signature != other for _, other in known):
-            known.append((template.letter, signature))
+    own = [template.checkpoint.weights(index).shapes for index in range(template.checkpoint.depth)]
+    for index, shapes in enumerate(own):
+        known = reference.setdefault(kind(template, index), [])
+        if not any(_same(shapes, other) for _, _, other in known):
+            known.append((template, index, shapes))
     done: set[tuple[str, int, bool]] = set()
     reported: set[str] = set()
     for planned in layers:
@@ -182,15 +184,18 @@ def _tensor_sets(
             if not 0 <= index < donor.checkpoint.depth:
                 continue
             done.add((letter, index, here))
-            mine = _signature(donor, index)
-            known = reference.setdefault(kind(donor, index), [(letter, mine)])
-            if letter in {other for other, _ in known} or any(mine == theirs for _, theirs in known):
+            mine = donor.checkpoint.weights(index).shapes
+            known = reference.setdefault(kind(donor, index), [(donor, index, mine)])
+            if any(letter == other.letter or _same(mine, theirs) for other, _, theirs in known):
                 continue
-            if here and index < len(own) and mine == own[index]:
+            if here and index < len(own) and _same(mine, own[index]):
                 continue
             reported.add(letter)
             where = tuple(layer.index for layer in layers if _uses(layer, letter))
-            yield _tensor_difference(letter, mine, *known[0], where, lines.get(letter))
+            other, first, _ = known[0]
+            yield _tensor_difference(
+                letter, _shapes(donor, index), other.letter, _shapes(other, first), where, lines.get(letter)
+            )
 
 
 def _tensor_difference(

@@ -57,7 +57,7 @@ def factor(tensor: PlannedTensor) -> float:
 
 def _modules(layer: PlannedLayer) -> dict[str, str]:
     """The norms and linear modules of a layer: last part of the name -> path within the layer."""
-    paths = (tensor.place.suffix.rpartition(".")[0] for tensor in layer.tensors)
+    paths = (tensor.place.suffix.rpartition(".")[0] for tensor in layer.firsts)
     return {path.rpartition(".")[2]: path for path in paths}
 
 
@@ -85,7 +85,7 @@ def scale_undone(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
     found: dict[tuple[str, str], list[int]] = {}
     for layer in layers:
         factors: dict[str, set[float]] = {}
-        for tensor in layer.tensors:
+        for tensor in layer.firsts:
             module = tensor.place.suffix.rpartition(".")[0].rpartition(".")[2]
             factors.setdefault(module, set()).add(factor(tensor))
         for module in ("o_proj", "down_proj", *_QUERY_NORMS):
@@ -111,8 +111,8 @@ def zeroed(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]
     outputs = RESIDUAL_OUTPUTS.get(config.model_type if config else "", ())
     silent, dead = [], []
     for layer in layers:
-        matrices = [tensor for tensor in layer.tensors if len(tensor.shape) > 1]
-        writing = [tensor for tensor in layer.tensors if any(part in tensor.entry.name for part in outputs)]
+        matrices = [tensor for tensor in layer.firsts if len(tensor.shape) > 1]
+        writing = [tensor for tensor in layer.firsts if any(part in tensor.entry.name for part in outputs)]
         if matrices and all(factor(tensor) == 0 for tensor in matrices):
             dead.append(layer.index)
         elif writing and all(factor(tensor) == 0 for tensor in writing):
@@ -250,9 +250,9 @@ def relative_bias(used: Sequence[Donor], layers: Sequence[PlannedLayer]) -> Iter
     """A relative position bias that layer 0 of a donor holds for all its layers, if layer 0 is not first or repeats."""
     for donor in used:
         holders = [
-            layer.index
-            for layer in donor.checkpoint.layers
-            if any("relative_attention_bias" in suffix for suffix in layer.tensors)
+            index
+            for index in range(donor.checkpoint.depth)
+            if any("relative_attention_bias" in group[0] for group in donor.checkpoint.weights(index).groups)
         ]
         if holders != [0] or donor.checkpoint.depth == 1:
             continue

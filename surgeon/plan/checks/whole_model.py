@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from ...methods import find
 from ..findings import Finding
-from ..model import PlannedTensor
+from ..model import PlannedLayer, PlannedTensor
 from ..operands import Blend, Operand, Settings
 
 
-def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
-    """Reasons why a method that surveys the whole model cannot be used."""
-    densities: dict[tuple[float, ...], PlannedTensor] = {}
+def findings(layers: Sequence[PlannedLayer], outer: Sequence[PlannedTensor]) -> Iterator[Finding]:
+    """Reasons why a method that surveys the whole model cannot be used.
+
+    Args:
+        layers: the output's layers.
+        outer: its tensors outside them.
+    """
+    densities: dict[tuple[float, ...], str] = {}
     nested = False
     known: dict[tuple[str, Settings, tuple[Settings, ...]], tuple[float, ...] | None] = {}
 
@@ -24,19 +29,20 @@ def findings(tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
             known[key] = method.kernel(dict(blend.one), [dict(table) for table in blend.each]).whole_model
         return known[key]
 
-    for tensor in tensors:
-        if isinstance(tensor.source, Blend):
-            found = densities_of(tensor.source)
-            if found is not None:
-                densities.setdefault(found, tensor)
-            nested = nested or any(densities_of(inner) is not None for inner in _inner(tensor.source.inputs))
+    blends = [(layer, tensor, tensor.source) for layer in layers for tensor in layer.firsts]
+    for layer, tensor, source in [*blends, *((None, tensor, tensor.source) for tensor in outer)]:
+        if isinstance(source, Blend):
+            found = densities_of(source)
+            if found is not None and found not in densities:
+                densities[found] = layer.name_of(tensor) if layer else tensor.name
+            nested = nested or any(densities_of(inner) is not None for inner in _inner(source.inputs))
     if len(densities) > 1:
         one, other, *_ = densities.values()
         yield Finding(
             "error",
             "scope-model",
             "A trim over the whole model needs one density per donor",
-            f"{one.name} and {other.name} have different ones (or different numbers of donors)",
+            f"{one} and {other} have different ones (or different numbers of donors)",
             "set density without filters and gradients, or use `scope: tensor`",
         )
     if nested:

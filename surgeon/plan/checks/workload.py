@@ -12,7 +12,7 @@ from typing import Any
 from ...recipe import stack
 from ...recipe.schema import Recipe
 from ..findings import Finding
-from ..model import PlannedTensor
+from ..model import PlannedLayer, PlannedTensor
 from ..planned_slices import PlannedSlice
 
 MAX_TAKEN = 40_000
@@ -81,12 +81,11 @@ def _values(parameters: Mapping[str, Any]) -> int:
     return count
 
 
-def too_deep(tensors: Iterable[PlannedTensor]) -> Iterator[Finding]:
-    """A reason to refuse tensors that are made from too many stored tensors, through stages."""
-    total = most = 0
-    for tensor in tensors:
-        total += tensor.source.leaves
-        most = max(most, tensor.source.leaves)
+def too_deep(layers: Iterable[PlannedLayer], tensors: Iterable[PlannedTensor]) -> Iterator[Finding]:
+    """A reason to refuse layers and tensors outside them that are made from too many stored tensors, through stages."""
+    counts = [(tensor.source.leaves, tensor.source.leaves) for tensor in tensors]
+    counts += [layer.contents.leaves for layer in layers if layer.contents]
+    total, most = sum(count for count, _ in counts), max((count for _, count in counts), default=0)
     if most > MAX_OPERANDS or total > MAX_ALL_OPERANDS:
         many, limit = (most, MAX_OPERANDS) if most > MAX_OPERANDS else (total, MAX_ALL_OPERANDS)
         yield _refusal(

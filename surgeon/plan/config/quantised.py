@@ -16,7 +16,7 @@ from ...checkpoint import Checkpoint
 from ...checkpoint.families.model_config import ModelConfig
 from ...text import one_line, plural
 from ..findings import Finding
-from ..model import Donor, PlannedTensor
+from ..model import Donor, PlannedLayer, PlannedTensor
 from ..operands import Copy
 
 KEYS = ("quantization_config", "compression_config")
@@ -173,32 +173,40 @@ def compare(donors: Sequence[Donor], template: Donor, lines: Mapping[str, int | 
             )
 
 
-def arithmetic(template: Donor, tensors: Sequence[PlannedTensor]) -> Iterator[Finding]:
-    """Errors for tensors of a quantised output that the recipe would cast, scale or blend."""
+def arithmetic(template: Donor, layers: Sequence[PlannedLayer], outer: Sequence[PlannedTensor]) -> Iterator[Finding]:
+    """Errors for tensors of a quantised output that the recipe would cast, scale or blend.
+
+    Args:
+        template: the donor of the config.
+        layers: the output's layers.
+        outer: its tensors outside them.
+    """
     if settings(template.checkpoint.config) is None:
         return
-    made = [tensor for tensor in tensors if not isinstance(tensor.source, Copy)]
-    cast = [tensor for tensor in made if tensor.dtype != tensor.entry.dtype]
-    kept = [tensor for tensor in made if tensor.dtype == tensor.entry.dtype]
-    scaled = [tensor for tensor in kept if tensor.place.role == "layer" or not _is_plain(tensor.name, tensors)]
+    inner = [(tensor, len(group), layer.index) for layer in layers for tensor, group in layer.groups]
+    made = [item for item in [*inner, *((tensor, 1, -1) for tensor in outer)] if not isinstance(item[0].source, Copy)]
+    cast = [item for item in made if item[0].dtype != item[0].entry.dtype]
+    kept = [item for item in made if item[0].dtype == item[0].entry.dtype]
+    scaled = [item for item in kept if item[2] >= 0 or not _is_plain(item[0].name, layers, outer)]
     for found, code, what in ((cast, "quantised-dtype", "cast"), (scaled, "quantised-scale", "scaled")):
         if found:
-            entry = found[0].entry
+            entry = found[0][0].entry
             yield Finding(
                 "error",
                 code,
-                f"{plural(len(found), 'tensor')} of a quantised model would be {what}, for instance "
-                f"{one_line(entry.name)} ({entry.dtype})",
+                f"{plural(sum(count for _, count, _ in found), 'tensor')} of a quantised model would be {what}, for "
+                f"instance {one_line(entry.name)} ({entry.dtype})",
                 "quantised weights and their scales can only be copied",
                 f"remove {'dtype' if what == 'cast' else 'the scale'} from the recipe, or {REMEDY}",
-                tuple(dict.fromkeys(tensor.place.index for tensor in found if tensor.place.role == "layer")),
+                tuple(dict.fromkeys(index for _, _, index in found if index >= 0)),
             )
 
 
-def _is_plain(name: str, tensors: Sequence[PlannedTensor]) -> bool:
+def _is_plain(name: str, layers: Sequence[PlannedLayer], outer: Sequence[PlannedTensor]) -> bool:
     """Whether a tensor's module has only a weight and a bias, and is therefore not quantised."""
     module = name.rpartition(".")[0] + "."
-    held = {tensor.name.removeprefix(module) for tensor in tensors if tensor.name.startswith(module)}
+    names = [*(tensor.name for tensor in outer), *(layer.name_of(first) for layer in layers for first in layer.firsts)]
+    held = {other.removeprefix(module) for other in names if other.startswith(module)}
     return held <= {"weight", "bias"}
 
 

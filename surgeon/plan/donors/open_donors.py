@@ -14,6 +14,7 @@ from ...files import exists, expanded
 from ...recipe.document import Document
 from ...recipe.letters import letters
 from ..findings import Finding
+from ..layer_cache import LayerCache
 from ..model import Donor
 from ..operands import Operand
 from .adapters import open_adapted
@@ -66,6 +67,9 @@ class Donors:
     Args:
         roots: folders in which to look for relative references before the working directory.
         first: references that get the first letters, independent of the recipe.
+
+    Attributes:
+        layers: planned layers of these donors.
     """
 
     def __init__(self, roots: Iterable[Path] = (), first: Iterable[str] = ()) -> None:
@@ -74,6 +78,7 @@ class Donors:
         self._files: dict[str, OpenedDonor | InputError] = {}
         self._adapted: dict[tuple[str, str | None], OpenedDonor | InputError] = {}
         self._stages: dict[str, StageDonor] = {}
+        self.layers = LayerCache()
 
     def open(self, ref: str, base: str | None = None) -> OpenedDonor:
         """The donor of a reference; raises InputError if it cannot be opened.
@@ -137,6 +142,7 @@ class Donors:
         self._files.clear()
         self._adapted.clear()
         self._stages.clear()
+        self.layers.clear()
 
     def lettered(
         self, refs: Iterable[str], base: str | None, stages: Mapping[str, StageDonor]

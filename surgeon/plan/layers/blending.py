@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ...checkpoint import dtypes
 from ...methods import Method, Parameter
 from ...methods.registry import Word
-from ...recipe.document import Document
 from ...recipe.parameters import first_of
 from ...text import one_line, plural
-from ..findings import Finding
 from ..model import Value
-from ..operands import Blend, Operand, Settings
+from ..operands import Blend, Operand, Settings, random_seed
 from ..planned_slices import PlannedSlice, Scope, Table
+from ..planning_notes import PlanningNotes
 
 _PRECISION = {"BF16": 0, "F16": 0, "F32": 1, "F64": 2}
 
@@ -32,11 +30,15 @@ class Chosen:
 
 @dataclass
 class Chooser:
-    """Looks up parameters, and records their errors by layer."""
+    """Looks up parameters, and records their errors by layer.
 
-    problems: dict[tuple[str, int], tuple[str, str, list[int]]] = field(default_factory=dict)
-    cancelling: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
+    Attributes:
+        notes: the records.
+        sound: by method and values, why it refuses them; empty if it accepts them.
+    """
+
+    notes: PlanningNotes
+    sound: dict[tuple[str, Settings, tuple[Settings, ...]], str]
 
     def choose(self, part: PlannedSlice, scope: Scope, name: str, names: Sequence[str], layer: int) -> Chosen | None:
         """The parameters of a blended tensor; None if they have an error, or the number of donors is wrong.
@@ -50,7 +52,7 @@ class Chooser:
         """
         method = part.method
         assert method is not None
-        donors = [index for index in _order(part) if not (method.subtracts and index == part.base)]
+        donors = [index for index in source_order(part) if not (method.subtracts and index == part.base)]
         low, high = method.donors
         if not low <= len(donors) <= (high or len(donors)):
             return None  # `method_checks` reports it; a formula may rely on its number of donors
@@ -69,7 +71,7 @@ class Chooser:
             self._note(f"{method.name} cannot use these parameters together", why, part, layer)
             return None
         if _cancels(dict(one), [dict(table) for table in each]):
-            self.cancelling.setdefault((method.name, part.number), []).append(layer)
+            self.notes.cancelling.setdefault((method.name, part.number), []).append(layer)
         return Chosen(one, each, tuple(value for value in found if value))
 
     def _value(
@@ -88,35 +90,17 @@ class Chooser:
     def _unsound(self, method: Method, one: Settings, each: tuple[Settings, ...]) -> str:
         """Why the method refuses these values together; empty if it accepts them."""
         key = (method.name, one, each)
-        if key not in self._sound:
+        if key not in self.sound:
             try:
                 method.kernel(dict(one), [dict(table) for table in each])
-                self._sound[key] = ""
+                self.sound[key] = ""
             except ValueError as error:
-                self._sound[key] = one_line(error)
-        return self._sound[key]
+                self.sound[key] = one_line(error)
+        return self.sound[key]
 
     def _note(self, what: str, why: str, part: PlannedSlice, layer: int) -> None:
         # One finding per slice and parameter is enough, with the first tensor's reason.
-        self.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
-
-    def findings(self, document: Document) -> Iterator[Finding]:
-        """The findings about parameters."""
-        for (what, number), (why, method, layers) in self.problems.items():
-            here = tuple(dict.fromkeys(layer for layer in layers if layer >= 0))
-            remedy = f"see `surgeon methods {one_line(method)}` for its parameters"
-            line = document.line("slices", number) or document.line("parameters") or document.line("models")
-            yield Finding("error", "parameter", what, why, remedy, here, line)
-        for (method, number), layers in self.cancelling.items():
-            yield Finding(
-                "warning",
-                "weights-cancel",
-                f"The weights of {method} sum to 0, so they are not divided by their sum",
-                "the result is a difference of the donors, not a mean; mergekit does the same",
-                "set other weights, or normalize: false if a difference is intended",
-                tuple(dict.fromkeys(layer for layer in layers if layer >= 0)),
-                document.line("slices", number) or document.line("models"),
-            )
+        self.notes.problems.setdefault((what, part.number), (why, part.name, []))[2].append(layer)
 
 
 def _cancels(one: Mapping[str, Word], each: Sequence[Mapping[str, Word]]) -> bool:
@@ -169,7 +153,7 @@ def is_moving(value: Value, scope: Scope, name: str) -> bool:
     return value.origin in ("source", "slice", "recipe") and later is not None and later[0].value != value.value
 
 
-def _order(part: PlannedSlice) -> list[int]:
+def source_order(part: PlannedSlice) -> list[int]:
     """The sources in the method's order: as in the slice, but a base model that is the start comes first."""
     indices = list(range(len(part.sources)))
     if part.method is not None and part.method.base == "start" and part.base is not None:
@@ -190,7 +174,7 @@ def blend(
         name: the tensor's name in the output.
         dtype: safetensors code of the result; None for the donors' widest.
     """
-    order = _order(part)
+    order = source_order(part)
     base = None if part.base is None else order.index(part.base)
     return Blend(
         method=part.name,
@@ -198,14 +182,9 @@ def blend(
         base=base,
         one=chosen.one,
         each=chosen.each,
-        seeds=tuple(_seed(seed, index, name) for index in order),
+        seeds=tuple(random_seed(seed, index, name) for index in order),
         code=dtype or promoted([operand.dtype for operand in operands]),
     )
-
-
-def _seed(seed: int, source: int, name: str) -> int:
-    """A 64-bit seed that depends only on the recipe's seed, the index of the source, and the tensor's name."""
-    return int.from_bytes(blake2b(f"{seed}\0{source}\0{name}".encode(), digest_size=8).digest(), "little")
 
 
 def promoted(codes: Sequence[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...checkpoint import TensorEntry, dtypes
 from ...checkpoint.families.naming import Naming, Place
+from ...checkpoint.layer_weights import LayerWeights
 from ...checkpoint.tensor_equality import alike
 from ...recipe.document import Document
 from ...recipe.schema import End
@@ -15,12 +16,13 @@ from ...text import one_line
 from ..ends.end_owners import Owner
 from ..ends.token_rows import one_height
 from ..findings import Finding, Severity
-from ..model import Donor, PlannedLayer, PlannedTensor
-from ..operands import Blend, Convert, Copy, Operand, Stored, TensorSource
-from ..planned_slices import PlannedSlice, Scope, SliceRow, end_scope, outer_scope
+from ..layer_cache import KeptLayer, LayerCache
+from ..model import Blended, Donor, LayerContents, PlannedLayer, PlannedTensor
+from ..operands import Blend, Convert, Copy, Operand, Settings, Stored, TensorSource
+from ..planned_slices import PlannedSlice, Scope, SettledScope, SliceRow, end_scope, outer_scope, settled_scope
+from ..planning_notes import PlanningNotes
 from ..tokenizer.output_vocabulary import Built
-from . import unused_tensors
-from .blending import Chooser, Chosen, blend, computable, is_moving, promoted
+from .blending import Chooser, Chosen, blend, computable, is_moving, promoted, source_order
 
 
 @dataclass
@@ -31,19 +33,22 @@ class TensorPlanner:
         document: the recipe.
         by_ref: its donors, by reference.
         template: the donor of the config, whose tensor names the output has.
-        chooser: looks up parameters.
+        kept: layers that were planned before.
         vocabulary: the output's vocabulary; None if the recipe asks for none or it cannot be made.
+        notes: what is wrong with the tensors planned so far.
     """
 
     document: Document
     by_ref: Mapping[str, Donor]
     template: Donor
-    chooser: Chooser
+    kept: LayerCache
     vocabulary: Built | None = None
-    _frozen: dict[str, list[int]] = field(default_factory=dict)
-    _unequal: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    _buffers: dict[tuple[Severity, str], dict[str, list[int]]] = field(default_factory=dict)
+    notes: PlanningNotes = field(default_factory=PlanningNotes)
     _moving: dict[str, set[str]] = field(default_factory=dict)
+    _sound: dict[tuple[str, Settings, tuple[Settings, ...]], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._chooser = Chooser(self.notes, self._sound)
 
     @property
     def wanted(self) -> str | None:
@@ -54,7 +59,7 @@ class TensorPlanner:
         """The layer with its tensors; unchanged if a source or the method does not exist."""
         donors = [self.by_ref.get(ref) for ref, _ in row.sources]
         found = [
-            unused_tensors.weights(donor.checkpoint, index)
+            donor.checkpoint.weights(index)
             for donor, (_, index) in zip(donors, row.sources, strict=True)
             if donor is not None and 0 <= index < donor.checkpoint.depth
         ]
@@ -62,19 +67,71 @@ class TensorPlanner:
         if part.method is None or len(found) < len(donors) or (part.name == "passthrough" and len(found) > 1):
             return layer
         owner = Owner(tuple(donor for donor in donors if donor is not None), part)
-        tensors = []
-        for suffix in found[0]:
-            entries = [table[suffix] for table in found if suffix in table]
-            if len(entries) < len(found):
-                self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
+        scope = settled_scope(row.scope, part.method)
+        key = self._key(layer.index, row, owner, scope)
+        known = self.kept.get(key)
+        if known is None:
+            known = self._planned(layer.index, row, owner, found, numbered=scope.numbered)
+            if not known.notes.problems:  # these name a tensor of the output
+                self.kept.keep(key, known)
+        self.notes.add(known.notes, layer.index, part.number)
+        return replace(layer, contents=known.contents)
+
+    def _key(self, index: int, row: SliceRow, owner: Owner, scope: SettledScope) -> Hashable:
+        """Everything that a layer's tensors depend on, except where it stands."""
+        part = row.part
+        sources = tuple(
+            (donor.ref, donor.letter, id(donor.checkpoint), id(donor.overlay), number)
+            for donor, (_, number) in zip(owner.donors, row.sources, strict=True)
+        )
+        frame = (_naming(self.template), self.wanted, self.document.recipe.seed)
+        # A filter with a number may match one index of a layer and not another.
+        return (frame, part.name, id(part.method), part.base, sources, scope.tables, index if scope.numbered else None)
+
+    def _planned(
+        self, index: int, row: SliceRow, owner: Owner, found: Sequence[LayerWeights], *, numbered: bool
+    ) -> KeptLayer:
+        """Plan a layer, the tensors of a group at once unless something sets them apart."""
+        alike = not numbered and all(one.partition == found[0].partition for one in found)
+        alike = alike and not any(donor.overlay for donor in owner.donors)
+        if alike and len(found[0].groups) < len(found[0].tensors):
+            kept = self._by_groups(index, row, owner, found, found[0].groups)
+            if not kept.notes.of_tensors:  # what is said of a tensor names it
+                return kept
+        return self._by_groups(index, row, owner, found, [(suffix,) for suffix in found[0].tensors])
+
+    def _by_groups(
+        self, index: int, row: SliceRow, owner: Owner, found: Sequence[LayerWeights], groups: Sequence[tuple[str, ...]]
+    ) -> KeptLayer:
+        """Plan the first tensor of each group."""
+        apart = replace(self, notes=PlanningNotes())
+        tables, part = [one.tensors for one in found], row.part
+        made: list[tuple[tuple[str, ...], PlannedTensor]] = []
+        for group in groups:
+            entries = [table[group[0]] for table in tables if group[0] in table]
+            if len(entries) < len(tables):
+                apart.notes.unequal.setdefault((one_line(group[0]), "not every donor has it"), []).append(index)
                 continue
-            made = self._tensor(Place("layer", layer.index, suffix), entries, owner, row.scope, part)
-            tensors += [made] if made else []
-        extra = {suffix for table in found[1:] for suffix in table} - found[0].keys()
-        for suffix in sorted(extra):
-            self._unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(layer.index)
-        attributes = dict(owner.first.checkpoint.layers[row.sources[0][1]].attributes)
-        return replace(layer, tensors=tuple(tensors), attributes=attributes)
+            first = apart._tensor(Place("layer", index, group[0]), entries, owner, row.scope, part)
+            made += [(group, first)] if first else []
+        for suffix in sorted({suffix for table in tables[1:] for suffix in table} - tables[0].keys()):
+            apart.notes.unequal.setdefault((one_line(suffix), "not every donor has it"), []).append(index)
+        held = {suffix for group, _ in made for suffix in group}
+        numbers = source_order(part)
+        blended = None
+        if part.name != "passthrough":
+            blended = Blended(tuple(tables[n] for n in numbers), tuple(numbers), self.document.recipe.seed)
+        contents = LayerContents(
+            naming=_naming(self.template),
+            order=tuple(suffix for suffix in tables[0] if suffix in held),
+            groups=tuple(group for group, _ in made),
+            firsts=tuple(first for _, first in made),
+            first=tables[0],
+            attributes=owner.first.checkpoint.layers[row.sources[0][1]].attributes,
+            blended=blended,
+            donors=owner.donors,
+        )
+        return KeptLayer(contents, apart.notes, (part.method,))
 
     def end(self, place: Place, entries: Sequence[TensorEntry], owner: Owner, end: End) -> PlannedTensor | None:
         """A tensor of an end, with its slice's parameters at the start of gradients, as in mergekit."""
@@ -106,7 +163,7 @@ class TensorPlanner:
     ) -> PlannedTensor | None:
         name = _naming(self.template).name(place)
         operands = [self._operand(place, donor, entry) for donor, entry in zip(owner.donors, entries, strict=True)]
-        chosen = self.chooser.choose(part, scope, name, _seen(place, entries, owner), place.index)
+        chosen = self._chooser.choose(part, scope, name, _seen(place, entries, owner), place.index)
         if chosen is None:
             return None
         if part.name == "passthrough":
@@ -133,7 +190,7 @@ class TensorPlanner:
                 shapes = ", ".join(
                     f"{list(o.shape)} in {d.letter}" for o, d in zip(operands, owner.donors, strict=True)
                 )
-                self._unequal.setdefault((one_line(name if place.index < 0 else place.suffix), shapes), []).append(
+                self.notes.unequal.setdefault((one_line(name if place.index < 0 else place.suffix), shapes), []).append(
                     place.index
                 )
                 return None
@@ -153,7 +210,7 @@ class TensorPlanner:
             severity = "error"
         elif not all(isinstance(o, Stored) and _same_bytes(operand.entry, o.entry) for o in operands):
             severity = "warning"
-        self._buffers.setdefault((severity, donor.letter), {}).setdefault(one_line(place.suffix), []).append(
+        self.notes.buffers.setdefault((severity, donor.letter), {}).setdefault(one_line(place.suffix), []).append(
             place.index
         )
         return PlannedTensor(
@@ -166,7 +223,7 @@ class TensorPlanner:
         if dtype in dtypes.ARITHMETIC:
             dtype = dtypes.FROM_TORCH[self.wanted] if self.wanted else dtype
         elif factor != 1.0:
-            self._frozen.setdefault(place.suffix, []).append(place.index)
+            self.notes.frozen.setdefault(place.suffix, []).append(place.index)
         source = _source(operand, dtype, factor)
         values = chosen.values if chosen else ()
         name = _naming(self.template).name(place)
@@ -174,32 +231,9 @@ class TensorPlanner:
 
     def findings(self) -> Iterator[Finding]:
         """The findings about all tensors planned so far."""
-        yield from self.chooser.findings(self.document)
-        yield from _unscalable(self._frozen)
-        for (name, why), indices in self._unequal.items():
-            layers = tuple(index for index in dict.fromkeys(indices) if index >= 0)
-            what = f"{name} cannot be blended" if layers else f"{name} of the ends cannot be blended"
-            remedy = "blend donors of one size and kind" + (
-                "" if layers else ", or set one donor for the end: `model: ...`"
-            )
-            yield Finding("error", "blend-shapes", what, why, remedy, layers)
+        yield from self.notes.findings(self.document)
         yield from self._at_start()
-        for (severity, letter), by_name in self._buffers.items():
-            names = ", ".join(list(by_name)[:3]) + (" and more" if len(by_name) > 3 else "")
-            layers = tuple(dict.fromkeys(i for indices in by_name.values() for i in indices if i >= 0))
-            if severity == "error":
-                what, why = f"{names} cannot be blended", "their numbers are floating-point numbers of 8 bits or fewer"
-                remedy = "convert the donors to bfloat16 first"
-                yield Finding("error", "blend-dtype", what, why, remedy, layers)
-                continue
-            differ = ", and the donors' values differ" if severity == "warning" else ""
-            yield Finding(
-                severity,
-                "buffers-copied",
-                f"{names} are not blended but copied from {letter}",
-                f"their numbers are not floating-point numbers of 16 bits or more{differ}",
-                layers=layers,
-            )
+        yield from self.notes.copied()
 
     def _at_start(self) -> Iterator[Finding]:
         """Notes that final norm and head are blended with the first value of every gradient, which few users expect."""
@@ -213,23 +247,6 @@ class TensorPlanner:
                 f"set `{end}: {{parameters: {{...}}}}` or `{end}: {{model: ...}}` to choose other values",
                 line=self.document.line("slices") or self.document.line("models"),
             )
-
-
-def _unscalable(asked: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
-    """Errors for tensors whose dtype cannot be scaled.
-
-    Args:
-        asked: by name, the layers in which the recipe scales such a tensor.
-    """
-    for name, indices in asked.items():
-        yield Finding(
-            "error",
-            "scale-type",
-            f"{one_line(name)} cannot be scaled",
-            "its numbers are not floating-point numbers of 16 bits or more",
-            "exclude it with a filter",
-            tuple(indices),
-        )
 
 
 def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:

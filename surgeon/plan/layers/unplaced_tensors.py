@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ...checkpoint import TensorEntry
 from ...checkpoint.families.naming import Place
+from ...checkpoint.layer_weights import is_rotary
 from ...checkpoint.tensor_equality import alike
 from ...recipe import stack
 from ...text import one_line, plural
@@ -155,7 +156,7 @@ class UnplacedTensors:
         held = template.checkpoint
         for donor in self.used:
             names = [name for name in unused_tensors.others(donor.checkpoint, self.moved) if name not in held.tensors]
-            names = [name for name in names if not unused_tensors.is_rotary(name)]
+            names = [name for name in names if not is_rotary(name)]
             if names:
                 yield Finding(
                     "warning",

@@ -31,7 +31,7 @@ def is_blend(layer: PlannedLayer) -> bool:
 
 def main_value(layer: PlannedLayer) -> str:
     """The method's main parameter over all tensors of a layer: `t.35`, `t0-.5` where filters differ, `w.7/.3`."""
-    values = [value for tensor in layer.tensors for value in tensor.values]
+    values = [value for tensor in layer.firsts for value in tensor.values]
     name = next((name for name in _MAIN if any(value.name == name for value in values)), None)
     if name is None:
         return ""

@@ -8,7 +8,7 @@ from ...checkpoint import Checkpoint, TensorEntry
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, ranges, size
 from .blend_labels import donor_layer, is_blend, main_value, source_lines, value_lines
-from .pane_rows import PaneRow, scaled_tensors
+from .pane_rows import PaneRow, scaled
 
 
 def tensor_lines(tensors: Mapping[str, TensorEntry]) -> list[str]:
@@ -66,7 +66,7 @@ def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
     lines += ["", *values] if values else []
     lines += _attribute_lines(dict(layer.attributes))
     lines += ["", *tensor_lines({tensor.place.suffix: tensor.entry for tensor in layer.tensors})]
-    lines += [f"{name} x {factor:g}" for name, factor in scaled_tensors(layer)]
+    lines += [f"{name} x {factor:g}" for name, factor in scaled(layer.tensors)]
     return title, lines
 
 

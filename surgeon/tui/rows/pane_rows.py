@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...checkpoint import Checkpoint
-from ...plan import Convert, Plan, PlannedLayer
+from ...plan import Convert, Plan, PlannedTensor
 from ...text import number, one_line, plural
 from .blend_labels import is_blend, main_value
 from .layer_runs import runs
@@ -129,8 +129,8 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
     seen: set[tuple[tuple[str, int], ...]] = set()
     for layer in plan.layers:
         marker = markers[layer.index] if layer.index < len(markers) else " "
-        text = layer_text(dict(layer.attributes), layer.numel, uniform) if layer.tensors else "missing"
-        factors = {factor for _, factor in scaled_tensors(layer)}
+        text = layer_text(dict(layer.attributes), layer.numel, uniform) if layer.planned else "missing"
+        factors = {factor for _, factor in scaled(layer.firsts)}
         if factors:
             text += " scaled " + ", ".join(f"{factor:g}" for factor in sorted(factors)[:3])
         if is_blend(layer):
@@ -152,11 +152,11 @@ def _stack_layers(plan: Plan, markers: Sequence[str], flagged: set[int]) -> Iter
         seen.add(layer.sources)
 
 
-def scaled_tensors(layer: PlannedLayer) -> list[tuple[str, float]]:
-    """Tensors of a layer that are multiplied, by name, with their factors."""
+def scaled(tensors: Sequence[PlannedTensor]) -> list[tuple[str, float]]:
+    """Those tensors of a layer that are multiplied, by name, with their factors."""
     return [
         (one_line(tensor.place.suffix), tensor.source.factor)
-        for tensor in layer.tensors
+        for tensor in tensors
         if isinstance(tensor.source, Convert) and tensor.source.factor != 1.0
     ]
 
