@@ -39,11 +39,14 @@ class ActionScreen(Screen[Any]):
                 event.stop()
                 event.prevent_default()
                 self.leave_input()
+            elif event.key in {"tab", "shift+tab"}:
+                # Never to another widget while a line is open.
+                event.stop()
+                event.prevent_default()
+                if event.key == "tab":
+                    self.complete()
             elif event.key in {"up", "down"}:
                 self.recall(-1 if event.key == "up" else 1)
-            elif event.is_printable and event.character:
-                # It was on its way to a pane when the line opened: over SSH keys arrive together.
-                self.focused.insert_text_at_cursor(event.character)
             return
         if (take := self._next_key) is not None:
             self._next_key = None
@@ -68,6 +71,9 @@ class ActionScreen(Screen[Any]):
 
     def leave_input(self) -> None:
         """Escape was pressed in an input line."""
+
+    def complete(self) -> None:
+        """Tab was pressed in an input line."""
 
     def recall(self, step: int) -> None:
         """Up or down was pressed in an input line."""

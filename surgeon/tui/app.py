@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.screen import Screen
@@ -16,6 +17,7 @@ from .action_screen import ActionScreen
 from .actions import of_screen, perform
 from .dialogs import Ask
 from .jobs_controller import JobsController
+from .key_queue import KeyQueue
 from .session import Session
 from .shutdown import ShutdownWatch
 from .surgery.surgery_screen import SurgeryScreen
@@ -52,6 +54,7 @@ class SurgeonApp(App[None]):
         self.jobs = JobsController(session, self)
         self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
         self.shutdown_watch: ShutdownWatch | None = None
+        self._keys = KeyQueue(self, super().on_event)
         self.register_theme(theme.DARK)
         self.theme = "ansi-dark" if colourless else "surgeon"
 
@@ -172,6 +175,13 @@ class SurgeonApp(App[None]):
 
             return TerminalDriver
         return found
+
+    async def on_event(self, event: events.Event) -> None:
+        """Send keys and pasted texts one by one."""
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            await self._keys.put(event)
+        else:
+            await super().on_event(event)
 
     @property
     def driver(self) -> Driver | None:

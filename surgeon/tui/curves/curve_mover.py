@@ -55,9 +55,12 @@ class CurveMover:
         self._view.fill()
 
     def do_select(self, count: int | None) -> None:
-        """Start or end a selection."""
-        self._state.mark, self._state.sticky = (self._state.cursor, True) if self._state.mark is None else (None, False)
-        self._point(self._state.cursor + (count or 1) - 1 if self._state.mark is not None else self._state.cursor)
+        """Start or end a selection; one that a change left is not ended, but a new one started."""
+        if self._state.mark is None or not self._state.sticky:
+            self._state.mark, self._state.sticky = self._state.cursor, True
+            self._point(self._state.cursor + (count or 1) - 1)
+        else:
+            self.clear_selection()
 
     def do_select_all(self, count: int | None) -> None:
         """Select every layer."""

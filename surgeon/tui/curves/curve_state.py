@@ -15,7 +15,7 @@ class CurveState:
         track: index of the track that is edited.
         cursor: index of a value of that track.
         mark: where the selection began; None without one.
-        sticky: whether plain moves extend the selection.
+        sticky: whether plain moves extend the selection; not after a change of what is selected.
         asked_to_leave: whether the user was warned that leaving loses changes.
     """
 
@@ -52,6 +52,7 @@ class CurveState:
             return False
         self.done.append(self.draft)
         self.undone.clear()
+        self.sticky = False
         self.draft = draft
         self.track = min(self.track, len(draft.lines) - 1)
         return True

@@ -61,7 +61,7 @@ class Editor:
             first = stack.row_of_layer(min(start, len(self._session.plan.layers) - 1))
             last = stack.row_of_layer(min(stop, len(self._session.plan.layers)) - 1)
             if stop - start > 1 and not self._view.zoomed_out:
-                stack.select(first, last + 1)
+                stack.select(first, last + 1, sticky=False)
             else:
                 stack.clear_selection()
                 stack.move_to(first, quietly=True)

@@ -24,9 +24,7 @@ class Mover:
 
     def _step(self, step: int) -> None:
         pane = self._view.pane
-        if pane.mark_row is not None and not pane.sticky:
-            pane.clear_selection()
-        pane.move_to(pane.cursor + step)
+        pane.go_to(pane.cursor + step)
 
     def do_half_down(self, count: int | None) -> None:
         """Go half a page down."""
@@ -43,7 +41,7 @@ class Mover:
     def do_bottom(self, count: int | None) -> None:
         """Go to the last line, or to layer n."""
         pane = self._view.pane
-        pane.move_to(len(pane.rows) - 1 if count is None else pane.row_of_layer(count))
+        pane.go_to(len(pane.rows) - 1 if count is None else pane.row_of_layer(count))
 
     def do_next_slice(self, count: int | None) -> None:
         """Go to the first layer of the next slice."""
@@ -61,7 +59,7 @@ class Mover:
         starts = [i for i, r in enumerate(stack.rows) if r.kind != "end" and r.bracket in "┌─"]
         ahead = [i for i in starts if (i > stack.cursor if step > 0 else i < stack.cursor)]
         if ahead:
-            stack.move_to(ahead[0] if step > 0 else ahead[-1])
+            stack.go_to(ahead[0] if step > 0 else ahead[-1])
 
     def do_next_pane(self, count: int | None) -> None:
         """Focus the pane to the right."""

@@ -25,7 +25,7 @@ class ScreenOpener:
     def _to_layer(self, layer: int | None) -> None:
         if layer is not None:
             self._view.stack.focus()
-            self._view.stack.move_to(self._view.stack.row_of_layer(layer))
+            self._view.stack.go_to(self._view.stack.row_of_layer(layer))
 
     def do_run(self, count: int | None) -> None:
         """Begin a command that writes the model; a running job is shown instead."""

@@ -15,9 +15,9 @@ class Selector:
         self._screen, self._session, self._view = screen, session, view
 
     def do_select(self, count: int | None) -> None:
-        """Start or end a selection at the cursor."""
+        """Start or end a selection at the cursor; one that an edit left is not ended, but a new one started."""
         pane = self._view.pane
-        if pane.mark_row is None:
+        if pane.mark_row is None or not pane.sticky:
             pane.select(pane.cursor, pane.cursor + 1)
             if count and count > 1:
                 pane.move_to(pane.cursor + count - 1)
@@ -50,7 +50,7 @@ class Selector:
         pane = self._view.pane
         if pane.mark_row is None:
             pane.select(pane.cursor, pane.cursor + 1)
-        pane.sticky = False
+        pane.sticky = False  # also of one begun with v, as other programs do it
         pane.move_to(pane.cursor + step)
 
     def do_escape(self, count: int | None) -> None:

@@ -28,7 +28,11 @@ MAX_LABEL = 24
 
 
 class Pane(Widget, can_focus=True):
-    """Rows under a one-line title; `cursor` and the selection are indices of rows."""
+    """Rows under a one-line title; `cursor` and the selection are indices of rows.
+
+    A selection is sticky if the user began it: moves extend it. One that an edit left, or that shift and an arrow made,
+    is not: it is what the next action applies to, and the next move drops it.
+    """
 
     DEFAULT_CSS = "Pane { height: 1fr; }"
 
@@ -87,8 +91,13 @@ class Pane(Widget, can_focus=True):
         return min(self.mark_row, self.cursor), max(self.mark_row, self.cursor) + 1
 
     def layer_span(self, count: int | None = None) -> tuple[int, int] | None:
-        """The layers `[start, stop)` that an action applies to: the selection, else `count` rows; None on an end."""
+        """The layers `[start, stop)` that an action applies to; None on an end.
+
+        It is the selection, else `count` rows from the cursor. A count also counts where the selection is not sticky.
+        """
         low, high = self.selection or (self.cursor, self.cursor + (count or 1))
+        if count is not None and not self.sticky:
+            low, high = self.cursor, self.cursor + count
         layers = [row for row in self.rows[low:high] if row.kind != "end"]
         return (layers[0].start, layers[-1].stop) if layers else None
 
@@ -102,8 +111,15 @@ class Pane(Widget, can_focus=True):
 
     # -- moving
 
+    def go_to(self, row: int) -> None:
+        """Move the cursor as the user asks: a selection that is not sticky is dropped."""
+        if self.mark_row is not None and not self.sticky:
+            self.clear_selection()
+            self.post_message(self.Moved(self))
+        self.move_to(row)
+
     def move_to(self, row: int, *, quietly: bool = False) -> None:
-        """Put the cursor on a row; with `quietly` no message says so."""
+        """Put the cursor on a row and keep where the selection began; with `quietly` no message says so."""
         if not self.rows:
             return
         before = self.selection
@@ -123,10 +139,10 @@ class Pane(Widget, can_focus=True):
         if not quietly:
             self.post_message(self.Moved(self))
 
-    def select(self, start: int, stop: int) -> None:
+    def select(self, start: int, stop: int, *, sticky: bool = True) -> None:
         """Select rows `[start, stop)` with the cursor on the last; no message says so."""
         before, old = self.selection, self.cursor
-        self.mark_row, self.sticky = start, True
+        self.mark_row, self.sticky = start, sticky
         self.cursor = max(start, min(stop - 1, len(self.rows) - 1))
         if self._keep_visible():
             self.refresh()
@@ -193,15 +209,15 @@ class Pane(Widget, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """A click puts the cursor there."""
         if event.y >= 1:
-            self.move_to(self.top + event.y - 1)
+            self.go_to(self.top + event.y - 1)
 
     def on_mouse_scroll_down(self) -> None:
         """The wheel moves the cursor."""
-        self.move_to(self.cursor + 3)
+        self.go_to(self.cursor + 3)
 
     def on_mouse_scroll_up(self) -> None:
         """The wheel moves the cursor."""
-        self.move_to(self.cursor - 3)
+        self.go_to(self.cursor - 3)
 
 
 class DonorPane(Pane):

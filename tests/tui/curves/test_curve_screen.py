@@ -375,3 +375,19 @@ def test_bytes_of_a_step_and_of_doing_nothing(in_tmp: Path) -> None:
         assert pty.read(1.0) == b"", "idle must write nothing"
         assert len(pty.press("v")) + len(pty.press("15l")) <= 2_500
         assert len(pty.press("+")) <= 8_000
+
+
+async def test_a_selection_is_dropped_by_the_move_after_a_change(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await does(pilot, "insert A:0-7")
+        await does(pilot, "blend 0-7 B:0-7 method=slerp t=0.5")
+        await keys(pilot, "apostrophe apostrophe 0 G V c")
+        screen = application.screen
+        assert isinstance(screen, CurveScreen)
+        await keys(pilot, "v 2 l k k")
+        assert screen.state.line.numbers[:4] == pytest.approx((0.6, 0.6, 0.6, 0.5))
+        await keys(pilot, "l k")
+        assert screen.state.line.numbers[:5] == pytest.approx((0.6, 0.6, 0.6, 0.55, 0.5))
+        await keys(pilot, "v l k v l k")
+        assert screen.state.line.numbers[3:7] == pytest.approx((0.6, 0.6, 0.55, 0.5))
