@@ -7,6 +7,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edit": ("edit [FILE]", "edit another recipe; without a file, choose a recent one"),
     "reload": ("reload", "read the recipe's file again"),
     "diff": ("diff [FILE|disk]", "what changed since it was saved, or against another recipe or the file on disk"),
+    "log": ("log [FILE]", "the edits of this session, or write them as a script for the shell"),
+    "replay": ("replay FILE", "make the edits of such a script again, on the donors that are open"),
     "yaml": ("yaml", "open the recipe in $EDITOR, and read it back as one edit"),
     "stage": ("stage [NAME|result]", "edit a stage of a recipe in stages, or its result"),
     "write": ("write [FILE]", "save the recipe"),

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from ..text import one_line, safe
-from . import theme
+from . import clipboard, theme
 from .actions import ScreenName, of_screen
 from .commands import COMMANDS, TRY_COMMANDS
 from .widgets.line import Line
@@ -78,7 +78,7 @@ class TextDialog(ModalScreen[None]):
         """Fill the window."""
         self.query_one("#body").focus()
         self.query_one("#title", Line).show((self.heading, theme.TITLE))
-        self.query_one("#hint", Line).show(("j k ^d ^u scroll   / search   esc close", theme.DIM))
+        self.query_one("#hint", Line).show(("j k ^d ^u scroll   / search   y copy   esc close", theme.DIM))
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
@@ -116,6 +116,9 @@ class TextDialog(ModalScreen[None]):
             self._search(open_it=False)
         elif event.key in {"escape", "q", "enter", "question_mark"}:
             self.dismiss()
+        elif event.key == "y":
+            said = clipboard.copy(self.app, "\n".join(text for text, _ in self.lines))
+            self.query_one("#hint", Line).show((said, theme.DIM))
         elif event.key == "slash":
             self._search(open_it=True)
         elif event.key in steps:

@@ -273,6 +273,11 @@ class Session:
         self._changed()
         return self.history.last
 
+    def return_to(self, history: History) -> None:
+        """Go back to an earlier history of the document that is edited."""
+        self.history = history
+        self._changed()
+
     def recover(self, document: Document, refs: Sequence[str] = ()) -> None:
         """Replace the whole recipe and its text, as one step that can be undone in each document that changes."""
         self.refs = list(dict.fromkeys([*self.models, *refs]))

@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 
 from ...plan import Finding
 from ...text import number, one_line, plural, size
-from .. import theme
+from .. import clipboard, theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..rows.layer_runs import runs
@@ -198,6 +198,10 @@ class PlanScreen(ActionScreen):
         said = self._edit_text(line)
         self.fill()
         self.say(said)
+
+    def do_copy(self, count: int | None) -> None:
+        """Copy the view: findings, YAML or difference."""
+        self.say(clipboard.copy(self.app, self.shown.text))
 
     def do_down(self, count: int | None) -> None:
         """Go to the next finding or line."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...recipe.edits import EDITS, grammar
 from ...text import nearest
 from ..commands import COMMANDS
 from ..jobs_controller import JobsController
 from ..navigation import Navigation
+from .edit_log import EditLog
 from .editor import Editor
 from .recipe_files import RecipeFiles
 from .recipe_opener import RecipeOpener
@@ -27,13 +30,29 @@ class CommandRunner:
         files: RecipeFiles,
         recipes: RecipeOpener,
         text: TextEditor,
+        log: EditLog,
         opener: ScreenOpener,
         jobs: JobsController,
         navigation: Navigation,
     ) -> None:
-        self._view, self._editor, self._files, self._opener = view, editor, files, opener
-        self._recipes, self._text = recipes, text
-        self._jobs, self._navigation = jobs, navigation
+        self._view, self._editor = view, editor
+        self._commands: dict[str, Callable[[str], None]] = {
+            "open": lambda rest: files.open(rest) if rest else recipes.do_open(None),
+            "edit": recipes.edit,
+            "reload": lambda rest: recipes.reload(),
+            "diff": recipes.diff,
+            "yaml": lambda rest: view.say(text.edit(1)),
+            "stage": recipes.stage,
+            "log": log.log,
+            "replay": log.replay,
+            "write": files.save,
+            "run": lambda rest: jobs.start(rest) if rest else opener.do_run(None),
+            "jobs": lambda rest: jobs.choose(),
+            "try": lambda rest: opener.do_try_it(None),
+            "plan": lambda rest: opener.do_plan(None),
+            "mouse": lambda rest: view.say(navigation.set_mouse(rest)),
+            "quit": lambda rest: opener.do_quit(None),
+        }
 
     def run(self, text: str) -> None:
         """Run a command line."""
@@ -41,42 +60,10 @@ class CommandRunner:
         word = ABBREVIATIONS.get(word, word)
         edits = [kind.verb for kind in EDITS]
         if word in COMMANDS:
-            self._run_command(word, rest.strip())
+            self._commands[word](rest.strip())
         elif word in edits or word in grammar.ALIASES:
             self._editor.apply_text(text.lstrip(":"))
         else:
             guess = nearest(word, [*edits, *COMMANDS])
             advice = f": did you mean {guess}?" if guess else ": press ? for all"
             self._view.refuse(f"there is no command {word!r}{advice}")
-
-    def _run_command(self, word: str, rest: str) -> None:
-        if word == "open" and rest:
-            self._files.open(rest)
-        elif word == "open":
-            self._recipes.do_open(None)
-        elif word == "edit":
-            self._recipes.edit(rest)
-        elif word == "reload":
-            self._recipes.reload()
-        elif word == "diff":
-            self._recipes.diff(rest)
-        elif word == "yaml":
-            self._view.say(self._text.edit(1))
-        elif word == "stage":
-            self._recipes.stage(rest)
-        elif word == "write":
-            self._files.save(rest)
-        elif word == "run" and rest:
-            self._jobs.start(rest)
-        elif word == "run":
-            self._opener.do_run(None)
-        elif word == "jobs":
-            self._jobs.choose()
-        elif word == "try":
-            self._opener.do_try_it(None)
-        elif word == "plan":
-            self._opener.do_plan(None)
-        elif word == "mouse":
-            self._view.say(self._navigation.set_mouse(rest))
-        else:
-            self._opener.do_quit(None)

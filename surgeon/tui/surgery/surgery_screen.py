@@ -23,8 +23,10 @@ from ..widgets.text_pane import TextPane
 from .blender import Blender
 from .command_line import CommandLine
 from .command_runner import CommandRunner
+from .edit_log import EditLog
 from .editor import Editor
 from .layer_search import LayerSearch
+from .marks import Marks
 from .mover import Mover
 from .recipe_files import RecipeFiles
 from .recipe_opener import RecipeOpener
@@ -78,13 +80,15 @@ class SurgeryScreen(ActionScreen):
         self.files = RecipeFiles(self, session, self.view, self.line, unsaved_work, navigation)
         self.recipes = RecipeOpener(self, session, self.view, self.line, self.files, unsaved_work, navigation)
         self.text = TextEditor(self, session, self.view, self.editor)
+        log = EditLog(self, session, self.view, self.editor, navigation)
         opener = ScreenOpener(session, self.view, self.line, jobs, navigation)
         self.commands = CommandRunner(
-            self.view, self.editor, self.files, self.recipes, self.text, opener, jobs, navigation
+            self.view, self.editor, self.files, self.recipes, self.text, log, opener, jobs, navigation
         )
         self.parts = (
             self, self.view, self.line, self.search, self.editor, self.files, self.recipes, opener,
             Mover(self, session, self.view),
+            Marks(self, session, self.view),
             Selector(self, session, self.view),
             TypedEdits(session, self.view, self.line, self.editor),
             Blender(session, self.view, self.line, self.editor, navigation),
