@@ -63,7 +63,7 @@ def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None 
         InputError: stdin, stdout or stderr is not a terminal.
     """
     # The interface is drawn on stderr.
-    if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__)):
+    if not _on_a_terminal():
         raise InputError(
             "the interface needs a terminal", remedy="use inspect, plan, edit, assemble and generate in scripts"
         )
@@ -72,5 +72,10 @@ def launch(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None 
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", "15")
     from ..tui import app
+    from ..tui.settings import load_settings
 
-    return app.run(session, probes=probes, mouse=mouse)
+    return app.run(session, probes=probes, mouse=mouse, settings=load_settings())
+
+
+def _on_a_terminal() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__))

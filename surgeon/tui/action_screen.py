@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.screen import Screen
@@ -13,6 +13,9 @@ from . import theme
 from .actions import ScreenName, footer, perform
 from .keys import Keys
 from .widgets.line import Line, Piece
+
+if TYPE_CHECKING:
+    from .navigation import Navigation
 
 
 class ActionScreen(Screen[Any]):
@@ -83,6 +86,14 @@ class ActionScreen(Screen[Any]):
         from .dialogs import Help
 
         self.app.push_screen(Help(self.kind))
+
+    def do_picture(self, count: int | None) -> None:
+        """Write the screen to an SVG file."""
+        self.say(cast("Navigation", self.app).save_picture())
+
+    def say(self, text: str, severity: str = "") -> None:
+        """Show a sentence; on the main screen unless this one has a line for it."""
+        cast("Navigation", self.app).say(text, severity)
 
     def do_back(self, count: int | None) -> None:
         """Return to the screen before."""

@@ -53,6 +53,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("plan", ("f",), "f", "findings, sizes, YAML and what changed", "plan", group="go"),
     Action("try_it", ("T",), "T", "generate text from the unwritten model", "try", group="go"),
     Action("help", ("question_mark",), "?", "all keys; / searches them", "keys", screen="any", group="go"),
+    Action("picture", ("f12",), "F12", "write the screen to an SVG file", screen="any", group="go"),
     Action("run", ("R",), "R", "write the model to disk", "write", group="go"),
     Action("undo", ("u",), "u", "undo", "undo", group="edit"),
     Action("delete", ("d",), "d", "delete the selection, or n layers", "delete", group="edit", verb="delete"),
@@ -180,9 +181,18 @@ ACTIONS: tuple[Action, ...] = (
 )  # fmt: skip
 
 
+_in_use: tuple[Action, ...] = ACTIONS
+
+
+def use(actions: tuple[Action, ...]) -> None:
+    """Use these actions, which are `ACTIONS` with the user's keys."""
+    global _in_use
+    _in_use = actions
+
+
 def of_screen(screen: ScreenName) -> list[Action]:
     """The actions that work on a screen."""
-    return [action for action in ACTIONS if action.screen in (screen, "any")]
+    return [action for action in _in_use if action.screen in (screen, "any")]
 
 
 def keymap(screen: ScreenName) -> dict[str, Action]:

@@ -12,13 +12,17 @@ from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.screen import Screen
 
+from ..errors import SurgeonError
+from ..files import exists, write_atomic
 from . import theme
 from .action_screen import ActionScreen
 from .actions import of_screen, perform
+from .actions import use as use_actions
 from .dialogs import Ask
 from .jobs_controller import JobsController
 from .key_queue import KeyQueue
 from .session import Session
+from .settings import THEMES, Settings, settings_path
 from .shutdown import ShutdownWatch
 from .surgery.surgery_screen import SurgeryScreen
 from .try_model.try_state import TryState
@@ -36,6 +40,7 @@ class SurgeonApp(App[None]):
     Args:
         session: donors and recipe to begin with.
         probes: probe sets that the Try screen offers.
+        settings: theme and keys; None for the defaults.
     """
 
     TITLE = "surgeon"
@@ -45,7 +50,7 @@ class SurgeonApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar = []
 
-    def __init__(self, session: Session, probes: Sequence[Path] = ()) -> None:
+    def __init__(self, session: Session, probes: Sequence[Path] = (), settings: Settings | None = None) -> None:
         # Without colours an ANSI theme sends none at all; any other would send shades of grey.
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
@@ -55,8 +60,12 @@ class SurgeonApp(App[None]):
         self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
         self.shutdown_watch: ShutdownWatch | None = None
         self._keys = KeyQueue(self, super().on_event)
-        self.register_theme(theme.DARK)
-        self.theme = "ansi-dark" if colourless else "surgeon"
+        for palette in theme.PALETTES.values():
+            self.register_theme(palette.theme)
+        settings = settings or Settings()
+        use_actions(settings.actions())
+        self._colourless = colourless
+        self.theme = self._theme_of(settings.theme)
 
     def get_default_screen(self) -> Screen[Any]:
         """The main screen from the first frame on."""
@@ -208,6 +217,33 @@ class SurgeonApp(App[None]):
         """Leave with an exit code, without a question."""
         self.exit(return_code=code)
 
+    def _theme_of(self, name: str) -> str:
+        """Use a palette; returns the name of Textual's theme for it."""
+        chosen = theme.use(name)
+        return chosen if not self._colourless else "ansi-light" if chosen == theme.LIGHT.theme.name else "ansi-dark"
+
+    def set_theme(self, name: str) -> str:
+        """Change the colours; returns the message to show."""
+        if name not in THEMES:
+            return f"write `theme` and one of {', '.join(THEMES)}"
+        self.theme = self._theme_of(name)
+        self.surgery.view.refresh_all()
+        self.refresh(layout=True)
+        return f"theme {name}; to keep it, write `theme: {name}` to {settings_path() or 'the settings'}"
+
+    def save_picture(self, name: str = "") -> str:
+        """Write the screen to a new SVG file in the working directory, or to one that is named; returns what to say."""
+        path = Path(name).expanduser() if name else _new_picture(getattr(self.screen, "kind", "screen"))
+        if path.suffix != ".svg":
+            path = path.with_name(f"{path.name}.svg")
+        if exists(path):
+            return f"{path} exists: give another name"
+        try:
+            write_atomic(path, self.export_screenshot(title="surgeon"))
+        except SurgeonError as error:
+            return error.sentence()
+        return f"wrote {path}"
+
     def set_mouse(self, word: str) -> str:
         """Take the mouse (`on`) or leave it to the terminal (`off`); returns the message to show."""
         driver = self._driver
@@ -233,17 +269,30 @@ class SurgeonApp(App[None]):
                 )
 
 
-def run(session: Session, *, probes: Sequence[Path] = (), mouse: bool | None = None) -> int:
+def _new_picture(kind: str) -> Path:
+    """A name that no file in the working directory has."""
+    number = next(number for number in range(1, 100_000) if not exists(f"surgeon-{kind}-{number}.svg"))
+    return Path(f"surgeon-{kind}-{number}.svg")
+
+
+def run(
+    session: Session,
+    *,
+    probes: Sequence[Path] = (),
+    mouse: bool | None = None,
+    settings: Settings | None = None,
+) -> int:
     """Run the interface until it is left; returns the exit code, which is 0 only when the user left it.
 
     Args:
         session: donors and recipe to begin with.
         probes: probe sets for the Try screen.
         mouse: whether to take the mouse; None does unless this is an SSH session.
+        settings: theme and keys; None for the defaults.
     """
     if mouse is None:
         mouse = "SSH_CONNECTION" not in os.environ
-    app = SurgeonApp(session, probes)
+    app = SurgeonApp(session, probes, settings)
     try:
         app.run(mouse=mouse)
     finally:

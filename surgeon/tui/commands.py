@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("jobs", "show the jobs, running and ended"),
     "try": ("try", "generate text"),
     "plan": ("plan", "findings, YAML, difference"),
+    "theme": ("theme dark|light|auto", "change the colours"),
+    "picture": ("picture [FILE]", "write the screen to an SVG file"),
     "mouse": ("mouse on|off", "use the mouse, or leave it to the terminal"),
     "quit": ("quit", "leave"),
 }

@@ -49,5 +49,11 @@ class Navigation(Messages, Protocol):
     def ask_quit(self) -> None:
         """Leave; ask first when work is unsaved."""
 
+    def set_theme(self, name: str) -> str:
+        """Change the colours; returns the message to show."""
+
+    def save_picture(self, name: str = "") -> str:
+        """Write the screen to an SVG file; returns the message to show."""
+
     def set_mouse(self, word: str) -> str:
         """Take the mouse (`on`) or leave it to the terminal (`off`); returns the message to show."""

@@ -64,6 +64,10 @@ class CurveScreen(ActionScreen):
         self.view.fit_tracks()
         self.show_footer(self.query_one("#footer", Line))
 
+    def say(self, text: str, severity: str = "") -> None:
+        """Show a sentence under the chart."""
+        self.view.say(text, severity)
+
     def on_resize(self) -> None:
         """The list of tracks and the chart have another size."""
         self.call_after_refresh(self.view.fill)

@@ -11,8 +11,6 @@ from .. import theme
 from ..widgets.line import Piece
 from ..widgets.text_pane import wrapped
 
-DIFFERENCE = {"+": theme.ADDED, "-": theme.REMOVED, "@": theme.DIM}
-
 
 @dataclass(frozen=True)
 class View:
@@ -66,6 +64,6 @@ def yaml_view(text: str) -> View:
 
 def difference_view(diff: Sequence[str]) -> View:
     """What changed since the recipe was saved; the cursor stops on every line."""
-    lines: list[list[Piece]] = [[(f" {one_line(line)}", DIFFERENCE.get(line[:1], theme.PLAIN))] for line in diff]
+    lines: list[list[Piece]] = [[(f" {one_line(line)}", theme.difference(line))] for line in diff]
     lines = lines or [[(" The recipe has no unsaved changes.", theme.DIM)]]
     return View(lines, tuple(range(len(lines))), "\n".join(diff))

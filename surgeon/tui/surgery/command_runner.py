@@ -50,6 +50,8 @@ class CommandRunner:
             "jobs": lambda rest: jobs.choose(),
             "try": lambda rest: opener.do_try_it(None),
             "plan": lambda rest: opener.do_plan(None),
+            "theme": lambda rest: view.say(navigation.set_theme(rest)),
+            "picture": lambda rest: view.say(navigation.save_picture(rest)),
             "mouse": lambda rest: view.say(navigation.set_mouse(rest)),
             "quit": lambda rest: opener.do_quit(None),
         }

@@ -188,9 +188,7 @@ class RecipeOpener:
                 self._view.say(error.sentence(), "error")
                 return
         lines = list(difflib.unified_diff(old.splitlines(), current.splitlines(), "old", "new", lineterm=""))[2:]
-        styled: list[str | tuple[str, Style]] = [
-            (one_line(line), _DIFFERENCE.get(line[:1], theme.PLAIN)) for line in lines
-        ]
+        styled: list[str | tuple[str, Style]] = [(one_line(line), theme.difference(line)) for line in lines]
         self._screen.app.push_screen(TextDialog(title, styled or ["There is no difference."]))
 
     # -- stages
@@ -224,9 +222,6 @@ class RecipeOpener:
         self._session.edit_stage(wanted)
         depth = plural(len(self._session.plan.layers), "layer")
         self._shown(f"editing {wanted or 'the result'}: {depth}")
-
-
-_DIFFERENCE = {"+": theme.ADDED, "-": theme.REMOVED, "@": theme.DIM}
 
 
 def _short(path: Path) -> str:
