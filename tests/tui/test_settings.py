@@ -16,7 +16,6 @@ from surgeon.tui.session import Session
 from surgeon.tui.settings import Settings, key_name, load_settings
 from tests.support.tui import app, cells, command, donors, keys, line
 
-
 KEYS = """\
 theme: light
 keys:
