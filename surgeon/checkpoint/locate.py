@@ -98,7 +98,7 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
     candidates = [path] if path.is_absolute() else [*(root / path for root in roots), Path.cwd() / path]
     for candidate in candidates:
         if _exists(candidate):
-            return _plain(candidate)
+            return _snapshot_in(_plain(candidate))
     if looks_like_hub_id(ref):
         if snapshot := cached_snapshot(ref):
             return snapshot
@@ -112,6 +112,22 @@ def find(ref: str, roots: tuple[Path, ...] = ()) -> Path:
         why=f"{tried[0]} does not exist" if len(tried) == 1 else f"neither {' nor '.join(tried)} exists",
         remedy="give a folder with safetensors, a .safetensors file, or a Hub id like org/name",
     )
+
+
+def _snapshot_in(path: Path) -> Path:
+    """The main revision in the folder of a repository of the Hub cache; any other path as it is."""
+    if not path.name.startswith("models--") or not is_dir(path / "snapshots"):
+        return path
+    pointer = path / "refs" / "main"
+    commits = sorted(entry.name for entry in (path / "snapshots").iterdir())
+    commit = pointer.read_text(encoding="utf-8", errors="replace").strip() if is_file(pointer) else ""
+    commit = commit if commit in commits else commits[0] if len(commits) == 1 else ""
+    if not commit:
+        what = "no revision" if not commits else f"{len(commits)} revisions and no main one"
+        raise InputError(
+            f"this folder of the Hub cache holds {what}", where=str(path), remedy="give a folder below its snapshots"
+        )
+    return path / "snapshots" / commit
 
 
 def _plain(path: Path) -> Path:
@@ -197,6 +213,13 @@ def _no_weights(path: Path, found: list[Path]) -> InputError:
     for pattern in _PICKLES:
         for pickle in sorted(path.glob(pattern)):
             return _pickle(pickle)
+    if cached := sorted(path.glob("models--*")):
+        first = cached[0].name.removeprefix("models--").replace("--", "/")
+        return InputError(
+            f"this is a Hub cache with {len(cached)} {'model' if len(cached) == 1 else 'models'}, not a checkpoint",
+            where=str(path),
+            remedy=f"name one by its id, such as {first}",
+        )
     if any(path.glob("*.gguf")):
         return _gguf(path)
     return InputError("the folder holds no safetensors", where=str(path), remedy="give the folder of a checkpoint")

@@ -108,6 +108,7 @@ class Summary:
     """A whole checkpoint.
 
     Attributes:
+        what: the kind of model in words, if it is not a decoder that generates text; else empty.
         vocabulary: number of tokens in the config; `embedding_rows` is the number of rows of the tensor.
         dtypes: safetensors dtype -> bytes of its tensors, the largest first.
         parameters: elements of all tensors; packed elements of quantised formats count as stored.
@@ -118,6 +119,7 @@ class Summary:
 
     ref: str
     path: str
+    what: str
     architecture: str
     model_type: str
     layers: int
@@ -190,6 +192,7 @@ class Summary:
             },
             "problems": list(self.problems),
             "warnings": list(self.warnings),
+            "what": self.what,
         }
 
 
@@ -202,6 +205,7 @@ def summarise(checkpoint: Checkpoint) -> Summary:
     return Summary(
         ref=checkpoint.ref,
         path=str(checkpoint.path),
+        what=_what(checkpoint),
         architecture=config.architecture if config else "",
         model_type=config.model_type if config else "",
         layers=checkpoint.depth,
@@ -231,6 +235,19 @@ def summarise(checkpoint: Checkpoint) -> Summary:
         problems=checkpoint.problems,
         warnings=(*checkpoint.warnings, *complaint),
     )
+
+
+def _what(checkpoint: Checkpoint) -> str:
+    """What kind of model this is, where it does not generate text as a decoder does."""
+    config = checkpoint.config
+    if config is not None and config.raw.get("is_encoder_decoder"):
+        return "an encoder-decoder: the layers of its decoder are spliced and blended, the encoder comes along"
+    names = [entry.name for layer in checkpoint.layers[:1] for entry in layer.tensors.values()]
+    if names and all("encoder.layer." in name for name in names):
+        return "an encoder: its layers are spliced and blended; it reads text and generates none"
+    if checkpoint.headless:
+        return "a model without a language-model head: it is spliced and blended, and generates no text"
+    return ""
 
 
 def layer_detail(checkpoint: Checkpoint, index: int) -> LayerDetail:

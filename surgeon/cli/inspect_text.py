@@ -90,6 +90,7 @@ def _facts(s: Summary) -> dict[str, Fact]:
     """The facts by label; every checkpoint has the same labels in the same order."""
     attributes = {attribute.name: attribute for attribute in s.attributes}
     return {
+        "what": Fact(s.what or "a decoder", s.what, bool(s.what)),
         "architecture": _architecture(s),
         "layers": _plain(s.layers),
         "hidden size": _plain(s.hidden_size),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint, TensorEntry
+from ..checkpoint.adapter.lora import Adapter
 from ..checkpoint.dtypes import nbytes
 from ..checkpoint.families.naming import Naming, Place
 from ..methods.registry import Word
@@ -25,7 +26,7 @@ class Donor:
     """A checkpoint with its letter. `ref` is its name in the recipe.
 
     `overlay` has the computed tensors, by name, of a donor with an adapter or of an unwritten stage. `layer_labels` are
-    the sources of each layer of a stage, such as `B16~C16`.
+    the sources of each layer of a stage, such as `B16~C16`. `adapter` is the adapter on the checkpoint, if any.
     """
 
     letter: str
@@ -33,6 +34,13 @@ class Donor:
     checkpoint: Checkpoint
     overlay: Mapping[str, Operand] = field(default_factory=dict)
     layer_labels: tuple[str, ...] = ()
+    adapter: Adapter | None = None
+
+    def adapted(self, tensors: Mapping[str, TensorEntry]) -> list[str]:
+        """The names of those tensors that an adapter changes."""
+        if self.adapter is None:
+            return []
+        return [name for name, entry in tensors.items() if entry.name in self.overlay]
 
     def operand(self, entry: TensorEntry) -> Operand:
         """The operand that gives one of its tensors: from `overlay`, else the stored tensor."""

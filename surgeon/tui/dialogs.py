@@ -187,6 +187,8 @@ class Help(TextDialog):
                 "  x         a repeat: the stack has the same layer before",
                 "  !         a finding is about this layer: f shows it, enter reads it here",
                 "  ·  x2     in a donor's column: the stack has this layer once, twice",
+                "  +4        in the column of a donor with an adapter: it changes four tensors of the layer",
+                "  = B16     in a stage's column: where its layer comes from",
                 "  ┌ │ └     the edges of a slice",
                 "",
                 ("Ranges and counts", theme.TITLE),

@@ -238,7 +238,7 @@ KEYS = [
     "ref", "path", "architecture", "model_type", "layers", "hidden_size", "heads", "kv_heads", "head_dim",
     "intermediate_size", "experts", "vocabulary", "embedding_rows", "context", "rope", "attributes", "tied",
     "quantisation", "dtypes", "parameters", "bytes", "files", "tensors", "other_tensors", "tokenizer", "problems",
-    "warnings",
+    "warnings", "what",
 ]  # fmt: skip
 
 

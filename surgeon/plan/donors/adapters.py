@@ -19,11 +19,11 @@ from ...errors import InputError
 from ..operands import Adapted, Blend, Operand, Stored
 
 Open = Callable[[str], Checkpoint]
-Found = tuple[Checkpoint, Mapping[str, Operand]]
+Found = tuple[Checkpoint, Mapping[str, Operand], Adapter]
 
 
 def open_adapted(ref: str, roots: tuple[Path, ...], base_ref: str | None, open_base: Open) -> Found | None:
-    """A donor with an adapter, and the operands of its changed tensors; None if the reference names no adapter.
+    """A donor with an adapter, the operands of its changed tensors, and the adapter; None if `ref` names no adapter.
 
     Args:
         ref: the reference in the recipe.
@@ -100,6 +100,7 @@ def _merged(ref: str, adapter: Adapter, base: Checkpoint) -> Found:
             head_differs=base.head_differs or head,
         ),
         overlay,
+        adapter,
     )
 
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from ...checkpoint import Checkpoint, open_checkpoint
+from ...checkpoint.adapter.lora import Adapter
 from ...errors import InputError
 from ...files import exists, expanded
 from ...recipe.document import Document
@@ -27,10 +28,12 @@ class OpenedDonor:
     Attributes:
         checkpoint: its files.
         overlay: tensors that an adapter changes, by name.
+        adapter: that adapter.
     """
 
     checkpoint: Checkpoint
     overlay: Mapping[str, Operand] = field(default_factory=dict)
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,11 @@ class Donors:
         failed: dict[str, InputError] = {}
         for ref, letter in names.items():
             try:
-                stage = stages.get(ref)
-                found = stage or self.open(ref, base)
-                labels = stage.layer_labels if stage else ()
-                donors[letter] = Donor(letter, ref, found.checkpoint, found.overlay, labels)
+                if (stage := stages.get(ref)) is not None:
+                    donors[letter] = Donor(letter, ref, stage.checkpoint, stage.overlay, stage.layer_labels)
+                else:
+                    found = self.open(ref, base)
+                    donors[letter] = Donor(letter, ref, found.checkpoint, found.overlay, adapter=found.adapter)
             except InputError as error:
                 failed[ref] = error
         return donors, failed, names

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...checkpoint import Checkpoint, TensorEntry
+from ...checkpoint.adapter.adapter_text import adapter_facts
 from ...plan import Plan, PlannedLayer
-from ...text import number, one_line, ranges, size
+from ...text import number, one_line, plural, ranges, size
 from .blend_labels import donor_layer, is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled
 
@@ -45,6 +46,12 @@ def layer_detail(
     donor = plan.donors.get(letter)
     if donor and row.start < len(donor.layer_labels):
         lines.append(f"computed in stage {donor_layer(donor, row.start)}")
+    adapted = donor.adapted(source.tensors) if donor else []
+    if donor and donor.adapter is not None:
+        lines += [f"{name} {text}" for name, text in adapter_facts(donor.adapter).items()]
+        which = ", ".join(one_line(name.removesuffix(".weight")) for name in adapted)
+        lines.append(f"the adapter changes {plural(len(adapted), 'tensor')} of this layer: {which}" if adapted else
+                     "the adapter changes nothing in this layer")  # fmt: skip
     return f"layer {row.start} of {letter}", [
         *lines, *_attribute_lines(dict(source.attributes)), "", *tensor_lines(source.tensors)
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ...checkpoint import Checkpoint
 from ...plan import Convert, Plan, PlannedTensor
+from ...plan.model import Donor
 from ...text import number, one_line, plural
 from .blend_labels import is_blend, main_value
 from .layer_runs import runs
@@ -63,11 +64,11 @@ def layer_text(attributes: dict[str, object] | None, numel: int, plain: bool) ->
     return text
 
 
-def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int], sources: Sequence[str] = ()) -> list[PaneRow]:
+def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int], donor: Donor | None = None) -> list[PaneRow]:
     """A donor's column: embeddings, layers (with how often the stack uses each), norm, head.
 
     Args:
-        sources: where each layer of a stage comes from, shown in the place of its size.
+        donor: as the plan knows it: for a stage, where its layers come from; for an adapter, what it changes.
     """
     width = max(2, len(str(max(checkpoint.depth - 1, 0))))
     uniform = len({repr(sorted(layer.attributes.items())) for layer in checkpoint.layers}) <= 1
@@ -76,8 +77,10 @@ def donor_rows(checkpoint: Checkpoint, letter: str, uses: Sequence[int], sources
         used = uses[layer.index] if layer.index < len(uses) else 0
         mark = "" if not used else " ·" if used == 1 else f" x{used}"
         text = layer_text(dict(layer.attributes), layer.numel, uniform)
-        if layer.index < len(sources):
-            text = f"= {sources[layer.index]}"
+        if donor is not None and layer.index < len(donor.layer_labels):
+            text = f"= {donor.layer_labels[layer.index]}"
+        elif donor is not None and (adapted := donor.adapted(layer.tensors)):
+            text += f" +{len(adapted)}"
         text += mark
         rows.append(
             PaneRow("layer", "layer", layer.index, layer.index + 1, f"{layer.index:0{width}d}", "", text, letter)

@@ -128,7 +128,7 @@ class SurgeryView:
                 continue
             counts = uses(plan, letter, checkpoint.depth)
             donor = plan.donors.get(letter)
-            rows = donor_rows(checkpoint, letter, counts, donor.layer_labels if donor else ())
+            rows = donor_rows(checkpoint, letter, counts, donor)
             kind = "stage" if pane.ref in session.stages else f"{checkpoint.depth}L"
             pane.show(rows, [*title, (f" {kind}", theme.DIM)])
         stack_title: list[Piece] = [(" STACK", theme.PLAIN), (f" {len(plan.layers)}L", theme.DIM)]
@@ -143,7 +143,7 @@ class SurgeryView:
         if not self._session.models:
             return ["The stack is empty.", "o  opens a donor", "?  lists all keys"]
         return [
-            "The stack is empty. In a donor's column:",
+            "The stack is empty. In a donor:",
             "v  starts a selection, j extends it",
             "y  yanks the selected layers",
             "p  puts them into this stack",
