@@ -13,12 +13,13 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
+from ..text import ranges
 from .header import TensorEntry
 
 _ROTARY = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
 _MASKS = re.compile(r"(attn|attention)\.(masked_)?bias")
 _WITH_MASKS = frozenset({"gpt2", "gpt_neox", "gptj", "gpt_neo", "codegen", "imagegpt"})
-_EXPERT = re.compile(r"(?<=experts\.)[0-9]+(?=\.)")
+_EXPERT = re.compile(r"(?<=experts\.)[0-9]{1,6}(?=\.)")
 _UNPACKED = (".weight", ".bias")
 
 Shapes = frozenset[tuple[str, tuple[int, ...]]]
@@ -67,6 +68,15 @@ def _groups(tensors: Mapping[str, TensorEntry]) -> tuple[tuple[str, ...], ...]:
         kind = _EXPERT.subn("", suffix) if "experts." in suffix else (suffix, 0)
         found.setdefault((kind, entry.dtype, entry.shape), []).append(suffix)
     return tuple(map(tuple, found.values()))
+
+
+def group_name(group: Sequence[str]) -> str:
+    """The common name of a group: `mlp.experts.0-127.up_proj.weight`."""
+    found = [match for name in group if (match := _EXPERT.search(name))]
+    if len(group) == 1 or len(found) < len(group):
+        return group[0]
+    start, stop = found[0].span()
+    return group[0][:start] + ranges(int(match[0]) for match in found) + group[0][stop:]
 
 
 @lru_cache(maxsize=1024)

@@ -18,7 +18,7 @@ from ..methods.registry import Word
 from ..recipe.schema import Recipe
 from .findings import Finding
 from .new_tokenizer import NewTokenizer
-from .operands import Blend, Copy, Operand, Stored, TensorSource, random_seed
+from .operands import Blend, Convert, Copy, Operand, Stored, TensorSource, random_seed
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,11 @@ class LayerContents:
         for first, group in zip(self.firsts, self.groups, strict=True):
             held[first.dtype] = held.get(first.dtype, 0) + first.nbytes * len(group)
         return held
+
+    @cached_property
+    def scaled(self) -> bool:
+        """Whether any tensor is multiplied by a factor."""
+        return any(isinstance(first.source, Convert) and first.source.factor != 1.0 for first in self.firsts)
 
     @cached_property
     def leaves(self) -> tuple[int, int]:

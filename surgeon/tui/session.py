@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,10 @@ from ..recipe.letters import letters
 from ..recipe.saving import Seen
 from ..recipe.schema import End, Recipe, Slice
 from ..text import aligned
+
+
+_MANY = 5_000
+"""Tensors of newly opened donors from which on the garbage collector leaves them alone."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Session:
     def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
         self.register: Yank | None = None
         self.curve: tuple[float, ...] = ()
+        self._known = 0
         self.load(document or fresh(Recipe()), refs)
 
     def load(self, document: Document, refs: Sequence[str] = ()) -> None:
@@ -167,7 +173,13 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The plan of the recipe as edited; made again after each change."""
-        return resolve(edited_document(self.current, self.stage), self.donors)
+        made = resolve(edited_document(self.current, self.stage), self.donors)
+        known = sum(len(donor.checkpoint.tensors) for donor in made.donors.values())
+        if known > self._known + _MANY:
+            # The collector would walk through all of them every few keys, which takes as long as ten edits.
+            gc.freeze()
+            self._known = known
+        return made
 
     @cached_property
     def result_plan(self) -> Plan:

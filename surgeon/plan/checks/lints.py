@@ -55,6 +55,11 @@ def factor(tensor: PlannedTensor) -> float:
     return tensor.source.factor if isinstance(tensor.source, Convert) else 1.0
 
 
+def _scaled(layers: Sequence[PlannedLayer]) -> Iterator[PlannedLayer]:
+    """The layers with a tensor that is multiplied."""
+    return (layer for layer in layers if layer.contents and layer.contents.scaled)
+
+
 def _modules(layer: PlannedLayer) -> dict[str, str]:
     """The norms and linear modules of a layer: last part of the name -> path within the layer."""
     paths = (tensor.place.suffix.rpartition(".")[0] for tensor in layer.firsts)
@@ -83,7 +88,7 @@ def norm_after(layer: PlannedLayer, module: str) -> str | None:
 def scale_undone(layers: Sequence[PlannedLayer]) -> Iterator[Finding]:
     """Scales without effect: a norm directly follows the projection and removes the scale from its output."""
     found: dict[tuple[str, str], list[int]] = {}
-    for layer in layers:
+    for layer in _scaled(layers):
         factors: dict[str, set[float]] = {}
         for tensor in layer.firsts:
             module = tensor.place.suffix.rpartition(".")[0].rpartition(".")[2]
@@ -110,7 +115,7 @@ def zeroed(template: Donor, layers: Sequence[PlannedLayer]) -> Iterator[Finding]
     config = template.checkpoint.config
     outputs = RESIDUAL_OUTPUTS.get(config.model_type if config else "", ())
     silent, dead = [], []
-    for layer in layers:
+    for layer in _scaled(layers):
         matrices = [tensor for tensor in layer.firsts if len(tensor.shape) > 1]
         writing = [tensor for tensor in layer.firsts if any(part in tensor.entry.name for part in outputs)]
         if matrices and all(factor(tensor) == 0 for tensor in matrices):

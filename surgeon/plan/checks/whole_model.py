@@ -29,13 +29,13 @@ def findings(layers: Sequence[PlannedLayer], outer: Sequence[PlannedTensor]) -> 
             known[key] = method.kernel(dict(blend.one), [dict(table) for table in blend.each]).whole_model
         return known[key]
 
-    blends = [(layer, tensor, tensor.source) for layer in layers for tensor in layer.firsts]
-    for layer, tensor, source in [*blends, *((None, tensor, tensor.source) for tensor in outer)]:
-        if isinstance(source, Blend):
-            found = densities_of(source)
+    inner = ((layer, tensor) for layer in layers for tensor in layer.firsts)
+    for layer, tensor in (*inner, *((None, tensor) for tensor in outer)):
+        if isinstance(tensor.source, Blend):
+            found = densities_of(tensor.source)
             if found is not None and found not in densities:
                 densities[found] = layer.name_of(tensor) if layer else tensor.name
-            nested = nested or any(densities_of(inner) is not None for inner in _inner(source.inputs))
+            nested = nested or any(densities_of(blend) is not None for blend in _inner(tensor.source.inputs))
     if len(densities) > 1:
         one, other, *_ = densities.values()
         yield Finding(

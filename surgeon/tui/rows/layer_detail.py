@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...checkpoint import Checkpoint, TensorEntry
 from ...checkpoint.adapter.adapter_text import adapter_facts
+from ...checkpoint.layer_weights import group_name
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, plural, ranges, size
 from .blend_labels import donor_layer, is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled
 
 
-def tensor_lines(tensors: Mapping[str, TensorEntry]) -> list[str]:
-    """A table of tensors: the name they are listed under, dtype, shape, bytes."""
-    rows = [
-        (one_line(name), entry.dtype, "x".join(map(str, entry.shape)) or "scalar", size(entry.nbytes))
-        for name, entry in tensors.items()
-    ]
+def tensor_lines(tensors: Mapping[str, TensorEntry], counts: Mapping[str, int] | None = None) -> list[str]:
+    """A table of tensors: the name they are listed under, dtype, shape, bytes.
+
+    Args:
+        tensors: by name; of a group one tensor, under the name of the group.
+        counts: the number of tensors of each group.
+    """
+    rows = []
+    for name, entry in tensors.items():
+        shape, count = "x".join(map(str, entry.shape)) or "scalar", (counts or {}).get(name, 1)
+        many = f"{count} of {shape}" if count > 1 else shape
+        rows.append((one_line(name), entry.dtype, many, size(entry.nbytes * count)))
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     return [
         f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:<{widths[2]}}  {nbytes:>{widths[3]}}"
@@ -53,8 +61,17 @@ def layer_detail(
         lines.append(f"the adapter changes {plural(len(adapted), 'tensor')} of this layer: {which}" if adapted else
                      "the adapter changes nothing in this layer")  # fmt: skip
     return f"layer {row.start} of {letter}", [
-        *lines, *_attribute_lines(dict(source.attributes)), "", *tensor_lines(source.tensors)
+        *lines, *_attribute_lines(dict(source.attributes)), "", *_donor_lines(checkpoint, row.start)
     ]  # fmt: skip
+
+
+def _donor_lines(checkpoint: Checkpoint, index: int) -> list[str]:
+    """The tensors of a donor's layer, those of its experts on one line."""
+    every, weights = checkpoint.layers[index].tensors, checkpoint.weights(index)
+    groups = {group_name(group): group for group in weights.groups}
+    shown = {name: every[group[0]] for name, group in groups.items()}
+    shown |= {suffix: entry for suffix, entry in every.items() if suffix not in weights.tensors}
+    return tensor_lines(shown, {name: len(group) for name, group in groups.items()})
 
 
 def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
@@ -69,11 +86,14 @@ def _stack_detail(plan: Plan, layer: PlannedLayer) -> tuple[str, list[str]]:
     if is_blend(layer):
         lines += source_lines(plan, layer)
     lines += _finding_lines(plan, layer.index)
-    values = list(value_lines(layer.tensors, [letter for letter, _ in layer.sources])) if is_blend(layer) else []
+    groups = [(group_name(group), len(group), first) for first, group in layer.groups]
+    named = [replace(first, place=replace(first.place, suffix=name)) for name, _, first in groups]
+    values = list(value_lines(named, [letter for letter, _ in layer.sources])) if is_blend(layer) else []
     lines += ["", *values] if values else []
     lines += _attribute_lines(dict(layer.attributes))
-    lines += ["", *tensor_lines({tensor.place.suffix: tensor.entry for tensor in layer.tensors})]
-    lines += [f"{name} x {factor:g}" for name, factor in scaled(layer.tensors)]
+    counts = {name: count for name, count, _ in groups}
+    lines += ["", *tensor_lines({name: first.entry for name, _, first in groups}, counts)]
+    lines += [f"{name} x {factor:g}" for name, factor in scaled(named)]
     return title, lines
 
 
