@@ -191,8 +191,9 @@ def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[torch.Ten
         chances = torch.softmax(logits.cpu() / temperature, dim=-1)
         if top_p < 1:
             ordered, order = chances.sort(descending=True, stable=True)
-            # The first token stays, however small `top_p` is.
-            chances[order[ordered.cumsum(0) - ordered >= top_p]] = 0.0
+            outside = ordered.cumsum(0) - ordered >= top_p
+            outside[0] = False  # The likeliest token stays, however small `top_p` is.
+            chances[order[outside]] = 0.0
         return int(torch.multinomial(chances, 1, generator=generator))
 
     return sample

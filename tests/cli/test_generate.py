@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from surgeon.cli.generate import DEFAULT_PROMPT, KEYS, _show_text, generate
+from surgeon.cli.generate import DEFAULT_MESSAGE, DEFAULT_PROMPT, KEYS, _show_text, generate
 from surgeon.errors import InputError, SurgeonError
+from tests.support.chats import chat_model
 from tests.support.models import tiny_model, tiny_tokenizer
 
 
@@ -21,6 +22,7 @@ from tests.support.models import tiny_model, tiny_tokenizer
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     tiny_tokenizer(tiny_model(folder / "a"))
+    chat_model(folder / "chat")
     tiny_model(folder / "bare")
     (folder / "r.yml").write_text("slices:\n  - sources: [{model: ./a, layer_range: [1, 4]}]\n")
     (folder / "p.jsonl").write_text('{"prompt": "1 =", "expected": "1"}\n' * 3)
@@ -89,6 +91,67 @@ def test_without_a_request_a_short_prompt_is_used_and_named(folder: Path, capsys
     assert repr(DEFAULT_PROMPT) in capsys.readouterr().err
     generate(str(folder / "bare"), device="cpu")
     assert "no tokenizer files" in capsys.readouterr().err
+
+
+class TestChat:
+    """A prompt is a message where the tokenizer has a chat template."""
+
+    def test_the_template_is_used_unless_raw(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        chat = as_json(capsys, str(folder / "chat"), prompt="Hi", n=8)
+        raw = as_json(capsys, str(folder / "chat"), prompt="Hi", n=8, raw=True)
+        by_hand = as_json(capsys, str(folder / "chat"), prompt="user: Hi|assistant: ", n=8, raw=True)
+        assert (chat["chat"], raw["chat"]) == (True, False) and chat["text"] == by_hand["text"] != raw["text"]
+        system = as_json(capsys, str(folder / "chat"), prompt="Hi", n=8, system="Be brief.")
+        asked = "system: Be brief.|user: Hi|assistant: "
+        assert system["text"] == as_json(capsys, str(folder / "chat"), prompt=asked, n=8, raw=True)["text"]
+        assert as_json(capsys, str(folder / "a"), prompt="Hi", n=8)["chat"] is False
+        assert as_json(capsys, str(folder / "chat"), perplexity_text=["a text"])["chat"] is None
+
+    def test_the_default_prompt_is_a_message(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        generate(str(folder / "chat"), n=2, device="cpu")
+        err = capsys.readouterr().err
+        assert repr(DEFAULT_MESSAGE) in err and "chat template" in err
+        generate(str(folder / "chat"), n=2, device="cpu", raw=True)
+        err = capsys.readouterr().err
+        assert repr(DEFAULT_PROMPT) in err and "raw text" in err
+
+    def test_an_answer_without_a_token_says_so(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        from surgeon.checkpoint import open_checkpoint
+        from surgeon.probe.generate import Generation, tokens
+        from surgeon.probe.subject import from_checkpoint
+
+        silent = folder / "silent"
+        subject = from_checkpoint(open_checkpoint(str(chat_model(silent))), "cpu")
+        (first,) = tokens(subject, subject.encode_chats([("Hi", None)])[0], 1, Generation())
+        (silent / "generation_config.json").write_text(json.dumps({"eos_token_id": first}))
+        generate(str(silent), prompt="Hi", device="cpu")
+        err = capsys.readouterr().err
+        assert "ended at once: end of text" in err and "tok/s" not in err and "degenerate" not in err
+        found = as_json(capsys, str(silent), prompt="Hi")
+        assert (found["text"], found["tokens"], found["stop"]) == ("", 0, "eos")
+
+    @pytest.mark.parametrize(
+        ("target", "options", "message"),
+        [
+            ("chat", {"raw": True, "system": "s"}, "--system has no meaning with --raw"),
+            ("a", {"system": "s", "prompt": "Hi"}, "--system needs a chat template"),
+            ("chat", {"top_p": 0.5}, "--top-p has no meaning at temperature 0"),
+        ],
+    )
+    def test_what_has_no_effect_is_refused(
+        self, target: str, options: dict[str, Any], message: str, folder: Path
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            generate(str(folder / target), device="cpu", **options)
+
+
+def test_a_text_that_is_too_large_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from surgeon.probe import requests
+
+    monkeypatch.setattr(requests, "MAX_TEXT", 10)
+    (folder / "long.txt").write_text("more than ten bytes")
+    with pytest.raises(InputError, match="larger than 10 B"):
+        generate(str(folder / "a"), perplexity=[folder / "long.txt"])
 
 
 def test_events_are_lines_of_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

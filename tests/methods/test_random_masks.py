@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from surgeon.methods import random_masks
+from surgeon.methods import every, random_masks
 from surgeon.methods.random_masks import Bits, Lanes, Random, Ranked, limits
 from surgeon.methods.rank_masks import LANES, Draws, ranked_limits
 from tests.support.memory_inputs import MemoryInputs, blended
@@ -160,3 +160,20 @@ def test_what_is_looked_at_alone_and_all_at_once_are_the_same(kind: str, dtype: 
         draws = Draws(ranked_limits(0.4, 0.3, shape[1]))
         assert torch.equal(draws.stay(rows, lanes), draws._mask_at_once(rows, lanes))
         assert torch.equal(rows.nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize("name", sorted(every()))
+def test_exactly_the_methods_that_say_so_are_random(name: str) -> None:
+    """The probe shares a result between places of a model, which have other seeds, unless the method is random."""
+    method = every()[name]
+    tensors = [torch.randn(64, 48, generator=torch.Generator().manual_seed(index)) for index in range(3)]
+    base = None if method.base == "none" else 0
+    if method.donors[1] is not None:
+        tensors = tensors[: method.donors[1] + (method.subtracts and base is not None)]
+    values = {"density": 0.5, "weight": 1.0, "epsilon": 0.1, "t": 0.4}
+    known = {key: value for key, value in values.items() if key in method.parameters}
+    own = {key: value for key, value in known.items() if method.parameters[key].each}
+    one = {key: value for key, value in known.items() if not method.parameters[key].each}
+    count = len(tensors) - (method.subtracts and base is not None)
+    found = [blended(name, tensors, base, one, [own] * count, seeds=range(s, s + 3)) for s in (1, 50)]
+    assert torch.equal(*found) is not method.random

@@ -78,6 +78,25 @@ def test_sampling_depends_on_the_seed_alone(llama: Subject) -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_top_p_draws_from_the_likeliest_tokens_alone(llama: Subject) -> None:
+    def draws(top_p: float) -> list[list[int]]:
+        made = [Generation() for _ in range(20)]
+        options = {"temperature": 3.0, "top_p": top_p}
+        return [list(tokens(llama, [1, 40], 6, run, seed=seed, **options)) for seed, run in enumerate(made)]  # type: ignore[arg-type]
+
+    greedy = list(tokens(llama, [1, 40], 6, Generation()))
+    for smallest in (0.0, 1e-9):
+        assert draws(smallest) == [greedy] * 20
+    with torch.inference_mode():
+        chances = torch.softmax(llama.model(input_ids=torch.tensor([[1, 40]])).logits[0, -1] / 3.0, dim=-1)
+    ordered, order = chances.sort(descending=True)
+    nucleus = set(order[: int((ordered.cumsum(0) < 0.2).sum()) + 1].tolist())
+    assert 1 < len(nucleus) < 100
+    firsts = {draw[0] for draw in draws(0.2) if draw}
+    assert len(firsts) > 1 and firsts <= nucleus
+    assert not {draw[0] for draw in draws(1.0) if draw} <= nucleus
+
+
 def test_the_context_ends_the_text_and_a_prompt_may_not_fill_it(llama: Subject) -> None:
     made = Generation()
     assert len(list(tokens(llama, [1] + [40] * 119, 50, made))) == 8 and made.stop == "context"
