@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("jobs", "show the jobs, running and ended"),
     "try": ("try", "generate text"),
     "plan": ("plan", "findings, YAML, difference"),
+    "messages": ("messages", "the last messages, with the time"),
     "mouse": ("mouse on|off", "use the mouse, or leave it to the terminal"),
     "quit": ("quit", "leave"),
 }

@@ -14,9 +14,11 @@ from ...text import one_line
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
+from ..cells import wrapped
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.status_line import StatusLine
+from ..widgets.text_pane import TextPane
 from .blend_choice import BlendChoice
 
 _BASES = {
@@ -48,7 +50,7 @@ class BlendScreen(ActionScreen):
         yield Line(id="base")
         yield TextPane(pointed=True, id="methods")
         yield TextPane(id="about")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         yield Prompt(id="prompt")
         yield Line(id="footer")
 
@@ -128,7 +130,7 @@ class BlendScreen(ActionScreen):
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence on the status line."""
-        self.query_one("#status", Line).show((f" {one_line(text)}", theme.SEVERITY.get(severity, theme.PLAIN)))
+        self.query_one("#status", StatusLine).say(text, severity)
 
     def leave_input(self) -> None:
         """Escape was pressed in the line."""
@@ -136,7 +138,7 @@ class BlendScreen(ActionScreen):
 
     def _step(self, step: int) -> None:
         self.query_one("#methods", TextPane).move(step)
-        self.query_one("#status", Line).show()
+        self.query_one("#status", StatusLine).show()
         self.show_method()
 
     def do_down(self, count: int | None) -> None:

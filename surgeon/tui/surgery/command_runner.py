@@ -59,6 +59,8 @@ class CommandRunner:
             self._opener.do_try_it(None)
         elif word == "plan":
             self._opener.do_plan(None)
+        elif word == "messages":
+            self._navigation.show_messages()
         elif word == "mouse":
             self._view.say(self._navigation.set_mouse(rest))
         else:

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Input
 
+from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..command_suggester import CommandSuggester
@@ -19,6 +20,7 @@ from ..session import Session
 from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line
 from ..widgets.pane import DonorPane, Pane, StackPane
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .blender import Blender
 from .command_line import CommandLine
@@ -97,7 +99,7 @@ class SurgeryScreen(ActionScreen):
             inspector.styles.width = self.view.inspector_width
             yield inspector
         yield Line(id="detail")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         with Horizontal(id="command"):
             yield Line(id="prompt")
             box = Input(compact=True, id="line", select_on_focus=False, suggester=CommandSuggester(list(COMMANDS)))
@@ -130,7 +132,7 @@ class SurgeryScreen(ActionScreen):
     def typed(self) -> None:
         """Show a half-typed count or sequence."""
         if self.keys.typed:
-            self.view.say(self.keys.typed)
+            self.view.show_status((f" {self.keys.typed}", theme.PLAIN))
 
     def leave_input(self) -> None:
         """Escape on the command line closes it."""

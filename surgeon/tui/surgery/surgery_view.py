@@ -9,6 +9,7 @@ from textual.screen import Screen
 from ...errors import InputError
 from ...text import number, one_line, plural, size
 from .. import theme
+from ..cells import wrapped
 from ..dialogs import TextDialog
 from ..rows.layer_detail import layer_detail
 from ..rows.layer_runs import barcode, uses
@@ -17,7 +18,8 @@ from ..session import Session
 from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line, Piece
 from ..widgets.pane import DonorPane, Pane, StackPane
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.status_line import StatusLine
+from ..widgets.text_pane import TextPane
 
 NARROW, WIDE = 110, 170
 
@@ -205,9 +207,8 @@ class SurgeryView:
     # -- messages
 
     def say(self, text: str, severity: str = "") -> None:
-        """Put a sentence on the status line."""
-        style = theme.SEVERITY.get(severity, theme.PLAIN)
-        self.show_status((f" {text}", style))
+        """Put a sentence on the status line, and keep it for `:messages`."""
+        self._screen.query_one("#status", StatusLine).say(text, severity)
 
     def refuse(self, error: InputError | str) -> None:
         """Say why something cannot be done."""
@@ -215,7 +216,7 @@ class SurgeryView:
 
     def show_status(self, *pieces: Piece) -> None:
         """Replace the status line; nothing empties it."""
-        self._screen.query_one("#status", Line).show(*pieces)
+        self._screen.query_one("#status", StatusLine).show(*pieces)
 
     def say_selection(self) -> None:
         """Say what is selected, as a range on screen and as one in files; say nothing without a selection."""
@@ -226,7 +227,8 @@ class SurgeryView:
             return
         start, stop = span
         name = self._session.letters[pane.ref] if isinstance(pane, DonorPane) else "stack"
-        self.say(f"selected {name} {start}-{stop - 1}, in files [{start}, {stop}): {plural(stop - start, 'layer')}")
+        words = f" selected {name} {start}-{stop - 1}, in files [{start}, {stop}): {plural(stop - start, 'layer')}"
+        self.show_status((words, theme.PLAIN))
 
     # -- actions
 

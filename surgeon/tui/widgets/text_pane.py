@@ -9,6 +9,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
+from ..cells import wrapped as wrapped
 from .line import Piece, strip_of
 
 Lines = Sequence[Sequence[Piece]]
@@ -88,15 +89,3 @@ class TextPane(Widget, can_focus=True):
     def on_mouse_scroll_up(self) -> None:
         """The wheel scrolls."""
         self.move(-3)
-
-
-def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
-    """Text in lines of at most `width` cells, broken at spaces."""
-    import textwrap
-
-    width = max(width, 20)
-    return [
-        line
-        for part in text.splitlines() or [""]
-        for line in (textwrap.wrap(part, width, subsequent_indent=indent) if len(part) > width else [part])
-    ]
