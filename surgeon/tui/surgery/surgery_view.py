@@ -180,14 +180,14 @@ class SurgeryView:
         """Describe what the cursor is on, in one line and in the inspector."""
         pane = self.pane
         row = pane.current
-        detail, box = self._screen.query_one("#detail", Line), self._screen.query_one("#inspector", TextPane)
+        detail, box = self._screen.query_one("#detail", StatusLine), self._screen.query_one("#inspector", TextPane)
         if row is None:
             detail.show()
             box.show([])
             return
         title, lines = self.detail_of(pane)
         summary = lines[0] if row.kind != "end" and lines else ""
-        detail.show((f" {title}", theme.BOLD), (f"  {summary}", theme.DIM))
+        detail.show((f" {title}", theme.BOLD), (f"  {summary}", theme.DIM), folded=True)
         if box.display:
             width = max(20, box.size.width - 1)
             text = [[(f" {part}", theme.BOLD)] for part in wrapped(title, width)]
@@ -209,6 +209,10 @@ class SurgeryView:
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence on the status line, and keep it for `:messages`."""
         self._screen.query_one("#status", StatusLine).say(text, severity)
+
+    def hint(self, text: str) -> None:
+        """Put a text above the command line, in the place of what the cursor is on."""
+        self._screen.query_one("#detail", StatusLine).show((f" {text}", theme.DIM))
 
     def refuse(self, error: InputError | str) -> None:
         """Say why something cannot be done."""

@@ -54,10 +54,10 @@ class StatusLine(Line):
         self.show((f" {text}", theme.SEVERITY.get(severity, theme.PLAIN)))
         self.post_message(self.Said(text, severity))
 
-    def show(self, *pieces: Piece) -> None:
-        """Replace the text."""
+    def show(self, *pieces: Piece, folded: bool = False) -> None:
+        """Replace the text; with `folded` it stays on its line."""
         super().show(*pieces)
-        self._folded = False
+        self._folded = folded
         self._place()
 
     def fold(self) -> None:
