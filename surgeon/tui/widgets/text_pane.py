@@ -78,9 +78,22 @@ class TextPane(Widget, can_focus=True):
             return strip_of([], self.size.width, self.rich_style)
         pieces = self.lines[index]
         if self.pointed:
-            mark = ">" if index == self.cursor else " "
+            # Where two lists are on a screen, the mark shows which of them the keys move in.
+            mark = " " if index != self.cursor else ">" if self.has_focus or not self.screen.is_current else "·"
             pieces = [(mark, theme.BOLD), *pieces]
         return strip_of(pieces, self.size.width, self.rich_style)
+
+    def on_focus(self) -> None:
+        """The mark of the cursor changes."""
+        self._redraw_cursor()
+
+    def on_blur(self) -> None:
+        """The mark of the cursor changes."""
+        self._redraw_cursor()
+
+    def _redraw_cursor(self) -> None:
+        if self.pointed:
+            self.refresh(Region(0, self.cursor - self.top, self.size.width, 1))
 
     def on_mouse_scroll_down(self) -> None:
         """The wheel scrolls."""
