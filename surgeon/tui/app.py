@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +20,7 @@ from . import theme
 from .action_screen import ActionScreen
 from .actions import of_screen, perform
 from .actions import use as use_actions
-from .dialogs import Ask
+from .dialogs import Ask, TextDialog
 from .jobs_controller import JobsController
 from .key_queue import KeyQueue
 from .session import Session
@@ -27,11 +29,16 @@ from .shutdown import ShutdownWatch
 from .surgery.surgery_screen import SurgeryScreen
 from .try_model.try_state import TryState
 from .unsaved_work import UnsavedWork
+from .widgets.status_line import StatusLine
 
 if TYPE_CHECKING:
     from ..recipe.edits import BlendLayers, Edit
     from .blend.blend_choice import BlendChoice
     from .curves.drafts import Draft
+
+
+MAX_MESSAGES = 100
+"""Messages that `:messages` shows."""
 
 
 class SurgeonApp(App[None]):
@@ -59,7 +66,8 @@ class SurgeonApp(App[None]):
         self.jobs = JobsController(session, self)
         self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
         self.shutdown_watch: ShutdownWatch | None = None
-        self._keys = KeyQueue(self, super().on_event)
+        self.messages: deque[tuple[str, str, str]] = deque(maxlen=MAX_MESSAGES)
+        self._keys = KeyQueue(self, self._send_key)
         for palette in theme.PALETTES.values():
             self.register_theme(palette.theme)
         settings = settings or Settings()
@@ -83,6 +91,15 @@ class SurgeonApp(App[None]):
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence on the status line of the main screen."""
         self.surgery.view.say(text, severity)
+
+    def on_status_line_said(self, event: StatusLine.Said) -> None:
+        """Keep a message with the time."""
+        self.messages.appendleft((time.strftime("%H:%M:%S"), event.text, event.severity))
+
+    def show_messages(self) -> None:
+        """Show the last messages, the newest first."""
+        lines = [(f"{at}  {text}", theme.SEVERITY.get(severity, theme.PLAIN)) for at, text, severity in self.messages]
+        self.push_screen(TextDialog("Messages, the newest first", lines or ["there is none yet"]))
 
     def _say_after_refresh(self, text: str, severity: str) -> None:
         self.call_after_refresh(self.say, text, severity)
@@ -184,6 +201,11 @@ class SurgeonApp(App[None]):
 
             return TerminalDriver
         return found
+
+    async def _send_key(self, event: events.Event) -> None:
+        for line in self.screen.query(StatusLine):
+            line.fold()
+        await super().on_event(event)
 
     async def on_event(self, event: events.Event) -> None:
         """Send keys and pasted texts one by one."""

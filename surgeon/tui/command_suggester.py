@@ -1,42 +1,23 @@
-"""Completes a half-typed command line: a command, or a path."""
+"""Suggests the rest of a half-typed command line behind the cursor, where the first thing that fits is a good guess."""
 
 from __future__ import annotations
 
 from textual.suggester import Suggester
 
-from ..files import expanded
-from ..recipe.edits import EDITS
-
-MAX_ENTRIES = 500
+from .completion import PATHS, paths
 
 
 class CommandSuggester(Suggester):
-    """Suggests the rest of a command, or of the path that `open`, `write` and `run` take."""
+    """Suggests the rest of a command, or of the path that some commands take."""
 
     def __init__(self, commands: list[str]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
-        self.words = [*commands, *(kind.verb for kind in EDITS)]
+        self._commands = commands
 
     async def get_suggestion(self, value: str) -> str | None:
         """The completed line; None when nothing fits."""
         word, space, rest = value.partition(" ")
         if not space:
-            return next((known for known in self.words if word and known.startswith(word) and known != word), None)
-        if word not in {"open", "write", "run"} or not rest:
-            return None
-        found = complete(rest)
-        return f"{word} {found}" if found else None
-
-
-def complete(text: str) -> str | None:
-    """The first path that begins with `text`, or None."""
-    folder, _, name = text.rpartition("/")
-    try:
-        base = expanded(folder or ("/" if text.startswith("/") else "."))
-        names = sorted(entry.name for _, entry in zip(range(MAX_ENTRIES), base.iterdir(), strict=False))
-    except OSError:
-        return None
-    match = next((entry for entry in names if entry.startswith(name) and (name or not entry.startswith("."))), None)
-    if match is None or match == name:
-        return None
-    return f"{folder}/{match}" if "/" in text else match
+            return next((known for known in self._commands if word and known.startswith(word) and known != word), None)
+        found = paths(rest) if word in PATHS and rest else []
+        return f"{word} {found[0]}" if found and found[0] != rest else None

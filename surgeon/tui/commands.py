@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "findings, YAML, difference"),
     "theme": ("theme dark|light|auto", "change the colours"),
     "picture": ("picture [FILE]", "write the screen to an SVG file"),
+    "messages": ("messages", "the last messages, with the time"),
     "mouse": ("mouse on|off", "use the mouse, or leave it to the terminal"),
     "quit": ("quit", "leave"),
 }

@@ -14,9 +14,10 @@ from textual.widgets import Input, Static
 from ..text import one_line, safe
 from . import clipboard, theme
 from .actions import ScreenName, of_screen
+from .cells import wrapped
 from .commands import COMMANDS, TRY_COMMANDS
 from .widgets.line import Line
-from .widgets.text_pane import TextPane, wrapped
+from .widgets.text_pane import TextPane
 
 
 class Ask(ModalScreen[str]):

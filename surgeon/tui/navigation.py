@@ -40,6 +40,9 @@ class Navigation(Messages, Protocol):
     def open_try(self, folder: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from the model in a folder."""
 
+    def show_messages(self) -> None:
+        """Show the last messages."""
+
     def return_to_surgery(self) -> None:
         """Close every screen above the main one."""
 

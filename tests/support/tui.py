@@ -32,6 +32,11 @@ def line(pilot: Pilot[None], name: str) -> str:
     return pilot.app.screen.query_one(f"#{name}", Line).text
 
 
+def rows(application: SurgeonApp) -> list[str]:
+    """What the terminal shows, row by row."""
+    return [strip.text for strip in application.screen._compositor.render_strips()]
+
+
 def cells(application: SurgeonApp) -> list[str]:
     """The stack as labels: `A00`, `B03`, ..."""
     return [layer.label for layer in application.session.plan.layers]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from ...errors import InputError
 from ...methods.catalogue import every
 from ...methods.registry import Method
 from ...plan.layers.blending import counted
 from ...recipe import stack
 from ...recipe.edits import BlendLayers
+from ...recipe.edits.blend_text import span
 from ..session import Session
+from .further_donors import Offer, Run, further_donors, in_place, why_not
 
-Run = tuple[str, int, int]
 COMMON_METHODS = ("slerp", "linear", "ties", "task_arithmetic", "dare_ties", "nuslerp", "model_stock", "della")
 """The methods most recipes use, before the others."""
 
@@ -21,20 +23,31 @@ class BlendChoice:
         session: donors, recipe, register.
         start: the first output layer.
         stop: one past the last.
+        only_method: the layers keep their donors, and only the method is chosen.
+
+    Attributes:
+        offers: donors that can be chosen; the last ones cannot be blended.
+        runs: the chosen ones.
+
+    Raises:
+        InputError: nothing can come of it.
     """
 
-    def __init__(self, session: Session, start: int, stop: int) -> None:
-        self.session, self.start, self.stop = session, start, stop
+    def __init__(self, session: Session, start: int, stop: int, *, only_method: bool = False) -> None:
+        self.session, self.start, self.stop, self.only_method = session, start, stop, only_method
         slices = session.recipe.explicit(session.donors.depth)
-        self.sources = [cell.sources for cell in stack.cells(slices)][start:stop]
+        self.sources = in_place(session, start, stop)
         self.blended = any(len(layer) > 1 for layer in self.sources)
         parts = stack.take(slices, start, stop)
-        self.current_method = parts[0].merge_method or session.recipe.merge_method
-        self.current_base = parts[0].base_model or session.recipe.base_model
+        part = next((part for part in parts if len(part.sources) > 1), parts[0])
+        self.current_method = part.merge_method or session.recipe.merge_method
+        self.current_base = part.base_model or session.recipe.base_model
         known = every()
         names = [name for name in COMMON_METHODS if name in known]
         self.methods = [known[name] for name in (*names, *(n for n in known if n not in (*names, "passthrough")))]
         self.base: str | None = None
+        self.offers = [] if only_method else self._offers()
+        self._check()
         self.runs: tuple[Run, ...] = self._first_runs()
 
     @property
@@ -42,36 +55,71 @@ class BlendChoice:
         """Number of layers."""
         return self.stop - self.start
 
-    def _first_runs(self) -> tuple[Run, ...]:
+    def _offers(self) -> list[Offer]:
+        offers = further_donors(self.session, self.sources)
         held = self.session.register
         if held and len(held.runs) == 1 and held.count == self.count and held.runs[0] not in self.runs_in_place():
-            return held.runs
-        return () if self.blended else next(iter(self.further_donors()), ())
+            run = held.runs[0]
+            offers = [offer for offer in offers if offer.run != run]
+            offers.insert(0, Offer(run, why_not(self.session, self.sources, run)))
+            offers.sort(key=lambda offer: bool(offer.why_not))
+        return offers
+
+    def _check(self) -> None:
+        """InputError if nothing can come of any choice."""
+        where = f"layers {span(self.start, self.stop)}" if self.count > 1 else f"layer {self.start}"
+        if self.only_method and not self.blended:
+            raise InputError(f"{where} is no blend" if self.count == 1 else f"there is no blend among {where}",
+                             remedy="b blends them with another donor")  # fmt: skip
+        if self.blended or any(not offer.why_not for offer in self.offers):
+            return
+        if self.offers:
+            raise InputError(f"no other donor can be blended with {where}", why=self.offers[0].why_not)
+        others = [ref for ref in self.session.models if ref not in {ref for ref, _ in self.sources[0]}]
+        letter = self.session.letters[self.sources[0][0][0]]
+        if others:
+            raise InputError(f"no other donor has {self.count} layers to blend with {where}", remedy="select fewer")
+        raise InputError(
+            f"there is no other donor to blend with {where}",
+            remedy=f"open one with o, or yank as many layers of {letter} with y first",
+        )
+
+    def _first_runs(self) -> tuple[Run, ...]:
+        held = self.session.register
+        here = [offer.run for offer in self.offers if not offer.why_not]
+        if here and held and held.runs == (here[0],):
+            return (here[0],)
+        return () if self.blended else (here[0],) if here else ()
 
     def runs_in_place(self) -> set[Run]:
         """The runs of donors that the layers already consist of."""
         firsts = self.sources[0] if self.sources else ()
         return {(ref, layer, layer + self.count) for ref, layer in firsts}
 
-    def further_donors(self) -> list[tuple[Run, ...]]:
-        """For each further donor its layers of the same numbers, or the nearest that it has."""
-        first = self.sources[0][0][1] if self.sources else self.start
-        found: list[tuple[Run, ...]] = []
-        for ref in self.session.models:
-            checkpoint = self.session.checkpoint(ref)
-            if checkpoint is None or checkpoint.depth < self.count:
-                continue
-            start = min(first, checkpoint.depth - self.count)
-            if (ref, start, start + self.count) not in self.runs_in_place():
-                found.append(((ref, start, start + self.count),))
-        return found
+    def toggle(self, offer: Offer) -> None:
+        """Choose a donor, or no longer. InputError if it cannot be blended."""
+        if offer.run in self.runs:
+            self.runs = tuple(run for run in self.runs if run != offer.run)
+        elif offer.why_not:
+            raise InputError(f"{self.session.letters.get(offer.run[0], 'it')} cannot be blended", why=offer.why_not)
+        else:
+            self.runs = (*self.runs, offer.run)
+
+    def type(self, runs: tuple[Run, ...]) -> None:
+        """Choose these runs; those that were not offered are from now on."""
+        known = {offer.run for offer in self.offers}
+        added = [Offer(run, why_not(self.session, self.sources, run)) for run in runs if run not in known]
+        self.offers = [*added, *self.offers]
+        self.runs = runs
 
     def next_donor(self, step: int) -> None:
-        """Take the next further donor; layers that are blends already can also have none."""
-        further_donors = [*([()] if self.blended else []), *self.further_donors()]
-        if further_donors:
-            index = further_donors.index(self.runs) + step if self.runs in further_donors else 0
-            self.runs = further_donors[index % len(further_donors)]
+        """Take only the next donor; layers that are blends already can also have none."""
+        choices: list[tuple[Run, ...]] = [(offer.run,) for offer in self.offers if not offer.why_not]
+        if self.blended:
+            choices.insert(0, ())
+        if choices:
+            index = choices.index(self.runs) + step if self.runs in choices else 0
+            self.runs = choices[index % len(choices)]
 
     def bases(self, method: Method) -> list[str | None]:
         """The models that can be the base; None leaves it as it is."""
@@ -99,9 +147,10 @@ class BlendChoice:
 
     def why_unsuitable(self, method: Method) -> str:
         """Why a method does not take this number of donors; empty when it does."""
-        members = {ref for ref, _ in self.sources[0]} | {ref for ref, _, _ in self.runs}
+        sources = max(self.sources, key=len) if self.only_method else self.sources[0]
+        members = {ref for ref, _ in sources} | {ref for ref, _, _ in self.runs}
         base = self.base_of(method) or self.current_base
-        count = len(self.sources[0]) + len(self.runs) - (method.subtracts and base in members)
+        count = len(sources) + len(self.runs) - (method.subtracts and base in members)
         if method.base == "start" and base is not None and base not in members and self.base_of(method) is not None:
             count += 1
         low, high = method.donors

@@ -14,10 +14,13 @@ from ...text import one_line
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
+from ..cells import shortened, wrapped
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.status_line import StatusLine
+from ..widgets.text_pane import TextPane
 from .blend_choice import BlendChoice
+from .further_donors import Offer
 
 _BASES = {
     "none": "is not used",
@@ -28,6 +31,10 @@ _BASES = {
 }
 
 
+MAX_OFFERS = 5
+"""Lines of the list of donors; more of them scroll."""
+
+
 class BlendScreen(ActionScreen):
     """Its result is the blend without its parameters; None when it was left without one."""
 
@@ -35,25 +42,29 @@ class BlendScreen(ActionScreen):
     DEFAULT_CSS = """
     BlendScreen #header, BlendScreen #footer { background: $panel; }
     BlendScreen #about { height: 4; }
+    BlendScreen.-method #offers, BlendScreen.-method #donors { display: none; }
     """
 
     def __init__(self, choice: BlendChoice) -> None:
         super().__init__()
         self.choice = choice
+        self.set_class(choice.only_method, "-method")
 
     def compose(self) -> ComposeResult:
         """Header, donors, base, methods, what the one under the cursor does, status, footer."""
         yield Line(id="header")
+        yield TextPane(pointed=True, id="offers")
         yield Line(id="donors")
         yield Line(id="base")
         yield TextPane(pointed=True, id="methods")
         yield TextPane(id="about")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         yield Prompt(id="prompt")
         yield Line(id="footer")
 
     def on_mount(self) -> None:
         """Begin at the method the layers have, if they are blends."""
+        self.query_one("#offers").styles.height = min(MAX_OFFERS, max(1, len(self.choice.offers)))
         pane = self.query_one("#methods", TextPane)
         names = [method.name for method in self.choice.methods]
         pane.focus()
@@ -77,9 +88,11 @@ class BlendScreen(ActionScreen):
         first = "~".join(f"{letters[ref]}{layer:02d}" for ref, layer in choice.sources[0])
         last = "~".join(f"{letters[ref]}{layer:02d}" for ref, layer in choice.sources[-1])
         now = first if choice.count == 1 else f"{first} .. {last}"
+        name = "METHOD" if choice.only_method else "BLEND"
         self.query_one("#header", Line).show(
-            (f" BLEND {span(choice.start, choice.stop)}", theme.TITLE), (f"  now {now}", theme.PLAIN)
+            (f" {name} {span(choice.start, choice.stop)}", theme.TITLE), (f"  now {now}", theme.PLAIN)
         )
+        self.query_one("#offers", TextPane).show([self._offer_row(offer) for offer in choice.offers])
         pieces: list[Piece] = [(" with   ", theme.DIM)]
         for ref, start, stop in choice.runs:
             pieces.append((f"{letters.get(ref, '?')} {span(start, stop)} ", theme.hue(letters.get(ref, "A"))))
@@ -100,6 +113,16 @@ class BlendScreen(ActionScreen):
         self.query_one("#methods", TextPane).show(rows)
         self.show_method()
         self.show_footer(self.query_one("#footer", Line))
+
+    def _offer_row(self, offer: Offer) -> list[Piece]:
+        """A donor that can be chosen, or why it cannot."""
+        ref, start, stop = offer.run
+        letter = self.choice.session.letters.get(ref, "?")
+        chosen = offer.run in self.choice.runs
+        name = shortened(one_line(ref.rstrip("/").rsplit("/", 1)[-1]), 24)
+        row: list[Piece] = [(" [x] " if chosen else " [ ] ", theme.BOLD if chosen else theme.DIM)]
+        row.append((f"{letter} {span(start, stop)} ", theme.DIM if offer.why_not else theme.hue(letter)))
+        return [*row, (f"{name}  {offer.why_not}", theme.PLAIN if chosen else theme.DIM)]
 
     def show_method(self) -> None:
         """Show what the method under the cursor does, its base and its parameters."""
@@ -128,50 +151,83 @@ class BlendScreen(ActionScreen):
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence on the status line."""
-        self.query_one("#status", Line).show((f" {one_line(text)}", theme.SEVERITY.get(severity, theme.PLAIN)))
+        self.query_one("#status", StatusLine).say(text, severity)
 
     def leave_input(self) -> None:
         """Escape was pressed in the line."""
         self.query_one(Prompt).close()
 
+    @property
+    def _active(self) -> TextPane:
+        """The list that the cursor keys move in."""
+        offers = self.query_one("#offers", TextPane)
+        return offers if offers.has_focus else self.query_one("#methods", TextPane)
+
     def _step(self, step: int) -> None:
-        self.query_one("#methods", TextPane).move(step)
-        self.query_one("#status", Line).show()
+        self._active.move(step)
+        self.query_one("#status", StatusLine).show()
         self.show_method()
 
+    def do_other_list(self, count: int | None) -> None:
+        """Go to the donors, or back to the methods."""
+        if self.choice.only_method or not self.choice.offers:
+            self.say("there is no list of donors here", "warning")
+            return
+        self.query_one("#methods" if self._active.id == "offers" else "#offers").focus()
+
+    def do_toggle(self, count: int | None) -> None:
+        """Choose the donor under the cursor, or no longer."""
+        pane, offers = self.query_one("#offers", TextPane), self.choice.offers
+        if not offers:
+            self.say("there is no donor to choose", "warning")
+            return
+        try:
+            self.choice.toggle(offers[pane.cursor])
+        except InputError as error:
+            self.say(error.sentence(), "warning")
+            return
+        self.query_one("#status", StatusLine).show()
+        self.fill()
+
     def do_down(self, count: int | None) -> None:
-        """Go to the next method."""
+        """Go to the next method or donor."""
         self._step(1)
 
     def do_up(self, count: int | None) -> None:
-        """Go to the previous method."""
+        """Go to the previous method or donor."""
         self._step(-1)
 
     def do_half_down(self, count: int | None) -> None:
         """Go half a page down."""
-        self._step(max(1, self.query_one("#methods").size.height // 2))
+        self._step(max(1, self._active.size.height // 2))
 
     def do_half_up(self, count: int | None) -> None:
         """Go half a page up."""
-        self._step(-max(1, self.query_one("#methods").size.height // 2))
+        self._step(-max(1, self._active.size.height // 2))
 
     def do_next_donor(self, count: int | None) -> None:
-        """Blend with the next donor."""
+        """Blend with the next donor alone."""
         self._turn(1)
 
     def do_previous_donor(self, count: int | None) -> None:
-        """Blend with the previous donor."""
+        """Blend with the previous donor alone."""
         self._turn(-1)
 
     def _turn(self, step: int) -> None:
-        if not self.choice.further_donors():
-            self.say("no other donor has enough layers: open one, or type layers with d", "warning")
+        if all(offer.why_not for offer in self.choice.offers):
+            self.say("there is no other donor to choose", "warning")
             return
         self.choice.next_donor(step)
+        pane, offers = self.query_one("#offers", TextPane), self.choice.offers
+        place = next((index for index, offer in enumerate(offers) if offer.run in self.choice.runs), 0)
+        pane.move(place - pane.cursor)
         self.fill()
 
     def do_donors(self, count: int | None) -> None:
         """Let the user type donors' layers."""
+        if self.choice.only_method:
+            self.say("only the method is chosen here: b on the stack adds donors", "warning")
+            return
         letters = self.choice.session.letters
         text = " ".join(f"{letters.get(ref, ref)}:{span(start, stop)}" for ref, start, stop in self.choice.runs)
         self.query_one(Prompt).ask("further donors' layers:", text, self._typed)
@@ -187,8 +243,11 @@ class BlendScreen(ActionScreen):
         except InputError as error:
             self.say(error.sentence(), "error")
             return
-        choice.runs = edit.runs
+        choice.type(edit.runs)
+        self.query_one("#offers").styles.height = min(MAX_OFFERS, max(1, len(choice.offers)))
         self.fill()
+        if wrong := next((offer.why_not for offer in choice.offers if offer.run in edit.runs and offer.why_not), ""):
+            self.say(f"these cannot be blended: {wrong}", "warning")
 
     def do_base(self, count: int | None) -> None:
         """Take the next base."""
@@ -202,10 +261,10 @@ class BlendScreen(ActionScreen):
         """Leave with the blend as it is chosen."""
         choice, method = self.choice, self.method
         if why := choice.why_unsuitable(method):
-            self.say(f"{method.name} {why}: ] changes the donor, d types several, b changes the base", "warning")
+            self.say(f"{method.name} {why}: space adds or removes donors, b changes the base", "warning")
             return
         if not choice.runs and not choice.blended and method.base not in ("required", "start"):
-            self.say("these layers have one donor: ] adds another", "warning")
+            self.say("these layers have one donor: space adds the one under the cursor", "warning")
             return
         edit = choice.edit(method)
         try:

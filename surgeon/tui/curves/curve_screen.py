@@ -7,12 +7,14 @@ from typing import ClassVar
 from textual.app import ComposeResult
 
 from ...text import plural
+from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..session import Session
 from ..widgets.curve_chart import CurveChart
 from ..widgets.line import Line
 from ..widgets.prompt import Prompt
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .curve_editor import CurveEditor
 from .curve_mover import CurveMover
@@ -54,7 +56,7 @@ class CurveScreen(ActionScreen):
         yield CurveChart(id="chart")
         yield Line(id="detail")
         yield Line(id="form")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         yield Prompt(id="prompt")
         yield Line(id="footer")
 
@@ -79,7 +81,7 @@ class CurveScreen(ActionScreen):
     def typed(self) -> None:
         """Show a half-typed count."""
         if self.keys.typed:
-            self.view.say(self.keys.typed)
+            self.query_one("#status", StatusLine).show((f" {self.keys.typed}", theme.PLAIN))
 
     def leave_input(self) -> None:
         """Escape was pressed in the line."""

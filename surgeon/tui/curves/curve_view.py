@@ -17,6 +17,7 @@ from ..rows.pane_rows import END_NAMES
 from ..widgets.curve_chart import CurveChart, bounds, spark
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .curve_state import CurveState
 from .drafts import CurveLine
@@ -185,7 +186,7 @@ class CurveView:
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence on the status line."""
-        self._screen.query_one("#status", Line).show((f" {one_line(text)}", theme.SEVERITY.get(severity, theme.PLAIN)))
+        self._screen.query_one("#status", StatusLine).say(text, severity)
 
     def ask_line(self, sign: str, then: Callable[[str], None], *, text: str = "", default: str = "") -> None:
         """Open the line under the curve; `then` gets what was typed."""

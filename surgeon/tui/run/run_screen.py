@@ -11,9 +11,11 @@ from ...text import one_line, plural
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
+from ..cells import wrapped
 from ..navigation import Navigation
 from ..widgets.line import Line, Piece
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.status_line import StatusLine
+from ..widgets.text_pane import TextPane
 from .job_progress import JobProgress
 
 INTERVAL = 0.5
@@ -42,7 +44,7 @@ class RunScreen(ActionScreen):
         yield Line(id="header")
         yield Line(id="bar")
         yield Line(id="numbers")
-        yield Line(id="space")
+        yield StatusLine(id="space", down=True)
         yield TextPane(id="body")
         yield Line(id="footer")
 
@@ -158,4 +160,4 @@ class RunScreen(ActionScreen):
 
     def say(self, text: str, severity: str = "warning") -> None:
         """Put a sentence above the log."""
-        self.query_one("#space", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
+        self.query_one("#space", StatusLine).say(text, severity)

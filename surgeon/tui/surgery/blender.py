@@ -31,11 +31,14 @@ class Blender:
 
     def do_blend(self, count: int | None) -> None:
         """Blend the selection: the user chooses donors, method and base, then draws the curves."""
-        found = self._editor.span(count, "blend")
+        self._choose(self._editor.span(count, "blend"), only_method=False)
+
+    def _choose(self, found: tuple[int, int] | None, *, only_method: bool) -> None:
+        """Open the screen that chooses a blend, or only its method, unless nothing can come of it."""
         if found is None:
             return
         try:
-            choice = BlendChoice(self._session, *found)
+            choice = BlendChoice(self._session, *found, only_method=only_method)
         except InputError as error:
             self._view.refuse(error)
             return
@@ -92,10 +95,8 @@ class Blender:
             self._line.open(":", f"unblend {span(*found)} {letter}")
 
     def do_method(self, count: int | None) -> None:
-        """Begin a command that gives the selection another method."""
-        found = self._editor.span(count, "blend otherwise")
-        if found:
-            self._line.open(":", f"method {span(*found)} ")
+        """Let the user choose another method for the blends of the selection."""
+        self._choose(self._editor.span(count, "blend otherwise"), only_method=True)
 
     def do_collapse(self, count: int | None) -> None:
         """Begin a command that collapses the selection to one layer."""

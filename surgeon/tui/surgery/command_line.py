@@ -8,6 +8,8 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from .. import theme
+from ..completion import Completer, usage
+from ..session import Session
 from ..widgets.line import Line
 from ..widgets.pane import Pane
 from .surgery_view import SurgeryView
@@ -20,8 +22,8 @@ class CommandLine:
         past: earlier commands, the last one last.
     """
 
-    def __init__(self, screen: Screen[Any], view: SurgeryView) -> None:
-        self._screen, self._view = screen, view
+    def __init__(self, screen: Screen[Any], session: Session, view: SurgeryView) -> None:
+        self._screen, self._session, self._view = screen, session, view
         self._focused_before: Pane | None = None
         self.past: list[str] = []
         self._recalled = 0
@@ -49,6 +51,7 @@ class CommandLine:
         self._screen.query_one("#command").remove_class("-open")
         self._screen.query_one("#status").remove_class("-hidden")
         self._screen.set_focus(self._focused_before or self._view.stack)
+        self._view.show_cursor()
 
     def remember(self, text: str) -> None:
         """Add a command to those that `recall` offers."""
@@ -62,6 +65,23 @@ class CommandLine:
         box = self._screen.query_one("#line", Input)
         box.value = self.past[self._recalled] if self._recalled < len(self.past) else ""
         box.cursor_position = len(box.value)
+
+    def complete(self) -> None:
+        """Complete what is before the cursor, and show what it can be, or how the command is written."""
+        if self.prompt != ":":
+            return
+        box = self._screen.query_one("#line", Input)
+        before, behind = box.value[: box.cursor_position], box.value[box.cursor_position :]
+        donors = self._session.donors
+        known = {
+            ref: (letter, donors.depth(ref))
+            for ref, letter in self._session.letters.items()
+            if self._session.checkpoint(ref)
+        }
+        found = Completer(known).complete(before)
+        box.value = found.text + behind
+        box.cursor_position = len(found.text)
+        self._view.hint("  ".join(found.choices) or usage(found.text))
 
     def do_command(self, count: int | None) -> None:
         """Open an empty command line."""

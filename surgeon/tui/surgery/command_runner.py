@@ -52,6 +52,7 @@ class CommandRunner:
             "plan": lambda rest: opener.do_plan(None),
             "theme": lambda rest: view.say(navigation.set_theme(rest)),
             "picture": lambda rest: view.say(navigation.save_picture(rest)),
+            "messages": lambda rest: navigation.show_messages(),
             "mouse": lambda rest: view.say(navigation.set_mouse(rest)),
             "quit": lambda rest: opener.do_quit(None),
         }

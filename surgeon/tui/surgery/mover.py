@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import theme
 from ..action_screen import ActionScreen
 from ..session import Session
 from ..widgets.pane import DonorPane, Pane
@@ -79,7 +80,7 @@ class Mover:
         targets = [
             f"{letter.lower()} {ref.rstrip('/').rsplit('/', 1)[-1]}" for ref, letter in self._session.letters.items()
         ]
-        self._view.say("jump to: " + ", ".join([*targets, "' stack"]))
+        self._view.show_status((" jump to: " + ", ".join([*targets, "' stack"]), theme.PLAIN))
 
     async def _jump_to(self, key: str) -> None:
         """Go where the second key of a jump leads."""

@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Input
 
+from ...recipe.edits import EDITS
+from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..command_suggester import CommandSuggester
@@ -19,6 +21,7 @@ from ..session import Session
 from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line
 from ..widgets.pane import DonorPane, Pane, StackPane
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .blender import Blender
 from .command_line import CommandLine
@@ -74,7 +77,7 @@ class SurgeryScreen(ActionScreen):
         super().__init__()
         self._navigation = navigation
         self.view = SurgeryView(self, session, unsaved_work)
-        self.line = CommandLine(self, self.view)
+        self.line = CommandLine(self, session, self.view)
         self.search = LayerSearch(session, self.view, self.line)
         self.editor = Editor(session, self.view, unsaved_work)
         self.files = RecipeFiles(self, session, self.view, self.line, unsaved_work, navigation)
@@ -108,11 +111,16 @@ class SurgeryScreen(ActionScreen):
             inspector.display = self.view.inspector_fits
             inspector.styles.width = self.view.inspector_width
             yield inspector
-        yield Line(id="detail")
-        yield Line(id="status")
+        yield StatusLine(id="detail")
+        yield StatusLine(id="status")
         with Horizontal(id="command"):
             yield Line(id="prompt")
-            box = Input(compact=True, id="line", select_on_focus=False, suggester=CommandSuggester(list(COMMANDS)))
+            box = Input(
+                compact=True,
+                id="line",
+                select_on_focus=False,
+                suggester=CommandSuggester([*COMMANDS, *(kind.verb for kind in EDITS)]),
+            )
             box.cursor_blink = False
             yield box
         yield Line(id="footer")
@@ -143,11 +151,15 @@ class SurgeryScreen(ActionScreen):
     def typed(self) -> None:
         """Show a half-typed count or sequence."""
         if self.keys.typed:
-            self.view.say(self.keys.typed)
+            self.view.show_status((f" {self.keys.typed}", theme.PLAIN))
 
     def leave_input(self) -> None:
         """Escape on the command line closes it."""
         self.line.close()
+
+    def complete(self) -> None:
+        """Tab on the command line completes it."""
+        self.line.complete()
 
     def recall(self, step: int) -> None:
         """Up and down on the command line bring earlier ones back."""

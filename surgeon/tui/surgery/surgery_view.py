@@ -9,6 +9,7 @@ from textual.screen import Screen
 from ...errors import InputError
 from ...text import number, one_line, plural, size
 from .. import theme
+from ..cells import wrapped
 from ..dialogs import TextDialog
 from ..rows.layer_detail import layer_detail
 from ..rows.layer_runs import barcode, uses
@@ -17,7 +18,8 @@ from ..session import Session
 from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line, Piece
 from ..widgets.pane import DonorPane, Pane, StackPane
-from ..widgets.text_pane import TextPane, wrapped
+from ..widgets.status_line import StatusLine
+from ..widgets.text_pane import TextPane
 
 NARROW, WIDE = 110, 170
 
@@ -197,14 +199,14 @@ class SurgeryView:
         """Describe what the cursor is on, in one line and in the inspector."""
         pane = self.pane
         row = pane.current
-        detail, box = self._screen.query_one("#detail", Line), self._screen.query_one("#inspector", TextPane)
+        detail, box = self._screen.query_one("#detail", StatusLine), self._screen.query_one("#inspector", TextPane)
         if row is None:
             detail.show()
             box.show([])
             return
         title, lines = self.detail_of(pane)
         summary = lines[0] if row.kind != "end" and lines else ""
-        detail.show((f" {title}", theme.BOLD), (f"  {summary}", theme.DIM))
+        detail.show((f" {title}", theme.BOLD), (f"  {summary}", theme.DIM), folded=True)
         if box.display:
             width = max(20, box.size.width - 1)
             text = [[(f" {part}", theme.BOLD)] for part in wrapped(title, width)]
@@ -224,9 +226,12 @@ class SurgeryView:
     # -- messages
 
     def say(self, text: str, severity: str = "") -> None:
-        """Put a sentence on the status line."""
-        style = theme.SEVERITY.get(severity, theme.PLAIN)
-        self.show_status((f" {text}", style))
+        """Put a sentence on the status line, and keep it for `:messages`."""
+        self._screen.query_one("#status", StatusLine).say(text, severity)
+
+    def hint(self, text: str) -> None:
+        """Put a text above the command line, in the place of what the cursor is on."""
+        self._screen.query_one("#detail", StatusLine).show((f" {text}", theme.DIM))
 
     def refuse(self, error: InputError | str) -> None:
         """Say why something cannot be done."""
@@ -234,7 +239,7 @@ class SurgeryView:
 
     def show_status(self, *pieces: Piece) -> None:
         """Replace the status line; nothing empties it."""
-        self._screen.query_one("#status", Line).show(*pieces)
+        self._screen.query_one("#status", StatusLine).show(*pieces)
 
     def say_selection(self) -> None:
         """Say what is selected, as a range on screen and as one in files; say nothing without a selection."""
@@ -245,7 +250,8 @@ class SurgeryView:
             return
         start, stop = span
         name = self._session.letters[pane.ref] if isinstance(pane, DonorPane) else "stack"
-        self.say(f"selected {name} {start}-{stop - 1}, in files [{start}, {stop}): {plural(stop - start, 'layer')}")
+        words = f" selected {name} {start}-{stop - 1}, in files [{start}, {stop}): {plural(stop - start, 'layer')}"
+        self.show_status((words, theme.PLAIN))
 
     # -- actions
 

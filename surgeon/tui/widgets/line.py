@@ -11,13 +11,17 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ...text import one_line
+from ..cells import MORE
 
 Piece = tuple[str, Style]
 
 
 def strip_of(pieces: Sequence[Piece], width: int, base: Style) -> Strip:
-    """Pieces as a strip of exactly `width` cells over `base`; text that does not fit is cut off."""
+    """Pieces as a strip of exactly `width` cells over `base`; `…` ends text that does not fit."""
     segments: list[Segment] = []
+    whole = "".join(text for text, _ in pieces)
+    if cell_len(whole) > width and cell_len(whole.rstrip()) > width:
+        pieces = _cut(pieces, width)
     room = width
     for text, style in pieces:
         if room <= 0:
@@ -38,6 +42,18 @@ def strip_of(pieces: Sequence[Piece], width: int, base: Style) -> Strip:
     elif room > 0:
         segments.append(Segment(" " * room, base))
     return Strip(segments, width)
+
+
+def _cut(pieces: Sequence[Piece], width: int) -> list[Piece]:
+    """The pieces that fit into `width` cells with `…` behind them."""
+    found: list[Piece] = []
+    room = width - 1
+    for text, style in pieces:
+        if cell_len(text) > room:
+            return [*found, (set_cell_size(text, max(0, room)) + MORE, style)]
+        found.append((text, style))
+        room -= cell_len(text)
+    return found
 
 
 class Line(Widget):

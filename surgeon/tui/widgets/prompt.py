@@ -9,6 +9,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
+from textual.widgets.input import Selection
 
 from .. import theme
 from .line import Line
@@ -46,7 +47,7 @@ class Prompt(Horizontal):
         return self.has_class("-open")
 
     def ask(self, sign: str, text: str, then: Callable[[str], None], *, default: str = "") -> None:
-        """Open the line with a text; `then` gets what was typed, or the default, unless it is empty."""
+        """Open the line with a text, which typing replaces; `then` gets what is in it, or the default, unless empty."""
         self._then, self._default = then, default
         self._back = self._back if self.is_open else self.screen.focused
         line = self.query_one("#sign", Line)
@@ -55,7 +56,7 @@ class Prompt(Horizontal):
         self.add_class("-open")
         box = self.query_one(Input)
         box.value = text
-        box.cursor_position = len(text)
+        box.selection = Selection(0, len(text))
         self.screen.set_focus(box)
 
     def close(self) -> None:

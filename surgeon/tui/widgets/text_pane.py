@@ -10,6 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from .. import theme
+from ..cells import wrapped as wrapped
 from .line import Piece, strip_of
 
 Lines = Sequence[Sequence[Piece]]
@@ -105,9 +106,22 @@ class TextPane(Widget, can_focus=True):
             return strip_of([], self.size.width, self.rich_style)
         pieces = self.lines[index]
         if self.pointed:
-            mark = ">" if index == self.cursor else " "
+            # Where two lists are on a screen, the mark shows which of them the keys move in.
+            mark = " " if index != self.cursor else ">" if self.has_focus or not self.screen.is_current else "·"
             pieces = [(mark, theme.BOLD), *pieces]
         return strip_of(pieces, self.size.width, self.rich_style)
+
+    def on_focus(self) -> None:
+        """The mark of the cursor changes."""
+        self._redraw_cursor()
+
+    def on_blur(self) -> None:
+        """The mark of the cursor changes."""
+        self._redraw_cursor()
+
+    def _redraw_cursor(self) -> None:
+        if self.pointed:
+            self.refresh(Region(0, self.cursor - self.top, self.size.width, 1))
 
     def on_mouse_scroll_down(self) -> None:
         """The wheel scrolls."""
@@ -116,15 +130,3 @@ class TextPane(Widget, can_focus=True):
     def on_mouse_scroll_up(self) -> None:
         """The wheel scrolls."""
         self.move(-3)
-
-
-def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
-    """Text in lines of at most `width` cells, broken at spaces."""
-    import textwrap
-
-    width = max(width, 20)
-    return [
-        line
-        for part in text.splitlines() or [""]
-        for line in (textwrap.wrap(part, width, subsequent_indent=indent) if len(part) > width else [part])
-    ]

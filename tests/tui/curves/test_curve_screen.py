@@ -195,7 +195,7 @@ async def test_tracks_of_donors_words_and_ends(in_tmp: Path) -> None:
     async with application.run_test(size=(80, 24)) as pilot:
         await keys(pilot, "0 G v 7 j b j j d")
         assert application.screen.query_one("#prompt").has_class("-open")
-        await typed(pilot, " C:0-7")
+        await typed(pilot, "B:0-7 C:0-7")
         assert "B 0-7 ./b  C 0-7 ./c" in line(pilot, "donors")
         await keys(pilot, "enter")
         editor = screen(application)
@@ -257,13 +257,13 @@ async def test_methods_that_do_not_fit_say_why(in_tmp: Path) -> None:
         assert isinstance(application.screen, BlendScreen)
         assert "takes at least 2 donors plus the base" in line(pilot, "status")
         await keys(pilot, "d")
-        await typed(pilot, " Z:1-2")
+        await typed(pilot, "B:2-3 Z:1-2")
         assert "there is no donor Z" in line(pilot, "status")
         await keys(pilot, "d")
-        await typed(pilot, " C:2")
+        await typed(pilot, "B:2-3 C:2")
         assert "1 layer of ./c for 2 layers" in line(pilot, "status")
         await keys(pilot, "d")
-        await typed(pilot, " C:2-3")
+        await typed(pilot, "B:2-3 C:2-3")
         await keys(pilot, "enter")
         # Nothing of it must be chosen, so it is made at once.
         assert application.screen is application.surgery
@@ -284,7 +284,7 @@ async def test_another_method_for_a_blend_and_back_to_copies(in_tmp: Path) -> No
         await keys(pilot, "enter")
         assert cells(application) == [f"A{index:02d}" for index in range(8)]
         assert not application.session.dirty
-        for key, text in (("m", "method 2-5 "), ("C", "collapse 2-5"), ("t", "edges last 2 ")):
+        for key, text in (("C", "collapse 2-5"), ("t", "edges last 2 ")):
             await keys(pilot, key)
             assert application.surgery.query_one("#line").value == text
             await keys(pilot, "escape")
