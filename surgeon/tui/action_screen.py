@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from textual import events
 from textual.screen import Screen
@@ -14,8 +14,15 @@ from .actions import ScreenName, footer, perform
 from .keys import Keys
 from .widgets.line import Line, Piece
 
-if TYPE_CHECKING:
-    from .navigation import Navigation
+
+class _Application(Protocol):
+    """What a screen asks of the application."""
+
+    def say(self, text: str, severity: str = "") -> None:
+        """Put a sentence on the status line of the main screen."""
+
+    def save_picture(self, name: str = "") -> str:
+        """Write the screen to an SVG file; returns the message to show."""
 
 
 class ActionScreen(Screen[Any]):
@@ -89,11 +96,11 @@ class ActionScreen(Screen[Any]):
 
     def do_picture(self, count: int | None) -> None:
         """Write the screen to an SVG file."""
-        self.say(cast("Navigation", self.app).save_picture())
+        self.say(cast(_Application, self.app).save_picture())
 
     def say(self, text: str, severity: str = "") -> None:
         """Show a sentence; on the main screen unless this one has a line for it."""
-        cast("Navigation", self.app).say(text, severity)
+        cast(_Application, self.app).say(text, severity)
 
     def do_back(self, count: int | None) -> None:
         """Return to the screen before."""

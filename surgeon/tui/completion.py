@@ -17,7 +17,7 @@ from .commands import COMMANDS
 
 MAX_ENTRIES = 500
 """Entries of a folder that are looked at."""
-PATHS = ("open", "write", "run", "edit")
+PATHS = ("open", "write", "run", "edit", "diff", "log", "replay", "picture")
 """Commands whose argument is a path, to the end of the line."""
 _FILTERS = ("self_attn", "mlp", "norm", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _DTYPES = ("bfloat16", "float16", "float32", "keep")
@@ -40,6 +40,7 @@ _WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scale": (("",), ("tensor",)),
     "expand": (("",), ("every=", "zero=")),
     "mouse": (("on off",), ()),
+    "theme": (("dark light auto",), ()),
 }
 """Command -> what its words are in order, and what those behind them can be, in any order. `donor`, `run`, `method`,
 `parameter`, `tensor` and `end` stand for all of their kind; an empty text for what cannot be listed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -15,6 +15,7 @@ from textual.widgets import Input
 
 from ..text import one_line
 from . import theme
+from .cells import pad, shortened
 from .widgets.line import Line
 from .widgets.text_pane import TextPane
 
@@ -129,8 +130,7 @@ class Picker(ModalScreen[str | None]):
 def _line(choice: Choice, width: int) -> str:
     """Text at the left, remark at the right; the text loses its middle where both do not fit."""
     text, remark = one_line(choice.text), one_line(choice.remark)
-    room = width - cell_len(remark) - 2 if remark else width
-    if cell_len(text) > room:
-        half = max(4, (room - 3) // 2)
-        text = f"{set_cell_size(text, half)}...{set_cell_size(text[::-1], max(4, room - 3 - half))[::-1]}"
-    return f"{set_cell_size(text, max(room, 0))}  {remark}" if remark else text
+    if not remark:
+        return shortened(text, width)
+    room = max(8, width - cell_len(remark) - 2)
+    return f"{pad(shortened(text, room), room)}  {remark}"

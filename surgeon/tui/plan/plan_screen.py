@@ -18,6 +18,7 @@ from ..rows.layer_runs import runs
 from ..rows.pane_rows import END_NAMES
 from ..session import Session
 from ..widgets.line import Line, Piece
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .plan_views import View, difference_view, findings_view, yaml_view
 
@@ -57,7 +58,7 @@ class PlanScreen(ActionScreen):
             yield TextPane(id="summary")
             yield TextPane(pointed=True, id="body")
             yield TextPane(id="beside")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         yield Line(id="footer")
 
     def on_mount(self) -> None:
@@ -143,7 +144,7 @@ class PlanScreen(ActionScreen):
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence above the footer."""
-        self.query_one("#status", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
+        self.query_one("#status", StatusLine).say(text, severity)
 
     # -- actions
 
