@@ -26,7 +26,6 @@ from ..recipe.saving import Seen
 from ..recipe.schema import End, Recipe, Slice
 from ..text import aligned
 
-
 _MANY = 5_000
 """Tensors of newly opened donors from which on the garbage collector leaves them alone."""
 
