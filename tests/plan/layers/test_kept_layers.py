@@ -81,7 +81,7 @@ def commands(depth: int) -> st.SearchStrategy[str]:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recipes, st.data())
 def test_after_any_edits_a_plan_is_as_from_nothing(folder: Path, start: Recipe, data: st.DataObject) -> None:
     session = Session(MODELS, in_folder(folder, start))
@@ -183,6 +183,60 @@ def test_a_filter_with_a_number_sets_experts_apart(folder: Path) -> None:
     assert factors["model.layers.0.mlp.experts.11.up_proj.weight"] == 1.0
     assert factors["model.layers.1.mlp.experts.2.up_proj.weight"] == 2
     assert factors["model.layers.2.mlp.experts.2.up_proj.weight"] == 1.0
+
+
+BLENDS = """merge_method: {}
+base_model: {}
+parameters: {{{}}}
+slices:
+- sources:
+  - {{model: ./base, layer_range: [0, 4]}}
+  - {{model: {}, layer_range: [0, 4]}}
+"""
+MATH = "org/math"
+
+
+@pytest.mark.parametrize(
+    ("text", "edit"),
+    [
+        # the filter of a parameter of all donors matches the output's name
+        (BLENDS.format("slerp", "./base", "t: [{filter: layers.1., value: 0.3}, {value: 0.6}]", MATH), "delete 0"),
+        # a missing value is reported with the name of a tensor of the output
+        (BLENDS.format("slerp", "./base", "", MATH), "delete 0"),
+        (BLENDS.format("task_arithmetic", "./base", "weight: 0.5", MATH), "base B"),
+        (BLENDS.format("linear", "./base", "weight: 0.5", MATH), "method 0-3 task_arithmetic"),
+        (BLENDS.format("dare_linear", "./base", "weight: 0.5, density: 0.5", MATH), "delete 0"),
+        (BLENDS.format("linear", "./base", "weight: [0.1, 0.9, 0.4]", MATH), "reverse 0-3"),
+        # every tensor of an expert that cannot be blended is named
+        (BLENDS.format("linear", "./base", "weight: 0.5", "b"), "delete 0"),
+    ],
+    ids=["filter", "missing", "base", "method", "seed", "gradient", "unequal"],
+)
+def test_one_edit_makes_the_plan_that_is_made_from_nothing(folder: Path, text: str, edit: str) -> None:
+    session = Session(document=parse(text, folder / "r.yml"))
+    before = session.plan
+    session.command(edit)
+    after = session.plan
+    assert_same(after, from_nothing(session.current, session.donors))
+    assert (after.tensors, after.findings) != (before.tensors, before.findings)
+
+
+STAGES = """name: halved
+slices:
+- sources: [{model: ./base}]
+parameters: {scale: [{filter: down_proj, value: 0.5}]}
+---
+slices:
+- sources: [{model: halved, layer_range: [0, 4]}]
+"""
+
+
+def test_experts_of_a_stage_are_what_the_stage_makes_of_each(folder: Path) -> None:
+    session = Session(document=parse(STAGES, folder / "r.yml"))
+    assert_same(session.plan, from_nothing(session.current, session.donors))
+    changed = parse(STAGES.replace("0.5", "0.25"), folder / "r.yml")
+    assert_same(resolve(changed, session.donors), from_nothing(changed, session.donors))
+    assert resolve(changed, session.donors).tensors != session.plan.tensors
 
 
 def test_forgotten_donors_are_planned_again(tmp_path: Path, planned: list[str]) -> None:
