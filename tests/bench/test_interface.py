@@ -90,7 +90,7 @@ def test_an_interface_that_ends_is_an_error(two: tuple[Path, Path], only_given: 
     work = tmp_path / "work"
     work.mkdir()
     with (
-        interface._interface(["--recipe", "missing.yml"], work) as terminal,
+        interface._interface(["--no-such-option"], work) as terminal,
         pytest.raises(SurgeonError, match="ended with code 2"),
     ):
         terminal.settle()
