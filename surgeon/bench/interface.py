@@ -25,17 +25,23 @@ from statistics import median
 from typing import Any
 
 from ..checkpoint import open_checkpoint
-from ..errors import SurgeonError
+from ..errors import InputError, SurgeonError
+from ..text import plural
 from .sparse_donors import DENSE, EXPERTS, SparseShape, make_sparse
 
 SIZE = (120, 40)
 KINDS = ("move", "paste", "delete", "undo", "duplicate", "blend", "cut", "replace")
+
+_FEWEST = 8
 
 _STEP = 0.05
 """Seconds between two looks at a process that may be waiting."""
 
 _IDLE = 0.002
 """Seconds of CPU time in a step below which a process waits: timers of the interface take some."""
+
+_LATE = 1.0
+"""Seconds after which a key that caused neither output nor work is taken for one that does nothing."""
 
 _ESCAPE = 0.2
 """Seconds after escape in which the next key would be taken for a part of it."""
@@ -89,20 +95,25 @@ class _Terminal:
         os.write(self._master, keys.encode())
         return self.settle(before)
 
-    def settle(self, before: float = 0.0) -> tuple[float, int]:
-        """Wait until the process waits; seconds of CPU time since `before` and bytes written."""
-        written, end, idle, last = 0, time.monotonic() + _LIMIT, 0, self._cpu()
+    def settle(self, before: float | None = None) -> tuple[float, int]:
+        """Wait until the process has done its work and waits; seconds of CPU time since `before` and bytes written.
+
+        `before` None is the start, whose work ends with a first frame.
+        """
+        written, begin, idle, last = 0, time.monotonic(), 0, self._cpu()
         while idle < 2:
-            if time.monotonic() > end:
+            if (spent := time.monotonic() - begin) > _LIMIT:
                 raise SurgeonError(f"the interface did not come to rest in {_LIMIT:.0f} s")
             got = 0
             while select.select([self._master], [], [], 0 if got else _STEP)[0]:
                 got += len(self._read())
             written += got
             now = self._cpu()
-            idle = idle + 1 if not got and now - last < _IDLE else 0
+            # On a busy machine the work may begin late.
+            begun = written or (before is not None and (now - before > _IDLE or spent > _LATE))
+            idle = idle + 1 if begun and not got and now - last < _IDLE else 0
             last = now
-        return last - before, written
+        return last - (before or 0.0), written
 
     def _read(self) -> bytes:
         with contextlib.suppress(OSError):
@@ -153,6 +164,7 @@ def measure(name: str, donors: tuple[Path, Path], folder: Path, runs: int) -> Mo
 
     Args:
         name: the model's name in the report.
+        donors: two checkpoints of at least 8 layers and of one shape.
         folder: an empty folder for the recipe and the state of the interface.
         runs: rounds of keys; each is at other layers, so that none finds its result kept.
     """
@@ -238,7 +250,15 @@ def models(
 def measure_all(
     donors: tuple[Path, Path] | None, demo: Path | None, runs: int, tell: Callable[[str], object]
 ) -> Iterator[ModelCosts]:
-    """Measure every model, one after the other; `tell` is called with the name of each before."""
+    """Measure every model, one after the other; `tell` is called with the name of each before.
+
+    Raises:
+        InputError: a donor cannot be opened, or has too few layers.
+        SurgeonError: the interface ended, or this system does not tell the CPU time.
+    """
+    for path in donors or ():
+        if (depth := open_checkpoint(str(path)).depth) < _FEWEST:
+            raise InputError(f"{path.name} has {plural(depth, 'layer')}", why=f"the keys need {_FEWEST} layers")
     with tempfile.TemporaryDirectory(prefix="surgeon-bench-") as made:
         for number, (name, get) in enumerate(models(Path(made), donors, demo)):
             tell(name)

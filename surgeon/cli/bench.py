@@ -15,6 +15,7 @@ import typer
 
 from ..errors import InputError
 from ..text import nearest, one_line, plural, size
+from .bench_interface import bench_interface
 from .common import JsonOption, bytes_option
 from .table import say
 
@@ -48,9 +49,22 @@ def bench(
     check: Annotated[bool, typer.Option("--check", help="Include surgeon's load-back check.")] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Read donors from the disk, not from the page cache.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Make the donors there once and keep them.", metavar="DIR")] = None,
+    interface: Annotated[
+        bool, typer.Option("--interface", help="Measure keys of the interface instead: CPU time and bytes written.")
+    ] = False,
+    donors: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="With --interface: two more checkpoints to measure with.", metavar="A B", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the speed of surgeon, `cp` and, if it is installed, mergekit on this machine."""
+    if donors is not None and not interface:
+        raise InputError("--donors needs --interface", why="other measurements make their own donors")
+    if interface:
+        with _terminated_like_interrupted():
+            bench_interface(donors, runs, as_json)
+        return
     from ..bench.comparison import run
     from ..bench.contest import Settings
 
