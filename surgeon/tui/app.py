@@ -231,9 +231,9 @@ class SurgeonApp(App[None]):
                 end()
         self.try_state.process.close()
 
-    def on_unmount(self) -> None:
+    async def on_unmount(self) -> None:
         """The interface is left."""
-        self.try_state.process.close()
+        await self.try_state.process.end()
 
     def end(self, code: int) -> None:
         """Leave with an exit code, without a question."""

@@ -71,7 +71,9 @@ class Conversation:
         """Load the model, so that the first prompt need not wait for it."""
         plan = self._session.plan
         if self._output is None and not plan.ok:
-            self._on_problem(f"the model cannot be tried yet: {plan.errors[0].sentence()}")
+            answer = Answer("loading", state=f"the model cannot be tried yet: {plan.errors[0].sentence()}", bad=True)
+            self.left.answers.append(answer)
+            self.changed = True
             return
         await self.ask(self.left, {"prompt": None}, Answer("loading", since=self._opened))
 

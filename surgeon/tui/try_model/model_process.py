@@ -17,6 +17,8 @@ LINE_LIMIT = 16_000_000
 IDLE = 600.0
 """Seconds without a request after which the process ends, because its models take memory."""
 
+_PATIENCE = 3.0
+
 Sink = Callable[[dict[str, Any]], None]
 
 
@@ -43,6 +45,7 @@ class ModelProcess:
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._starting = asyncio.Lock()
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
@@ -104,10 +107,10 @@ class ModelProcess:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        with contextlib.suppress(ValueError):  # A line that is longer than any event: the rest cannot be read.
+        try:
             while line := await process.stdout.readline():
                 self._take(line)
-        if process.returncode is None:
+        except ValueError:  # A line is longer than any event, so the rest cannot be read.
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
         code = await process.wait()
@@ -145,7 +148,18 @@ class ModelProcess:
         if self._open:
             self._rest()
         else:
-            self.close()
+            self._ending = asyncio.create_task(self.end())
+
+    async def end(self) -> None:
+        """End the process, and wait for its end as long as it takes a process to die."""
+        process, tasks = self.process, self._tasks
+        self._tasks = []
+        self.close()
+        if process is not None and tasks:
+            # They end with the pipes, which are closed before the event loop is.
+            await asyncio.wait([*tasks, asyncio.create_task(process.wait())], timeout=_PATIENCE)
+        for task in tasks:
+            task.cancel()
 
     def close(self) -> None:
         """End the process; models are loaded again when they are needed."""
@@ -155,6 +169,8 @@ class ModelProcess:
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
         for task in self._tasks:
             task.cancel()
         self._tasks, self.process = [], None

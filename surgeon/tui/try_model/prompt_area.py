@@ -44,7 +44,7 @@ class PromptArea(TextArea):
         super().__init__(id=id, compact=True, highlight_cursor_line=False, soft_wrap=True)
         self.cursor_blink = False
         self._prompts = prompts
-        self._recalled = 0
+        self._recalled: int | None = None
 
     def propose(self, text: str) -> None:
         """Show a text that typing replaces."""
@@ -53,13 +53,14 @@ class PromptArea(TextArea):
 
     def on_focus(self) -> None:
         """An earlier prompt is there to be sent again, or replaced by typing."""
-        self._recalled = len(self._prompts)
+        self._recalled = None
         self.select_all()
 
     async def _on_key(self, event: events.Key) -> None:
         row = self.cursor_location[0]
         if event.key == "enter":
             self.post_message(self.Sent(self.text))
+            self._recalled = None
             self.select_all()
         elif event.key in NEW_LINE:
             self.insert("\n")
@@ -67,9 +68,9 @@ class PromptArea(TextArea):
             self.post_message(self.Left())
         elif event.key in {"tab", "shift+tab"}:
             pass
-        elif event.key == "up" and row == 0 and self._recalled > 0:
+        elif event.key == "up" and row == 0:
             self._recall(-1)
-        elif event.key == "down" and row == self.document.line_count - 1 and self._recalled < len(self._prompts):
+        elif event.key == "down" and row == self.document.line_count - 1:
             self._recall(1)
         else:
             await super()._on_key(event)
@@ -78,8 +79,13 @@ class PromptArea(TextArea):
         event.prevent_default()
 
     def _recall(self, step: int) -> None:
-        self._recalled += step
-        self.propose(self._prompts[self._recalled] if self._recalled < len(self._prompts) else "")
+        prompts = self._prompts
+        here = self._recalled
+        if here is None:
+            here = len(prompts) - (bool(prompts) and prompts[-1] == self.text)
+        if 0 <= here + step <= len(prompts):
+            self._recalled = here + step
+            self.propose(prompts[self._recalled] if self._recalled < len(prompts) else "")
 
     def get_line(self, line_index: int) -> Text:
         """A line for the screen, in which control characters are symbols of one cell."""

@@ -89,6 +89,11 @@ class TryScreen(ActionScreen):
         """Delete what the process that holds the models was given; the application ends it."""
         self.conversation.close()
 
+    def on_resize(self) -> None:
+        """Wrap the lines again."""
+        self.conversation.changed = True
+        self.show_footer(self.query_one("#footer", Line))
+
     async def on_key(self, event: events.Key) -> None:
         """Keys that the prompt lets pass are its own, and no actions."""
         if isinstance(self.focused, PromptArea):
