@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 
+from ..text import one_line
+
 MORE = "…"
 """Stands for what is left out."""
 
@@ -31,6 +33,11 @@ def shortened(text: str, width: int) -> str:
     while cell_len(tail) > behind:
         tail = tail[1:]
     return set_cell_size(text, width - 1 - cell_len(tail)).rstrip() + MORE + tail
+
+
+def short_name(ref: str, width: int) -> str:
+    """The name of a donor's folder, in at most `width` cells."""
+    return shortened(one_line(ref.rstrip("/").rsplit("/", 1)[-1]), width)
 
 
 def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:

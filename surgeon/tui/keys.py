@@ -26,6 +26,7 @@ class Keys:
         self.counts = counts
         self.digits = ""
         self.pending = ""
+        self.unknown = ""
 
     def clear(self) -> None:
         """Forget a half-typed count or sequence."""
@@ -36,8 +37,14 @@ class Keys:
         """What has been typed so far, for the status line."""
         return self.digits + self.pending
 
+    def sequences(self) -> list[tuple[str, Action]]:
+        """What can follow the keys of a sequence that has begun: the next key, and what it completes."""
+        start = f"{self.pending} "
+        return [(key[len(start) :], action) for key, action in self.map.items() if key.startswith(start)]
+
     def feed(self, key: str) -> Press | None:
-        """Take one key; None while more is needed, or when it means nothing."""
+        """Take one key; None while more is needed, or when it means nothing: then `unknown` has it."""
+        self.unknown = ""
         if self.counts and not self.pending and key.isdigit() and (key != "0" or self.digits):
             self.digits = (self.digits + key)[:6]
             return None
@@ -52,4 +59,5 @@ class Keys:
             return None
         count = min(int(self.digits), MAX_COUNT) if self.digits else None
         self.clear()
+        self.unknown = "" if action else name
         return Press(action, count) if action else None

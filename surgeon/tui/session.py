@@ -215,6 +215,17 @@ class Session:
         settings = [_layer_settings(recipe, part) for part in slices]
         return [_Cell(cell.sources, settings[cell.slice_index][cell.offset]) for cell in stack.cells(slices)]
 
+    def changed_from(self, before: Recipe) -> tuple[int, int] | None:
+        """The output layers `[start, stop)` that differ from those of another recipe; where layers were removed, the
+        place of the first of them as an empty range; None if all are equal."""
+        old, new = (list(map(repr, self._cells(recipe))) for recipe in (before, self.recipe))
+        start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        if start == len(old) == len(new):
+            return None
+        rest = min(len(old), len(new)) - start
+        same = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+        return start, max(start, len(new) - same)
+
     @property
     def dirty(self) -> bool:
         """Whether the recipe differs from what was last saved."""

@@ -14,7 +14,7 @@ from ...text import one_line
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..cells import shortened, wrapped
+from ..cells import short_name, wrapped
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
 from ..widgets.status_line import StatusLine
@@ -119,7 +119,7 @@ class BlendScreen(ActionScreen):
         ref, start, stop = offer.run
         letter = self.choice.session.letters.get(ref, "?")
         chosen = offer.run in self.choice.runs
-        name = shortened(one_line(ref.rstrip("/").rsplit("/", 1)[-1]), 24)
+        name = short_name(ref, 24)
         row: list[Piece] = [(" [x] " if chosen else " [ ] ", theme.BOLD if chosen else theme.DIM)]
         row.append((f"{letter} {span(start, stop)} ", theme.DIM if offer.why_not else theme.hue(letter)))
         return [*row, (f"{name}  {offer.why_not}", theme.PLAIN if chosen else theme.DIM)]

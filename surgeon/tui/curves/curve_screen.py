@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 
 from ...text import plural
-from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..session import Session
@@ -34,6 +33,7 @@ class CurveScreen(ActionScreen):
 
     kind: ClassVar[ScreenName] = "curves"
     counts: ClassVar[bool] = True
+    counted_keys: ClassVar[str] = "h l layers  G to that layer  v layers  k j steps  s smooth  t taper  u undo"
     DEFAULT_CSS = """
     CurveScreen #header, CurveScreen #footer { background: $panel; }
     CurveScreen #tracks { height: auto; max-height: 40%; }
@@ -77,11 +77,6 @@ class CurveScreen(ActionScreen):
     def on_curve_chart_picked(self, event: CurveChart.Picked) -> None:
         """A click puts the cursor there."""
         self.mover.move(event.index)
-
-    def typed(self) -> None:
-        """Show a half-typed count."""
-        if self.keys.typed:
-            self.query_one("#status", StatusLine).show((f" {self.keys.typed}", theme.PLAIN))
 
     def leave_input(self) -> None:
         """Escape was pressed in the line."""

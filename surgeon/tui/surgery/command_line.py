@@ -6,6 +6,7 @@ from typing import Any
 
 from textual.screen import Screen
 from textual.widgets import Input
+from textual.widgets.input import Selection
 
 from .. import theme
 from ..completion import Completer, usage
@@ -33,15 +34,15 @@ class CommandLine:
         """What stands before the line: `:` for a command, `/` for a search."""
         return self._screen.query_one("#prompt", Line).text
 
-    def open(self, prompt: str, text: str) -> None:
-        """Open the line with its beginning written."""
+    def open(self, prompt: str, text: str, *, offered: str = "") -> None:
+        """Open the line with its beginning written; typing replaces what is only offered behind it."""
         self._focused_before = self._view.pane
         self._screen.query_one("#prompt", Line).show((prompt, theme.BOLD))
         self._screen.query_one("#command").add_class("-open")
         self._screen.query_one("#status").add_class("-hidden")
         box = self._screen.query_one("#line", Input)
-        box.value = text
-        box.cursor_position = len(text)
+        box.value = text + offered
+        box.selection = Selection(len(text), len(text) + len(offered))
         # At once: what is typed right behind is meant for the line, and over SSH arrives together with its key.
         self._screen.set_focus(box)
         self._recalled = len(self.past)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from ...errors import InputError, SurgeonError
 from ...recipe.edits import Delete, Duplicate, Edit, Move, Reverse, SetEnd
-from ...recipe.schema import End
+from ...recipe.schema import ENDS, End, Recipe
 from ...text import plural
 from ..session import Session, Yank
 from ..unsaved_work import UnsavedWork
@@ -217,18 +218,34 @@ class Editor:
 
     def do_undo(self, count: int | None) -> None:
         """Undo n steps."""
-        self._travel("undone", [self._session.undo() for _ in range(count or 1)], "nothing to undo")
+        self._travel("undone", self._session.undo, count, "nothing to undo")
 
     def do_redo(self, count: int | None) -> None:
         """Redo n steps."""
-        self._travel("redone", [self._session.redo() for _ in range(count or 1)], "nothing to redo")
+        self._travel("redone", self._session.redo, count, "nothing to redo")
 
-    def _travel(self, done: str, steps: list[Edit | None], nothing: str) -> None:
-        edits = [self._session.describe(edit) for edit in steps if edit]
+    def _travel(self, done: str, step: Callable[[], Edit | None], count: int | None, nothing: str) -> None:
+        before = self._session.recipe
+        edits: list[Edit] = []
+        while len(edits) < (count or 1) and (edit := step()) is not None:
+            edits.append(edit)
         if not edits:
             self._view.refuse(nothing)
             return
-        self.show_edit(f"{done} {', '.join(edits)}")
+        self.show_edit(f"{done} {', '.join(map(self._session.describe, edits))}")
+        self._go_to_change(before)
+
+    def _go_to_change(self, before: Recipe) -> None:
+        """Put the stack's cursor on the first layer, or the end, that differs from an earlier recipe."""
+        stack, after = self._view.stack, self._session.recipe
+        depth = len(self._session.plan.layers)
+        changed = self._session.changed_from(before)
+        ends = [end for end in ENDS if getattr(before, end) != getattr(after, end)]
+        if changed is not None and depth:
+            stack.move_to(stack.row_of_layer(min(changed[0], depth - 1)), quietly=True)
+        elif ends:
+            stack.move_to(next(i for i, row in enumerate(stack.rows) if row.role == ends[0]), quietly=True)
+        self._view.show_cursor()
 
     def do_repeat(self, count: int | None) -> None:
         """Repeat the last edit for what the stack's cursor is on."""

@@ -47,7 +47,8 @@ class LayerSearch:
             return
         ahead = [i for i in found if (i > pane.cursor if step > 0 else i < pane.cursor)]
         target = (ahead[0] if step > 0 else ahead[-1]) if ahead else (found[0] if step > 0 else found[-1])
-        pane.go_to(target)
+        pane.go_to(target, quietly=True)
+        self._view.show_cursor()
         self._view.show_status(
             (f" /{self._wanted}", theme.BOLD),
             (f"  {found.index(target) + 1} of {len(found)}, n N for more", theme.DIM),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import theme
 from ..action_screen import ActionScreen
+from ..cells import short_name
 from ..session import Session
 from ..widgets.pane import DonorPane, Pane
 from .surgery_view import SurgeryView
@@ -77,10 +78,8 @@ class Mover:
     def do_jump(self, count: int | None) -> None:
         """Show which letter leads where, and wait for one."""
         self._screen.take_next_key(self._jump_to)
-        targets = [
-            f"{letter.lower()} {ref.rstrip('/').rsplit('/', 1)[-1]}" for ref, letter in self._session.letters.items()
-        ]
-        self._view.show_status((" jump to: " + ", ".join([*targets, "' stack"]), theme.PLAIN))
+        targets = [f"{letter} {short_name(ref, 16)}" for ref, letter in self._session.letters.items()]
+        self._view.show_status((" ':  " + "  ".join([*targets, "' stack"]), theme.DIM))
 
     async def _jump_to(self, key: str) -> None:
         """Go where the second key of a jump leads."""

@@ -56,14 +56,14 @@ class RecipeFiles:
     def do_save(self, count: int | None) -> None:
         """Save the recipe; begin a command with a name when it has no file."""
         if self._session.document.path is None:
-            self._line.open(":", "write recipe.yaml")
+            self._line.open(":", "write ", offered="recipe.yaml")
         else:
             self.save("")
 
     def do_save_as(self, count: int | None) -> None:
         """Begin a command that saves under another name."""
         path = self._session.document.path
-        self._line.open(":", f"write {path or 'recipe.yaml'}")
+        self._line.open(":", "write ", offered=str(path or "recipe.yaml"))
 
     def save(self, name: str, then: Callable[[], None] | None = None) -> None:
         """Save to a name, or without one to the recipe's file; ask before text that was not read here is overwritten.

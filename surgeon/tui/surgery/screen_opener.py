@@ -37,7 +37,7 @@ class ScreenOpener:
             self._view.refuse(f"the model cannot be written yet: {why} (f lists all)")
             return
         path = self._session.document.path
-        self._line.open(":", f"run {path.with_suffix('') if path else './model'}-out")
+        self._line.open(":", "run ", offered=f"{path.with_suffix('') if path else './model'}-out")
 
     def do_try_it(self, count: int | None) -> None:
         """Open the Try screen on the unwritten model."""

@@ -10,7 +10,6 @@ from textual.containers import Horizontal
 from textual.widgets import Input
 
 from ...recipe.edits import EDITS
-from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..command_suggester import CommandSuggester
@@ -56,6 +55,7 @@ class SurgeryScreen(ActionScreen):
 
     kind: ClassVar[ScreenName] = "surgery"
     counts: ClassVar[bool] = True
+    counted_keys: ClassVar[str] = "j k lines  G to that layer  v y d x layers  D copies  J K move  u undo  . repeat"
     DEFAULT_CSS = """
     SurgeryScreen { layout: vertical; }
     SurgeryScreen #panes { height: 1fr; }
@@ -147,11 +147,6 @@ class SurgeryScreen(ActionScreen):
         """Show what the cursor of the focused pane is on."""
         if isinstance(self.focused, Pane):
             self.view.show_cursor()
-
-    def typed(self) -> None:
-        """Show a half-typed count or sequence."""
-        if self.keys.typed:
-            self.view.show_status((f" {self.keys.typed}", theme.PLAIN))
 
     def leave_input(self) -> None:
         """Escape on the command line closes it."""

@@ -111,12 +111,13 @@ class Pane(Widget, can_focus=True):
 
     # -- moving
 
-    def go_to(self, row: int) -> None:
+    def go_to(self, row: int, *, quietly: bool = False) -> None:
         """Move the cursor as the user asks: a selection that is not sticky is dropped."""
         if self.mark_row is not None and not self.sticky:
             self.clear_selection()
-            self.post_message(self.Moved(self))
-        self.move_to(row)
+            if not quietly:
+                self.post_message(self.Moved(self))
+        self.move_to(row, quietly=quietly)
 
     def move_to(self, row: int, *, quietly: bool = False) -> None:
         """Put the cursor on a row and keep where the selection began; with `quietly` no message says so."""

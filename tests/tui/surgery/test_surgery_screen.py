@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from surgeon.recipe import document as documents
 from surgeon.recipe.edits import grammar
@@ -297,3 +298,18 @@ async def test_small_terminals_and_hostile_names(in_tmp: Path) -> None:
         for row in ("header", "tabs", "detail", "status"):
             assert "\x1b" not in line(pilot, row)
         assert cells(application) == run("A", 0, 3)
+
+
+async def test_what_a_line_offers_is_replaced_by_typing(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-3")
+        for key, offered in (("w", "write recipe.yaml"), ("W", "write recipe.yaml"), ("R", "run ./model-out")):
+            await keys(pilot, key)
+            box = application.surgery.query_one("#line", Input)
+            assert box.value == offered
+            await keys(pilot, "x")
+            assert box.value == f"{offered.split()[0]} x"
+            await keys(pilot, "escape")
+        await keys(pilot, "t x")
+        assert application.surgery.query_one("#line", Input).value == "edges first 2 x", "a beginning is kept"
