@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.cells import cell_len
+
 from ...checkpoint import Checkpoint, TensorEntry
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, ranges, size
+from ..cells import pad
 from .blend_labels import is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled_tensors
 
@@ -17,9 +20,9 @@ def tensor_lines(tensors: Mapping[str, TensorEntry]) -> list[str]:
         (one_line(name), entry.dtype, "x".join(map(str, entry.shape)) or "scalar", size(entry.nbytes))
         for name, entry in tensors.items()
     ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    widths = [max((cell_len(row[column]) for row in rows), default=0) for column in range(4)]
     return [
-        f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:<{widths[2]}}  {nbytes:>{widths[3]}}"
+        f"{pad(name, widths[0])}  {dtype:<{widths[1]}}  {shape:<{widths[2]}}  {nbytes:>{widths[3]}}"
         for name, dtype, shape, nbytes in rows
     ]
 
