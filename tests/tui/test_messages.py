@@ -56,7 +56,8 @@ async def test_what_keys_and_commands_say_is_kept(in_tmp: Path) -> None:
         await command(pilot, "insret A:0")
         said = [text.split(":")[0] for _, text, _ in application.messages]
         assert said == [
-            "there is no command 'insret'", "blend works on the stack", "nothing to undo", "undone insert A", "insert A",
+            "there is no command 'insret'", "blend works on the stack", "nothing to undo",
+            "undone insert A", "insert A",
         ]  # fmt: skip
 
 
