@@ -23,12 +23,14 @@ from .actions import use as use_actions
 from .dialogs import Ask, TextDialog
 from .jobs_controller import JobsController
 from .key_queue import KeyQueue
+from .run.job_watch import JobWatch
 from .session import Session
 from .settings import THEMES, Settings, settings_path
 from .shutdown import ShutdownWatch
 from .surgery.surgery_screen import SurgeryScreen
 from .try_model.try_state import TryState
 from .unsaved_work import UnsavedWork
+from .widgets.line import Line
 from .widgets.status_line import StatusLine
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from .curves.drafts import Draft
 
 
+JOB_INTERVAL = 1.0
+"""Seconds between looks at the current job."""
 MAX_MESSAGES = 100
 """Messages that `:messages` shows."""
 
@@ -66,6 +70,7 @@ class SurgeonApp(App[None]):
         self.jobs = JobsController(session, self)
         self.unsaved_work = UnsavedWork(session, self, self._say_after_refresh)
         self.shutdown_watch: ShutdownWatch | None = None
+        self._job_watch = JobWatch()
         self.messages: deque[tuple[str, str, str]] = deque(maxlen=MAX_MESSAGES)
         self._keys = KeyQueue(self, self._send_key)
         for palette in theme.PALETTES.values():
@@ -107,6 +112,16 @@ class SurgeonApp(App[None]):
     def ask(self, question: str, answers: Sequence[tuple[str, str]], then: Callable[[str | None], None]) -> None:
         """Ask a question over the current screen."""
         self.push_screen(Ask(question, answers), then)
+
+    def _show_job(self) -> None:
+        """Show the state of the current job on every screen but its own."""
+        text, severity = self._job_watch.words(self.jobs.current)
+        if isinstance(self.screen, ActionScreen) and self.screen.kind == "run":
+            self._job_watch.look_at()
+            return
+        piece = (text, theme.SEVERITY.get(severity, theme.BOLD)) if text else None
+        for header in self.screen.query("#header").results(Line):
+            header.show_right(piece)
 
     # -- screens
 
@@ -221,6 +236,7 @@ class SurgeonApp(App[None]):
 
     def on_mount(self) -> None:
         """Watch the terminal, where there is one."""
+        self.set_interval(JOB_INTERVAL, self._show_job)
         if not self.is_headless:
             self.shutdown_watch = ShutdownWatch(self)
 

@@ -36,8 +36,9 @@ def shortened(text: str, width: int) -> str:
 
 
 def short_name(ref: str, width: int) -> str:
-    """The name of a donor's folder, in at most `width` cells."""
-    return shortened(one_line(ref.rstrip("/").rsplit("/", 1)[-1]), width)
+    """The name of a donor's folder, and of its adapter's, in at most `width` cells."""
+    names = (part.rstrip("/").rsplit("/", 1)[-1] for part in ref.split("+"))
+    return shortened(one_line("+".join(names)), width)
 
 
 def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:

@@ -83,6 +83,7 @@ PALETTES: Mapping[str, Palette] = {"dark": DARK, "light": LIGHT}
 PLAIN = Style()
 BOLD = Style(bold=True)
 CURSOR = Style(reverse=True)
+UNDERLINE = Style(underline=True)
 
 
 def use(name: str) -> str:

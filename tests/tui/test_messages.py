@@ -48,6 +48,19 @@ async def test_a_key_cuts_it_off_where_it_can_be_seen_and_the_list_has_it(in_tmp
         assert LONG in shown and shown.index("short") < shown.index("insert: there is no donor Q")
 
 
+async def test_what_keys_and_commands_say_is_kept(in_tmp: Path) -> None:
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "insert A:0-7")
+        await keys(pilot, "u u b")
+        await command(pilot, "insret A:0")
+        said = [text.split(":")[0] for _, text, _ in application.messages]
+        assert said == [
+            "there is no command 'insret'", "blend works on the stack", "nothing to undo",
+            "undone insert A", "insert A",
+        ]  # fmt: skip
+
+
 async def test_the_list_ends_with_the_hundredth(in_tmp: Path) -> None:
     application = app(donors(in_tmp))
     async with application.run_test(size=(80, 24)) as pilot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.style import Style
 from textual.screen import Screen
 
@@ -12,6 +13,7 @@ from ...recipe.curves.shortest_form import spelled
 from ...recipe.edits.blend_text import span
 from ...text import one_line, plural
 from .. import theme
+from ..cells import pad
 from ..rows.blend_labels import short_number
 from ..rows.pane_rows import END_NAMES
 from ..widgets.curve_chart import CurveChart, bounds, spark
@@ -94,7 +96,7 @@ class CurveView:
     def _show_tracks(self) -> None:
         lines = self._state.draft.lines
         width = max(len(line.parameter.name) + len(self._whose(line)) + 1 for line in lines)
-        labels = max(len(line.label) for line in lines)
+        labels = max(cell_len(line.label) for line in lines)
         pane = self.tracks
         pane.show([self._track_row(index, width, labels) for index in range(len(lines))])
         height = max(1, pane.size.height)
@@ -108,8 +110,8 @@ class CurveView:
         name = f"{line.parameter.name} {self._whose(line)}".rstrip()
         row: list[Piece] = [
             (f"{'>' if here else ' '} ", theme.BOLD),
-            (f"{name:<{width}} ", self._hue(line) if line.source is not None else theme.PLAIN),
-            (f"{line.label:<{labels}} ", theme.BOLD if here else theme.PLAIN),
+            (f"{pad(name, width)} ", self._hue(line) if line.source is not None else theme.PLAIN),
+            (f"{pad(line.label, labels)} ", theme.BOLD if here else theme.PLAIN),
         ]
         if line.drawn and not line.ends:
             low, high = bounds(line.numbers, line.parameter.low, line.parameter.high)
@@ -151,7 +153,7 @@ class CurveView:
         draft = self._state.draft
         forms, layers = draft.forms(line), plural(draft.count, "layer")
         text = " | ".join(form.text for form in forms)
-        if len(text) > self._screen.size.width - 40:
+        if cell_len(text) > self._screen.size.width - 40:
             shown = (form.value if isinstance(form.value, list) else [form.value] for form in forms)
             text = " | ".join(" ".join(map(short_number, values)) for values in shown)
         words = f"written as {text}"

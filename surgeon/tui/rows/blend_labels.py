@@ -26,7 +26,7 @@ def short_number(value: Word) -> str:
 
 def is_blend(layer: PlannedLayer) -> bool:
     """Whether a layer is computed from several donors' (or is meant to be)."""
-    return len(layer.sources) > 1
+    return len(layer.sources) > 1 or layer.method != "passthrough"
 
 
 def main_value(layer: PlannedLayer) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from rich.cells import cell_len
+
 from ...checkpoint import Checkpoint, TensorEntry
 from ...checkpoint.adapter.adapter_text import adapter_facts
 from ...checkpoint.layer_weights import group_name
 from ...plan import Plan, PlannedLayer
 from ...text import number, one_line, plural, ranges, size
+from ..cells import pad
 from .blend_labels import donor_layer, is_blend, main_value, source_lines, value_lines
 from .pane_rows import PaneRow, scaled
 
@@ -26,9 +29,9 @@ def tensor_lines(tensors: Mapping[str, TensorEntry], counts: Mapping[str, int] |
         shape, count = "x".join(map(str, entry.shape)) or "scalar", (counts or {}).get(name, 1)
         many = f"{count} of {shape}" if count > 1 else shape
         rows.append((one_line(name), entry.dtype, many, size(entry.nbytes * count)))
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    widths = [max((cell_len(row[column]) for row in rows), default=0) for column in range(4)]
     return [
-        f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:<{widths[2]}}  {nbytes:>{widths[3]}}"
+        f"{pad(name, widths[0])}  {dtype:<{widths[1]}}  {shape:<{widths[2]}}  {nbytes:>{widths[3]}}"
         for name, dtype, shape, nbytes in rows
     ]
 

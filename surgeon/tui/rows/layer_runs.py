@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...plan import Plan
+from ...plan import Plan, PlannedLayer
 from .blend_labels import is_blend
 
 
@@ -31,8 +31,7 @@ def runs(plan: Plan) -> list[StackRun]:
     """The stack as runs."""
     found: list[StackRun] = []
     for layer in plan.layers:
-        sources = tuple(source for number, source in enumerate(layer.sources) if number != layer.base)
-        sources = sources or layer.sources
+        sources = _shown(layer)
         if found:
             last = found[-1]
             before = plan.layers[last.start]
@@ -55,11 +54,53 @@ def uses(plan: Plan, letter: str, depth: int) -> list[int]:
     return counts
 
 
-def barcode(plan: Plan, width: int) -> list[tuple[str, int]]:
-    """The whole stack in `width` cells: a letter per cell (small for a blend), and the first layer it stands for."""
+@dataclass(frozen=True)
+class Bar:
+    """A cell of the barcode.
+
+    Attributes:
+        letter: the donor of its first layer; small for a blend.
+        layer: that layer.
+        seam: whether here, or at a layer that it also stands for, the stack does not go on as the donor does, although
+            the letter before is the same.
+    """
+
+    letter: str
+    layer: int
+    seam: bool = False
+
+
+def barcode(plan: Plan, width: int) -> list[Bar]:
+    """The whole stack in at most `width` cells."""
     depth = len(plan.layers)
     if not depth or width < 1:
         return []
     per_cell = max(1, -(-depth // width))
-    firsts = [plan.layers[index] for index in range(0, depth, per_cell)]
-    return [(layer.sources[0][0].lower() if is_blend(layer) else layer.sources[0][0], layer.index) for layer in firsts]
+    return [
+        Bar(
+            _letter(plan.layers[first]),
+            first,
+            any(_is_seam(plan, index) for index in range(first, min(first + per_cell, depth))),
+        )
+        for first in range(0, depth, per_cell)
+    ]
+
+
+def _shown(layer: PlannedLayer) -> tuple[tuple[str, int], ...]:
+    """The sources of a layer without a base that is subtracted."""
+    return tuple(source for number, source in enumerate(layer.sources) if number != layer.base) or layer.sources
+
+
+def _letter(layer: PlannedLayer) -> str:
+    """The letter of a layer: of a blend that of its first donor, and small."""
+    letter = _shown(layer)[0][0]
+    return letter.lower() if is_blend(layer) else letter
+
+
+def _is_seam(plan: Plan, index: int) -> bool:
+    """Whether a layer has the letter of the one before, but is not the donor's next layer."""
+    if not index:
+        return False
+    before, here = plan.layers[index - 1], plan.layers[index]
+    follows = tuple((letter, number + 1) for letter, number in _shown(before)) == _shown(here)
+    return not follows and _letter(before) == _letter(here)

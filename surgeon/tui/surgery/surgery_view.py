@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from textual.screen import Screen
 
 from ...errors import InputError
 from ...text import number, one_line, plural, size
 from .. import theme
-from ..cells import wrapped
+from ..cells import MORE, short_name, shortened, wrapped
 from ..dialogs import TextDialog
 from ..rows.layer_detail import layer_detail
 from ..rows.layer_runs import barcode, uses
@@ -22,6 +24,8 @@ from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 
 NARROW, WIDE = 110, 170
+MAX_TAB = 24
+"""Cells of a donor's name in the row of donors."""
 
 
 class SurgeryView:
@@ -123,8 +127,7 @@ class SurgeryView:
         for pane in self.donor_panes:
             letter = session.letters[pane.ref]
             checkpoint = session.checkpoint(pane.ref)
-            name = one_line(pane.ref.rstrip("/").rsplit("/", 1)[-1])
-            title: list[Piece] = [(f" {letter} ", theme.hue(letter)), (name[:13], theme.PLAIN)]
+            title: list[Piece] = [(f" {letter} ", theme.hue(letter)), (short_name(pane.ref, 13), theme.PLAIN)]
             if checkpoint is None:
                 pane.show([], [*title, (" not found", theme.SEVERITY["error"])])
                 continue
@@ -157,9 +160,10 @@ class SurgeryView:
         session, plan = self._session, self._session.plan
         name = session.document.path.name if session.document.path else "unnamed"
         sizes = plan.estimates
-        parts: list[Piece] = [(f" {one_line(name)}{'*' if session.dirty else ''}", theme.BOLD)]
+        name = shortened(one_line(name), max(12, self._screen.app.size.width // 3))
+        parts: list[Piece] = [(f" {name}{'*' if session.dirty else ''}", theme.BOLD)]
         if len(session.stages) > 1:
-            parts.append((f" > {one_line(session.stage) or 'result'}", theme.BOLD))
+            parts.append((f" > {shortened(one_line(session.stage), 24) or 'result'}", theme.BOLD))
         if self._unsaved_work.not_kept:
             parts.append((" not kept", theme.SEVERITY["warning"]))
         facts = [session.recipe.dtype or "", f"{len(plan.layers)}L"]
@@ -176,24 +180,33 @@ class SurgeryView:
         self._screen.query_one("#header", Line).show(*parts)
 
     def show_barcode(self) -> None:
-        """Show the whole stack in one row: a letter per layer, or per several."""
-        cells = barcode(self._session.plan, max(1, self._screen.app.size.width - 2))
-        self._screen.query_one("#barcode", Line).show(
-            (" ", theme.PLAIN), *((letter[:1], theme.hue(letter.upper())) for letter, _ in cells)
-        )
+        """Show the whole stack in one row: a letter per layer, or per several; `|` is a seam between equal letters.
+
+        Where these have no room, the letter behind a seam is underlined.
+        """
+        width = max(1, self._screen.app.size.width - 2)
+        bars = barcode(self._session.plan, width)
+        room = len(bars) + sum(bar.seam for bar in bars) <= width
+        pieces: list[Piece] = [(" ", theme.PLAIN)]
+        for bar in bars:
+            look = theme.hue(bar.letter.upper())
+            if bar.seam and room:
+                pieces.append(("|", theme.DIM))
+            pieces.append((bar.letter[:1], look + theme.UNDERLINE if bar.seam and not room else look))
+        self._screen.query_one("#barcode", Line).show(*pieces)
 
     def show_tabs(self) -> None:
         """Show which donors are open, and which are in view."""
         visible = {pane.ref for pane in self.donor_panes}
-        parts: list[Piece] = []
+        tabs: list[Piece] = []
         for ref, letter in self._session.letters.items():
-            name = one_line(ref.rstrip("/").rsplit("/", 1)[-1])
-            name += " (stage)" if ref in self._session.stages else ""
+            name = short_name(ref, MAX_TAB) + (" (stage)" if ref in self._session.stages else "")
             text = f" [{letter} {name}]" if ref in visible else f"  {letter} {name} "
-            parts.append((text, theme.hue(letter) if ref in visible else theme.DIM))
-        if not parts:
-            parts = [(" no donor is open: press o and type the path of a checkpoint", theme.DIM)]
-        self._screen.query_one("#tabs", Line).show(*parts)
+            tabs.append((text, theme.hue(letter) if ref in visible else theme.DIM))
+        if not tabs:
+            tabs = [(" no donor is open: press o and type the path of a checkpoint", theme.DIM)]
+        in_view = [index for index, ref in enumerate(self._session.letters) if ref in visible]
+        self._screen.query_one("#tabs", Line).show(*_scrolled(tabs, in_view, self._screen.app.size.width))
 
     def show_cursor(self) -> None:
         """Describe what the cursor is on, in one line and in the inspector."""
@@ -211,7 +224,7 @@ class SurgeryView:
             width = max(20, box.size.width - 1)
             text = [[(f" {part}", theme.BOLD)] for part in wrapped(title, width)]
             for line in lines:
-                fits = line if len(line) <= width else _short(line)
+                fits = line if cell_len(line) <= width else _short(line)
                 text += [[(f" {part}", theme.PLAIN)] for part in wrapped(fits, width, indent="  ")]
             box.show(text)
 
@@ -279,6 +292,15 @@ class SurgeryView:
             self._screen.app.push_screen(TextDialog(*self.detail_of(self.pane)))
         else:
             self.refuse("there is no layer to show")
+
+
+def _scrolled(tabs: Sequence[Piece], in_view: Sequence[int], width: int) -> list[Piece]:
+    """Tabs of one row, scrolled until those of the donors in view are on it; `…` stands for others."""
+    first, last = (in_view[0], in_view[-1]) if in_view else (0, 0)
+    start = 0
+    while start < first and sum(cell_len(text) for text, _ in tabs[start : last + 1]) + 4 > width:
+        start += 1
+    return [*([(f" {MORE}", theme.DIM)] if start else []), *tabs[start:]]
 
 
 def _short(line: str) -> str:

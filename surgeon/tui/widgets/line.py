@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -64,6 +65,15 @@ class Line(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.pieces: list[Piece] = []
+        self.right: Piece | None = None
+
+    def show_right(self, piece: Piece | None) -> None:
+        """Show a text at the right end, over what is there; None for none."""
+        if piece == self.right:
+            return
+        widest = max(cell_len(old[0]) for old in (piece, self.right) if old)
+        self.right = piece
+        self.refresh(Region(max(0, self.size.width - widest - 2), 0, widest + 2, 1))
 
     def show(self, *pieces: Piece) -> None:
         """Replace the text."""
@@ -79,4 +89,9 @@ class Line(Widget):
 
     def render_line(self, y: int) -> Strip:
         """The row."""
-        return strip_of(self.pieces if y == 0 else [], self.size.width, self.rich_style)
+        width, base = self.size.width, self.rich_style
+        if self.right is None or y:
+            return strip_of(self.pieces if y == 0 else [], width, base)
+        text, style = self.right
+        room = max(0, width - cell_len(text) - 1)
+        return Strip.join([strip_of(self.pieces, room, base), strip_of([(f"{text} ", style)], width - room, base)])

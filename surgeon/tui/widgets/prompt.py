@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
@@ -51,7 +52,7 @@ class Prompt(Horizontal):
         self._then, self._default = then, default
         self._back = self._back if self.is_open else self.screen.focused
         line = self.query_one("#sign", Line)
-        line.styles.width = len(sign) + 2
+        line.styles.width = cell_len(sign) + 2
         line.show((f" {sign} ", theme.BOLD))
         self.add_class("-open")
         box = self.query_one(Input)

@@ -52,7 +52,8 @@ class StatusLine(Line):
     def say(self, text: str, severity: str = "") -> None:
         """Show a sentence, and have it kept for `:messages`."""
         self.show((f" {text}", theme.SEVERITY.get(severity, theme.PLAIN)))
-        self.post_message(self.Said(text, severity))
+        # To the application itself: on the way there, Textual stops what a parent of this line has caused.
+        self.app.post_message(self.Said(text, severity))
 
     def show(self, *pieces: Piece, folded: bool = False) -> None:
         """Replace the text; with `folded` it stays on its line."""

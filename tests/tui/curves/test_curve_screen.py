@@ -94,7 +94,7 @@ async def test_the_stack_and_the_inspector_say_what_blends_are(in_tmp: Path) -> 
         await does(pilot, "blend 2-5 B:2-5 method=slerp t=0.3 t=0.8 filter=mlp")
         await does(pilot, "blend 6-7 C:6-7 method=ties base=A weight=.5 density=.25 donor=C")
         surgery = application.surgery
-        assert "AAaaaaaa" in surgery.query_one("#barcode").text
+        assert "AAaaaacc" in surgery.query_one("#barcode").text
         await keys(pilot, "apostrophe apostrophe 3 G")
         text = surgery.query_one("#inspector", TextPane).text
         assert "A03~B03" in text and "t.3-.8" in text and "B03 ./b" in text
