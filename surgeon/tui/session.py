@@ -169,10 +169,15 @@ class Session:
         """The donors that have a column: all but the stage that is edited."""
         return [ref for ref in self.models if ref != self.stage]
 
+    @property
+    def edited(self) -> Document:
+        """The document that is edited, with the lines of the whole text."""
+        return edited_document(self.current, self.stage)
+
     @cached_property
     def plan(self) -> Plan:
         """The plan of the recipe as edited; made again after each change."""
-        made = resolve(edited_document(self.current, self.stage), self.donors)
+        made = resolve(self.edited, self.donors)
         known = sum(len(donor.checkpoint.tensors) for donor in made.donors.values())
         if known > self._known + _MANY:
             # The collector would walk through all of them every few keys, which takes as long as ten edits.

@@ -21,7 +21,6 @@ from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line
 from ..widgets.pane import DonorPane, Pane, StackPane
 from ..widgets.status_line import StatusLine
-from ..widgets.text_pane import TextPane
 from .blender import Blender
 from .command_line import CommandLine
 from .command_runner import CommandRunner
@@ -61,7 +60,9 @@ class SurgeryScreen(ActionScreen):
     SurgeryScreen #panes { height: 1fr; }
     SurgeryScreen DonorPane { width: 22; border-right: vkey $panel; }
     SurgeryScreen StackPane { width: 1fr; min-width: 36; }
-    SurgeryScreen #inspector { border-left: vkey $panel; }
+    SurgeryScreen #side { border-left: vkey $panel; height: 1fr; }
+    SurgeryScreen #inspector { height: 2fr; }
+    SurgeryScreen #recipe { height: 3fr; display: none; border-top: solid $panel; }
     SurgeryScreen #header { background: $panel; }
     SurgeryScreen #footer { background: $panel; }
     SurgeryScreen #command { height: 1; display: none; }
@@ -107,10 +108,7 @@ class SurgeryScreen(ActionScreen):
         with Horizontal(id="panes"):
             yield from (DonorPane(ref) for ref in self.view.donors_in_view())
             yield StackPane(id="stack")
-            inspector = TextPane(id="inspector")
-            inspector.display = self.view.inspector_fits
-            inspector.styles.width = self.view.inspector_width
-            yield inspector
+            yield self.view.side.compose()
         yield StatusLine(id="detail")
         yield StatusLine(id="status")
         with Horizontal(id="command"):

@@ -11,7 +11,7 @@ from textual.screen import Screen
 from ...errors import InputError
 from ...text import number, one_line, plural, size
 from .. import theme
-from ..cells import MORE, short_name, shortened, wrapped
+from ..cells import MORE, short_name, shortened
 from ..dialogs import TextDialog
 from ..rows.layer_detail import layer_detail
 from ..rows.layer_runs import barcode, uses
@@ -21,9 +21,8 @@ from ..unsaved_work import UnsavedWork
 from ..widgets.line import Line, Piece
 from ..widgets.pane import DonorPane, Pane, StackPane
 from ..widgets.status_line import StatusLine
-from ..widgets.text_pane import TextPane
+from .side_view import NARROW, SideView
 
-NARROW, WIDE = 110, 170
 MAX_TAB = 24
 """Cells of a donor's name in the row of donors."""
 
@@ -34,14 +33,14 @@ class SurgeryView:
     Attributes:
         first_donor: the first donor in view, where not all fit.
         zoomed_out: whether the stack is shown by slices.
-        wants_inspector: whether the inspector is shown where there is room.
+        side: the column at the right.
     """
 
     def __init__(self, screen: Screen[Any], session: Session, unsaved_work: UnsavedWork) -> None:
         self._screen, self._session, self._unsaved_work = screen, session, unsaved_work
         self.first_donor = 0
         self.zoomed_out = False
-        self.wants_inspector = True
+        self.side = SideView(screen, session)
 
     # -- panes
 
@@ -66,17 +65,7 @@ class SurgeryView:
         width = self._screen.app.size.width
         if width < NARROW:
             return 1
-        return max(1, min(6, (width - 38 - (self.inspector_width if self.inspector_fits else 0)) // 22))
-
-    @property
-    def inspector_width(self) -> int:
-        """Cells of the inspector: on a wide terminal a tensor fits on one line."""
-        return 36 if self._screen.app.size.width < WIDE else 64
-
-    @property
-    def inspector_fits(self) -> bool:
-        """Whether the inspector is wanted and there is room for it."""
-        return self.wants_inspector and self._screen.app.size.width >= NARROW
+        return max(1, min(6, (width - 38 - (self.side.width if self.side.fits else 0)) // 22))
 
     def donors_in_view(self) -> list[str]:
         """The donors that fit, beginning with `first_donor`."""
@@ -102,10 +91,7 @@ class SurgeryView:
                     await box.mount(pane, before=self.stack)
             if focused and focused not in wanted and self.donor_panes:
                 self.donor_panes[0].focus()
-        inspector = self._screen.query_one("#inspector")
-        inspector.styles.width = self.inspector_width
-        if inspector.display != self.inspector_fits:
-            inspector.display = self.inspector_fits
+        self.side.place()
         self.refresh_all()
 
     async def show_donor(self, ref: str) -> None:
@@ -212,21 +198,17 @@ class SurgeryView:
         """Describe what the cursor is on, in one line and in the inspector."""
         pane = self.pane
         row = pane.current
-        detail, box = self._screen.query_one("#detail", StatusLine), self._screen.query_one("#inspector", TextPane)
+        detail = self._screen.query_one("#detail", StatusLine)
         if row is None:
             detail.show()
-            box.show([])
+            self.side.show_layer("", [])
+            self.side.show_recipe(None)
             return
         title, lines = self.detail_of(pane)
         summary = lines[0] if row.kind != "end" and lines else ""
         detail.show((f" {title}", theme.BOLD), (f"  {summary}", theme.DIM), folded=True)
-        if box.display:
-            width = max(20, box.size.width - 1)
-            text = [[(f" {part}", theme.BOLD)] for part in wrapped(title, width)]
-            for line in lines:
-                fits = line if cell_len(line) <= width else _short(line)
-                text += [[(f" {part}", theme.PLAIN)] for part in wrapped(fits, width, indent="  ")]
-            box.show(text)
+        self.side.show_layer(title, lines)
+        self.side.show_recipe(row.start if pane is self.stack and row.kind != "end" else None)
 
     def detail_of(self, pane: Pane) -> tuple[str, list[str]]:
         """Title and lines about the row under a pane's cursor."""
@@ -270,10 +252,10 @@ class SurgeryView:
 
     def do_inspector(self, count: int | None) -> None:
         """Show or hide the inspector."""
-        if not self.wants_inspector and self._screen.app.size.width < 110:
+        if not self.side.wanted and self._screen.app.size.width < NARROW:
             self.refuse("there is no room for the inspector: press enter to see the layer")
             return
-        self.wants_inspector = not self.wants_inspector
+        self.side.wanted = not self.side.wanted
         self._screen.run_worker(self.place_panes())
 
     def do_zoom(self, count: int | None) -> None:
@@ -301,8 +283,3 @@ def _scrolled(tabs: Sequence[Piece], in_view: Sequence[int], width: int) -> list
     while start < first and sum(cell_len(text) for text, _ in tabs[start : last + 1]) + 4 > width:
         start += 1
     return [*([(f" {MORE}", theme.DIM)] if start else []), *tabs[start:]]
-
-
-def _short(line: str) -> str:
-    """A line of a table with single spaces, for narrow places."""
-    return " ".join(line.split())

@@ -57,6 +57,14 @@ class TextPane(Widget, can_focus=True):
             if (old[index] if index < len(old) else None) != (self.lines[index] if index < len(self.lines) else None):
                 self.refresh(Region(0, y, self.size.width, 1))
 
+    def reveal(self, line: int) -> None:
+        """Scroll, if need be, until a line is in view, with some of what is around it."""
+        height = max(1, self.size.height)
+        if not self.top <= line < self.top + height:
+            old, self.top = self.top, max(0, min(line - height // 3, len(self.lines) - height))
+            if self.top != old:
+                self.refresh()
+
     @property
     def _stop(self) -> int:
         """The number of the cursor's stop, or of the last one before it."""

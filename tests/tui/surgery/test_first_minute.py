@@ -9,7 +9,7 @@ from textual.widgets import Input
 
 from surgeon.tui.dialogs import Help
 from surgeon.tui.widgets.text_pane import TextPane
-from tests.support.tui import SIZES, app, donors, keys, line
+from tests.support.tui import SIZES, app, command, donors, keys, line
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +82,26 @@ async def test_a_repeat_is_marked_while_composing(home: Path) -> None:
         assert [row.repeat for row in rows] == [False, False, True, True]
         stack = application.surgery.view.stack
         assert "+xA00" in "".join(stack.render_line(y).text for y in range(stack.size.height))
+
+
+@pytest.mark.asyncio
+async def test_a_wide_terminal_shows_findings_and_the_yaml_of_the_slice(home: Path) -> None:
+    application = app(donors(home, "ab"))
+    async with application.run_test(size=(200, 60)) as pilot:
+        await command(pilot, "insert A:0-3 B:4-7")
+        pane = application.surgery.query_one("#recipe", TextPane)
+        await keys(pilot, "apostrophe apostrophe 1 G")
+        assert "FINDINGS" in pane.text
+        assert "layer_range: [4, 8]" in pane.text
+        assert [text for text in pane.text.splitlines() if text.startswith(">")] == [">  - sources:"]
+        first = pane.text
+        await keys(pilot, "j")
+        assert pane.text == first
+        await keys(pilot, "5 G")
+        assert pane.text != first
+        await keys(pilot, "i")
+        assert not application.surgery.query_one("#side").display
+        await pilot.resize_terminal(120, 40)
+        await keys(pilot, "i")
+        assert application.surgery.query_one("#side").display
+        assert not pane.display
