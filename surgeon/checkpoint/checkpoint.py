@@ -120,6 +120,13 @@ class Checkpoint:
     def _weights(self) -> dict[int, LayerWeights]:
         return {}
 
+    @cached_property
+    def outside(self) -> Mapping[str, TensorEntry]:
+        """`other` without the tensors of layers that the config does not count."""
+        if self.naming is None:
+            return self.other
+        return {name: entry for name, entry in self.other.items() if self.naming.place(name).role != "layer"}
+
     @property
     def headless(self) -> bool:
         """Whether its class has no language-model head and none is stored."""

@@ -160,13 +160,15 @@ def _tensor_sets(
     by_letter = {donor.letter: donor for donor in donors}
     reference: dict[tuple[Any, ...], list[tuple[Donor, int, Shapes]]] = {}
 
+    # Only in gemma4 do sliding layers have another head width than full ones.
+    apart = {donor.letter for donor in (template, *donors) if _type(donor).startswith("gemma4")}
+
     def kind(donor: Donor, index: int) -> tuple[Any, ...]:
         attributes = donor.checkpoint.layers[index].attributes
         # A quantised checkpoint may keep some layers unquantised, so the same weight exists in two forms.
         form = donor.checkpoint.weights(index).packed if donor.checkpoint.quantisation else None
         attention = str(attributes.get("attention"))
-        # Only in gemma4 do sliding layers have another head width than full ones.
-        alike = attention in _SAME_TENSORS and not _type(donor).startswith("gemma4")
+        alike = attention in _SAME_TENSORS and donor.letter not in apart
         return attributes.get("mlp"), "full" if alike else attention, form
 
     own = [template.checkpoint.weights(index).shapes for index in range(template.checkpoint.depth)]

@@ -40,10 +40,10 @@ def borrowed(text: Mapping[str, Any]) -> Iterator[Finding]:
 
 def gather_lists(config: ModelConfig, layers: Sequence[SourceLayer]) -> None:
     """Gather the lists that every donor has, at least by default; remove a list that any donor lacks."""
-    text = config.text
+    text, donors = config.text, {id(donor): donor for donor, _ in layers}
     for key in LISTS:
         gathered: list[Any] = []
-        lists = {id(donor): _listed(donor.config, key, donor.depth) for donor, _ in layers if donor.config}
+        lists = {name: _listed(donor.config, key, donor.depth) for name, donor in donors.items() if donor.config}
         for donor, index in layers:
             values = lists.get(id(donor))
             if values is None or index >= len(values):
@@ -67,8 +67,11 @@ def _listed(config: ModelConfig, key: str, depth: int) -> list[Any] | None:
 
 def gather_values(text: dict[str, Any], layers: Sequence[SourceLayer]) -> Iterator[Finding]:
     """Gather the lists of plain values; an error if only some layers have an entry."""
+    texts = {id(donor): donor.config.text if donor.config else {} for donor, _ in layers}
     for key in VALUE_LISTS:
-        values = [donor.config.text.get(key) if donor.config else None for donor, _ in layers]
+        if not any(key in own for own in (text, *texts.values())):
+            continue
+        values = [texts[id(donor)].get(key) for donor, _ in layers]
         listed = [value for value in values if isinstance(value, list)]
         if not listed and not isinstance(text.get(key), list):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ...checkpoint import Checkpoint, TensorEntry
 from ...text import one_line, plural
@@ -10,13 +10,9 @@ from ..findings import Finding
 from ..model import Donor
 
 
-def others(template: Checkpoint, moved: bool) -> dict[str, TensorEntry]:
+def others(template: Checkpoint, moved: bool) -> Mapping[str, TensorEntry]:
     """The tensors outside layers and ends that the output keeps; `moved` excludes layers that the config omits."""
-    return {name: entry for name, entry in template.other.items() if not (moved and _is_layer(template, name))}
-
-
-def _is_layer(donor: Checkpoint, name: str) -> bool:
-    return donor.naming is not None and donor.naming.place(name).role == "layer"
+    return template.outside if moved else template.other
 
 
 def findings(template: Donor, used: list[Donor], moved: bool) -> Iterator[Finding]:
