@@ -167,10 +167,11 @@ class ModelProcess:
             self._timer.cancel()
             self._timer = None
         if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            # RuntimeError: the loop is closed, or blocked and this is another thread.
+            with contextlib.suppress(ProcessLookupError, RuntimeError):
                 self.process.terminate()
-            if self.process.stdin is not None:
-                self.process.stdin.close()
+                if self.process.stdin is not None:
+                    self.process.stdin.close()
         for task in self._tasks:
             task.cancel()
         self._tasks, self.process = [], None

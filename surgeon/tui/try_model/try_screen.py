@@ -9,7 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from ...text import one_line
+from ...text import one_line, plural
 from .. import clipboard, theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
@@ -128,6 +128,7 @@ class TryScreen(ActionScreen):
         if not prompts or prompts[-1] != prompt:
             prompts.append(prompt)
         self.remove_class("-table")
+        self.say(self._state.settings.sentence())
         request = self._state.settings.request(prompt)
         for column in self.conversation.columns:
             self.run_worker(self.conversation.ask(column, request, Answer(prompt)))
@@ -178,6 +179,8 @@ class TryScreen(ActionScreen):
         sets = self.probe_sets()
         if not sets:
             self.say("no probe set: put JSONL files into probes/ by the recipe, or type :probe FILE", "warning")
+            return
+        self.say(f"scoring {plural(len(sets), 'probe set')}: c stops")
         self._show_table(False)
         for column in self.conversation.columns:
             for path in sets:
@@ -193,6 +196,7 @@ class TryScreen(ActionScreen):
             self.say("no text: put .txt files into texts/ by the recipe, or type :text FILE", "warning")
             return
         else:
+            self.say(f"measuring {plural(len(texts), 'text')}: c stops")
             self.run_worker(self.conversation.measure(texts))
         self._show_table(True)
 
