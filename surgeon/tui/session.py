@@ -377,6 +377,16 @@ class Session:
         """What is edited as a recipe with every donor by its absolute path: for child processes elsewhere."""
         return absolute(standalone(self.current, self.stage), self.document.roots)
 
+    def donor_recipe(self, ref: str) -> Document | None:
+        """A recipe that gives a donor whose weights are computed: a stage, or one with an adapter; None for others."""
+        if ref in self.stages:
+            return absolute(standalone(self.current, ref), self.document.roots)
+        donor = self.plan.donors.get(self.letters.get(ref, ""))
+        if donor is None or donor.adapter is None:
+            return None
+        whole = Recipe.model_validate({"merge_method": "passthrough", "models": [{"model": ref}]})
+        return absolute(fresh(whole), self.document.roots)
+
     def diff(self) -> list[str]:
         """Unified difference of the saved text and the edited one."""
         old, new = self.document.text.splitlines(), self.current.text.splitlines()

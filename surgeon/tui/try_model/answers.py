@@ -61,6 +61,7 @@ class Column:
 
     Attributes:
         target: its recipe file or checkpoint; empty until a copy of the unwritten recipe is on disk.
+        recipe: the text that is copied; empty for the session's recipe.
         kind: `recipe`, or `path` for a checkpoint.
         chat: whether its tokenizer has a chat template; None until it is loaded.
     """
@@ -68,6 +69,7 @@ class Column:
     name: str
     target: str
     kind: str
+    recipe: str = ""
     chat: bool | None = None
     answers: list[Answer] = field(default_factory=list)
 

@@ -45,6 +45,7 @@ class Conversation:
         self._numbers: set[int] = set()
         self._closed = False
         self._donor = -1
+        self._copies: list[Path] = []
 
     @property
     def left(self) -> Column:
@@ -95,7 +96,7 @@ class Conversation:
         yield self.left
         if self._output is None and (written := self._written()) is not None:
             yield Column(f"written: {written.name}", str(written), "path")
-        yield from (self._of_donor(ref) for ref in self._session.models)
+        yield from (self._of_donor(ref) for ref in self._session.shown_models)
 
     def _written(self) -> Path | None:
         """The output that was last written from this recipe, as it was then; None if there is none."""
@@ -105,9 +106,12 @@ class Conversation:
         return None
 
     def _of_donor(self, ref: str) -> Column:
+        name = f"{self._session.letters[ref]} {ref}"
+        if (recipe := self._session.donor_recipe(ref)) is not None:
+            return Column(name, "", "recipe", recipe.text)
         checkpoint = self._session.checkpoint(ref)
         target = str(checkpoint.path.absolute()) if checkpoint else ref
-        return Column(f"{self._session.letters[ref]} {ref}", target, "path")
+        return Column(name, target, "path")
 
     async def _send(self, column: Column, request: dict[str, Any], answer: Answer | TableRow) -> None:
         if not column.target and not self._copied(column):
@@ -135,10 +139,13 @@ class Conversation:
         if self._closed:
             return False
         try:
-            column.target = str(write_recipe_copy(self._session.absolute().text))
+            copy = write_recipe_copy(column.recipe or self._session.absolute().text)
         except SurgeonError as error:
             self._on_problem(error.sentence())
-        return bool(column.target)
+            return False
+        column.target = str(copy)
+        self._copies.append(copy)
+        return True
 
     async def stop(self) -> None:
         """Stop all requests."""
@@ -146,7 +153,7 @@ class Conversation:
 
     def compare_with_next(self) -> str:
         """Put the next donor beside the model, or none after the last; returns its name, or an empty string."""
-        models = self._session.models
+        models = self._session.shown_models
         self._donor = self._donor + 1 if self._donor + 1 < len(models) else -1
         self.changed = True
         del self.columns[1:]
@@ -156,11 +163,11 @@ class Conversation:
         return self.columns[1].name
 
     def close(self) -> None:
-        """Delete the copy of the recipe that the process was given."""
+        """Delete the copies of recipes that the process was given."""
         self._closed = True
-        if self._output is None and self.left.target:
+        for copy in self._copies:
             with contextlib.suppress(OSError):
-                Path(self.left.target).unlink()
+                copy.unlink()
 
     async def leave(self) -> None:
         """Stop all requests and forget them; the process keeps its models."""

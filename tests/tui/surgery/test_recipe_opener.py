@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from surgeon.plan import Donors, resolve
 from surgeon.recipe import document as documents
 from surgeon.tui import recent_recipes
 from surgeon.tui.picker import Picker
+from tests.support.adapters import low_rank, write_adapter
 from tests.support.tui import app, cells, command, donors, keys, line
 
 STAGED = """\
@@ -209,3 +211,23 @@ def test_recent_recipes_are_those_that_exist(home: Path) -> None:
     found = recent_recipes.recent_recipes()
     assert len(found) == 19
     assert found[0] == home / "23.yaml"
+
+
+@pytest.mark.asyncio
+async def test_a_donor_that_is_computed_is_tried_as_a_recipe_and_not_as_its_base(home: Path) -> None:
+    donors(home, "ab")
+    write_adapter(home / "lora", low_rank("model.layers.1.self_attn.q_proj", 16, 16))
+    path = home / "staged.yaml"
+    path.write_text(STAGED)
+    application = app(["./a+./lora"], path)
+    async with application.run_test(size=(80, 24)):
+        session = application.session
+        assert session.donor_recipe("./a") is None
+        stage, adapted = session.donor_recipe("base2"), session.donor_recipe("./a+./lora")
+        assert stage is not None
+        assert adapted is not None
+        assert len(resolve(stage, Donors(())).layers) == 8
+        plan = resolve(adapted, Donors(()))
+        assert plan.ok
+        assert plan.donors["A"].adapter is not None
+        assert adapted.recipe.model_refs() == [f"{home}/a+{home}/lora"]
