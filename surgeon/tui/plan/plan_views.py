@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ...plan import Finding
 from ...text import one_line
 from .. import theme
+from ..cells import wrapped
 from ..widgets.line import Piece
-from ..widgets.text_pane import wrapped
 
 
 @dataclass(frozen=True)

@@ -254,5 +254,14 @@ class Editor:
             self._view.refuse("there is nothing to repeat")
             return
         span = self._view.stack.layer_span() or (len(self._session.plan.layers), len(self._session.plan.layers))
-        for _ in range(count or 1):
-            self.apply(last.moved_to(*span))
+        edit = last.moved_to(*span)
+        try:
+            done = sum(self._session.apply(edit) for _ in range(count or 1))
+        except InputError as error:
+            self._view.say(error.sentence(), "error")
+            return
+        if not done:
+            self._view.refuse("that changes nothing")
+            return
+        times = f", {done} times" if done > 1 else ""
+        self.show_edit(f"{self._session.describe(edit)}{times}", edit.touched())

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...text import duration, one_line, plural, safe, size
 from .. import theme
+from ..cells import wrapped
 from ..widgets.line import Piece
-from ..widgets.text_pane import wrapped
 
 AT_ONCE = "ended at once: end of text"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from ...text import duration, one_line
 from .. import theme
+from ..cells import pad, shortened, wrapped
 from ..widgets.line import Piece
-from ..widgets.text_pane import wrapped
 
 NAME = 28
 """Most cells of a model's name."""
@@ -103,11 +103,11 @@ class PerplexityTable:
         return lines
 
     def _block(self, columns: range, name: int) -> Iterable[list[Piece]]:
-        names = "".join(_right(fitted(one_line(self.texts[column].stem), CELL - 2)) for column in columns)
-        yield [(fitted(_HEADING, name, pad=True), theme.TITLE), (names, theme.TITLE)]
+        names = "".join(_right(shortened(one_line(self.texts[column].stem), CELL - 2)) for column in columns)
+        yield [(pad(shortened(_HEADING, name), name), theme.TITLE), (names, theme.TITLE)]
         yield [(" " * name, theme.DIM), ("".join(_right(self._tokens(column)) for column in columns), theme.DIM)]
         for row in self.rows:
-            pieces: list[Piece] = [(fitted(f" {one_line(row.name)}", name, pad=True), theme.PLAIN)]
+            pieces: list[Piece] = [(pad(shortened(f" {one_line(row.name)}", name), name), theme.PLAIN)]
             for column in columns:
                 pieces.append(self._cell(row, column))
             if len(row.found) <= columns.start and row.state:
@@ -157,17 +157,6 @@ class PerplexityTable:
             cells = [f"{'' if found.value is None else repr(found.value)}\t{found.tokens}" for found in row.found]
             lines.append("\t".join([one_line(row.name), *cells]))
         return "\n".join(lines) + "\n"
-
-
-def fitted(text: str, width: int, *, pad: bool = False) -> str:
-    """A text in at most `width` cells, shortened in the middle; with `pad`, in exactly as many."""
-    if cell_len(text) > width:
-        left = (width - 1) // 2
-        head, tail = set_cell_size(text, left), text
-        while cell_len(tail) > width - 1 - left:
-            tail = tail[1:]
-        text = f"{head}…{tail}"
-    return set_cell_size(text, width) if pad else text
 
 
 def _right(text: str, *, mark: bool = False) -> str:

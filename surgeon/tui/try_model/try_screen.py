@@ -15,6 +15,7 @@ from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..session import Session
 from ..widgets.line import Line
+from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
 from .answers import Answer, lines_of
 from .conversation import Conversation
@@ -60,7 +61,7 @@ class TryScreen(ActionScreen):
             yield TextPane(follow=True, id="left")
             yield TextPane(follow=True, id="right")
         yield TextPane(id="table")
-        yield Line(id="status")
+        yield StatusLine(id="status")
         with Horizontal(id="asking"):
             yield Line(id="sign")
             yield PromptArea(self._state.prompts, id="box")
@@ -137,7 +138,7 @@ class TryScreen(ActionScreen):
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence above the prompt."""
-        self.query_one("#status", Line).show((f" {text}", theme.SEVERITY.get(severity, theme.DIM)))
+        self.query_one("#status", StatusLine).say(text, severity)
 
     def _redraw(self) -> None:
         conversation = self.conversation

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from surgeon.tui.try_model.perplexity_table import Measure, PerplexityTable, TableRow, fitted
+from surgeon.tui.try_model.perplexity_table import Measure, PerplexityTable, TableRow
 from surgeon.tui.try_model.prompt_area import PromptArea
 from tests.support.trying import Requests, opened, screen_of, until
 from tests.support.tui import app, command, donors, keys, line
@@ -119,9 +119,3 @@ class TestPerplexity:
         assert "2,048 of 10,000 tokens" in self.shown(table)
         table.rows[0].take({"event": "perplexity", "value": 2.0, "tokens": 10_000, "window": 2048})
         assert "2,048 of" not in self.shown(table) and "windows of 2,048" in self.shown(table)
-
-    @pytest.mark.parametrize(("text", "width"), [("short", 9), ("a rather long name", 9), ("模型模型模型", 7)])
-    def test_fitted(self, text: str, width: int) -> None:
-        found = fitted(text, width)
-        assert cell_len(found) <= width and found[0] == text[0] and found[-1] == text[-1]
-        assert cell_len(fitted(text, width, pad=True)) == width
