@@ -11,7 +11,7 @@ from ...text import one_line, plural
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..cells import wrapped
+from ..cells import shortened, wrapped
 from ..navigation import Navigation
 from ..widgets.line import Line, Piece
 from ..widgets.status_line import StatusLine
@@ -68,7 +68,9 @@ class RunScreen(ActionScreen):
         progress = self.progress
         state, style = self._state()
         self.query_one("#header", Line).show(
-            (" RUN ", theme.TITLE), (state, style), (f"  {one_line(self.out)}", theme.DIM)
+            (" RUN ", theme.TITLE),
+            (state, style),
+            (f"  {shortened(one_line(self.out), max(20, self.size.width - 32))}", theme.DIM),
         )
         width = max(10, self.size.width - 10)
         filled = round(width * progress.done / progress.total) if progress.total else 0
