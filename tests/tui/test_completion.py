@@ -21,7 +21,7 @@ DONORS = {"./a": ("A", 8), "./some model": ("B", 30)}
         ("ins", "insert ", ""),
         ("un", "unblend ", ""),
         ("ex", "expand ", ""),
-        ("e", "e", "edges end expand"),
+        ("in", "in", "insert interleave"),
         ("me", "me", "messages method"),
         ("insert ", "insert ", "@end A: B:"),
         ("insert b", "insert B:", ""),
