@@ -178,6 +178,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("paste", ("p",), "p", "paste a yanked curve, stretched to fit", screen="curves", group="values"),
     Action("filter", ("f",), "f", "add a track for tensors with a name", "filter", screen="curves", group="tracks"),
     Action("remove", ("x",), "x", "remove the track of a filter", screen="curves", group="tracks"),
+    Action("detail", ("i",), "i", "the track in full: every value, and its form", screen="curves", group="tracks"),
     Action("undo", ("u",), "u", "undo", "undo", screen="curves", group="values"),
     Action("redo", ("ctrl+r",), "^r", "redo", screen="curves", group="values"),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
+from surgeon.tui import key_queue
 from surgeon.tui.app import SurgeonApp
 from surgeon.tui.dialogs import Ask, Help
 from surgeon.tui.terminal_driver import KeyParser
@@ -107,6 +108,18 @@ async def test_a_key_behind_one_that_closes_a_window_is_for_what_is_under_it(in_
         send(application, "escape d f escape j d")
         await until(pilot, lambda: len(cells(application)) == 3)
         assert cells(application) == ["A00", "A01", "A04"]
+
+
+async def test_a_key_whose_end_is_never_known_holds_up_the_next_for_a_moment_only(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_queue, "PATIENCE", 0.05)
+    monkeypatch.setattr(key_queue.KeyQueue, "_follow", lambda *arguments: None)
+    application = app(donors(in_tmp))
+    async with application.run_test(size=(80, 24)) as pilot:
+        pane = application.surgery.view.pane
+        send(application, "j j j")
+        await until(pilot, lambda: pane.cursor == 3)
 
 
 def shown(out: bytes) -> str:

@@ -22,6 +22,7 @@ DONORS = {"./a": ("A", 8), "./some model": ("B", 30)}
         ("un", "unblend ", ""),
         ("ex", "expand ", ""),
         ("e", "e", "edges edit end expand"),
+        ("in", "in", "insert interleave"),
         ("me", "me", "messages method"),
         ("insert ", "insert ", "@end A: B:"),
         ("insert b", "insert B:", ""),

@@ -183,8 +183,8 @@ def _head(recipe: Recipe, who: Owners, make: MakeTensor, findings: list[Finding]
     if any(donor.checkpoint.tied for donor in owner.donors):
         # If only some donors are tied, the embedding of a tied donor is blended as its head.
         _, tables = _tables(owner)
-        weight = next(name for head, donor in zip(heads, owner.donors, strict=True) if not donor.checkpoint.tied
-                      for name in head if name.endswith("weight"))  # fmt: skip
+        weight = next((name for head, donor in zip(heads, owner.donors, strict=True) if not donor.checkpoint.tied
+                       for name in head if name.endswith("weight")), "weight")  # fmt: skip
         heads = [
             {weight: next(iter(table.values()))} if donor.checkpoint.tied and table else head
             for donor, head, table in zip(owner.donors, heads, tables, strict=True)

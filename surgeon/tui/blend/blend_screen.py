@@ -14,7 +14,7 @@ from ...text import one_line
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..cells import short_name, wrapped
+from ..cells import short_name, shortened, wrapped
 from ..widgets.line import Line, Piece
 from ..widgets.prompt import Prompt
 from ..widgets.status_line import StatusLine
@@ -96,7 +96,7 @@ class BlendScreen(ActionScreen):
         pieces: list[Piece] = [(" with   ", theme.DIM)]
         for ref, start, stop in choice.runs:
             pieces.append((f"{letters.get(ref, '?')} {span(start, stop)} ", theme.hue(letters.get(ref, "A"))))
-            pieces.append((f"{one_line(ref)}  ", theme.DIM))
+            pieces.append((f"{shortened(one_line(ref), 40)}  ", theme.DIM))
         if not choice.runs:
             pieces.append(("no further donor" + (": change the method" if choice.blended else ""), theme.PLAIN))
         self.query_one("#donors", Line).show(*pieces)
@@ -139,7 +139,7 @@ class BlendScreen(ActionScreen):
             letter = letters.get(own or "", "")
             pieces.append((f"{letter} " if letter else "none ", theme.hue(letter) if letter else theme.PLAIN))
             unsaid = " (the recipe's)" if base is None and own is not None and own == choice.current_base else ""
-            pieces.append((f"{one_line(own) if own else ''}{unsaid}  {_BASES[method.base]}", theme.DIM))
+            pieces.append((f"{shortened(one_line(own), 30) if own else ''}{unsaid}  {_BASES[method.base]}", theme.DIM))
         self.query_one("#base", Line).show(*pieces)
         about = self.query_one("#about", TextPane)
         width = max(20, about.size.width - 2)

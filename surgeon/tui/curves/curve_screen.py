@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from ...text import plural
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
+from ..dialogs import TextDialog
 from ..session import Session
 from ..widgets.curve_chart import CurveChart
 from ..widgets.line import Line
@@ -89,6 +90,10 @@ class CurveScreen(ActionScreen):
     def do_apply(self, count: int | None) -> None:
         """Leave with the edit."""
         self.dismiss(self.state.draft.result())
+
+    def do_detail(self, count: int | None) -> None:
+        """Show the current track in full."""
+        self.app.push_screen(TextDialog(*self.view.detail()))
 
     def do_cancel(self, count: int | None) -> None:
         """Clear the selection; without one, leave. Changes are only dropped when asked twice."""

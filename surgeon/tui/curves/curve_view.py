@@ -145,6 +145,17 @@ class CurveView:
         self._screen.query_one("#detail", Line).show(*pieces)
         self._screen.query_one("#form", Line).show((f" {self._form_words(line)}", theme.DIM))
 
+    def detail(self) -> tuple[str, list[str]]:
+        """Title and lines about the current track: its form in full, and every value."""
+        line = self._state.line
+        title = f"{line.parameter.name} {self._whose(line)}".rstrip() + f" {line.label}"
+        forms = self._state.draft.forms(line) if line.drawn and not line.ends else []
+        words = [line.parameter.help, self._form_words(line), *(form.text for form in forms)]
+        names = self._names(line)
+        values = [f"  {names[index] if index < len(names) else index:>4}  {spelled(value)}" for index, value in
+                  enumerate(line.values)]  # fmt: skip
+        return title, [*dict.fromkeys(words), "", *values]
+
     def _form_words(self, line: CurveLine) -> str:
         if line.ends:
             return "a value here holds for this end only; x removes it, and the end follows its layer again"

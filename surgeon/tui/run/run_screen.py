@@ -11,7 +11,7 @@ from ...text import one_line, plural
 from .. import theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
-from ..cells import wrapped
+from ..cells import shortened, wrapped
 from ..navigation import Navigation
 from ..widgets.line import Line, Piece
 from ..widgets.status_line import StatusLine
@@ -70,8 +70,8 @@ class RunScreen(ActionScreen):
         self.query_one("#header", Line).show(
             (" RUN ", theme.TITLE),
             (state, style),
-            (f"  {one_line(self.job.recipe_name)}" if self.job else "", theme.PLAIN),
-            (f" -> {one_line(self.out)}", theme.DIM),
+            (f"  {shortened(one_line(self.job.recipe_name), 20)}" if self.job else "", theme.PLAIN),
+            (f" -> {shortened(one_line(self.out), max(20, self.size.width - 48))}", theme.DIM),
         )
         width = max(10, self.size.width - 10)
         filled = round(width * progress.done / progress.total) if progress.total else 0

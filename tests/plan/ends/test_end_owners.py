@@ -206,3 +206,17 @@ def test_an_empty_outer_slice_chooses_an_end_as_in_mergekit(tmp_path: Path) -> N
     assert plan.ok and len(plan.layers) == 4
     assert [code for code in codes(plan) if code.startswith("warning")] == ["warning:range-empty"] * 2
     assert {donor for donor, _ in ends(plan).values()} == {"A"} and plan.donors["A"].ref.endswith("b")
+
+
+def test_a_tied_head_blended_with_a_model_that_has_none(tmp_path: Path) -> None:
+    sparse_llama(tmp_path / "a", tied=True)
+    folder = sparse_llama(tmp_path / "b", tied=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    plan = plan_of(
+        tmp_path,
+        "merge_method: linear\nslices:\n  - sources:\n"
+        "      - {model: a, layer_range: [0, 2], parameters: {weight: 1}}\n"
+        "      - {model: b, layer_range: [0, 2], parameters: {weight: 1}}\n",
+    )
+    assert "error:end-tensors" in codes(plan)

@@ -11,10 +11,10 @@ from textual.pilot import Pilot
 from surgeon.tui.app import SurgeonApp
 from surgeon.tui.blend.blend_screen import BlendScreen
 from surgeon.tui.curves.curve_screen import CurveScreen
-from surgeon.tui.dialogs import Ask, Help
+from surgeon.tui.dialogs import Ask, Help, TextDialog
 from surgeon.tui.widgets.curve_chart import CurveChart, bounds, spark
 from surgeon.tui.widgets.text_pane import TextPane
-from tests.support.tui import SIZES, app, cells, donors, keys, line
+from tests.support.tui import SIZES, app, cells, donors, keys, line, rows
 from tests.tui.test_budget import terminal
 
 RECIPE = """\
@@ -391,3 +391,17 @@ async def test_a_selection_is_dropped_by_the_move_after_a_change(in_tmp: Path) -
         assert screen.state.line.numbers[:5] == pytest.approx((0.6, 0.6, 0.6, 0.55, 0.5))
         await keys(pilot, "v l k v l k")
         assert screen.state.line.numbers[3:7] == pytest.approx((0.6, 0.6, 0.55, 0.5))
+
+
+async def test_a_track_can_be_read_in_full(in_tmp: Path) -> None:
+    application = app(donors(in_tmp, "ab", layers=40))
+    async with application.run_test(size=(80, 24)) as pilot:
+        await does(pilot, "insert A:0-39")
+        values = ",".join(f"0.{index * 17 % 40:02d}1" for index in range(40))
+        await does(pilot, f"blend 0-39 B:0-39 method=slerp t={values}")
+        await keys(pilot, "apostrophe apostrophe 0 G c")
+        assert len(line(pilot, "form")) > 80 and any(row.endswith("…") for row in rows(application))
+        await keys(pilot, "i")
+        assert isinstance(application.screen, TextDialog)
+        shown = " ".join(text for text, _ in application.screen.lines)
+        assert "written as" in shown and "0.171" in shown and "  39  0.231" in shown
