@@ -20,11 +20,26 @@ PICTURES: dict[str, tuple[str, tuple[int, int], Sequence[str]]] = {
     # Name -> recipe, columns and rows, keys.
     "screenshot": ("demo-splice.yml", (120, 32), ("apostrophe", "apostrophe", "5", "G")),
     "curves": ("demo-slerp.yml", (100, 30), ("apostrophe", "apostrophe", "1", "G", "c", "m", "g")),
-    "blend": ("demo-splice.yml", (100, 30), ("apostrophe", "apostrophe", "1", "G", "v", "j", "j", "b")),
-    "plan": ("demo-repeat.yml", (120, 30), ("f",)),
-    "stages": ("demo-stages.yml", (120, 24), ("s",)),
-    "keys": ("demo-splice.yml", (100, 40), ("question_mark",)),
+    "plan": ("demo-plan.yml", (120, 30), ("f", "j")),
 }
+
+
+PLAN = """\
+merge_method: slerp
+base_model: ./sort
+slices:
+  - sources:
+      - {model: ./sort, layer_range: [0, 8]}
+      - {model: ./reverse, layer_range: [0, 8]}
+    parameters:
+      t:
+        - {filter: self_attn, value: [0, 0.5, 1]}
+        - {filter: mpl, value: 0.3}
+        - value: 0.5
+dtype: bfloat16
+out_dtype: float16
+tokenizer_source: union
+"""
 
 
 async def draw(folder: Path, demo: Path) -> None:
@@ -60,6 +75,7 @@ def main(arguments: Sequence[str]) -> None:
         shutil.copytree(HERE / "demo", demo)
         for recipe in (HERE.parent / "recipes").glob("demo-*.yml"):
             shutil.copy(recipe, demo)
+        (demo / "demo-plan.yml").write_text(PLAN, encoding="utf-8")
         os.chdir(demo)
         asyncio.run(draw(folder, demo))
 
