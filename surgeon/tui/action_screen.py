@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Protocol, cast
 
 from textual import events
 from textual._keyboard_protocol import MODIFIER_FUNCTIONAL_KEYS
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from . import theme
@@ -43,6 +45,8 @@ class ActionScreen(Screen[Any]):
     counts: ClassVar[bool] = False
     counted_keys: ClassVar[str] = ""
     SCOPED_CSS = False  # each rule names its screen
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """Textual draws the whole screen when the focus moves; widgets draw what that changes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -91,6 +91,10 @@ def test_bytes_on_the_wire(in_tmp: Path) -> None:
         selecting = len(screen.press("v")) + len(screen.press("15j"))
         assert selecting <= 2_500
         screen.press("\x1b")
+        # Textual draws the whole screen (9 kB) when the focus moves.
+        focus = {key: len(screen.press(key)) for key in ("\t", "\t", "''", ":", "\x1b", "/", "\x1b")}
+        assert max(focus.values()) <= 1_000, focus
+        assert len(screen.press(":delete 3\r")) <= 6_000
 
 
 def test_no_colour_means_none(in_tmp: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.geometry import Region
@@ -18,6 +19,9 @@ from textual.widget import Widget
 from .. import theme
 from ..rows.pane_rows import PaneRow
 from .line import Piece, strip_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HEAD_WIDTH = 6
 """Cells at the start of a line that cursor and selection change: two marks and the index."""
@@ -202,6 +206,34 @@ class Pane(Widget, can_focus=True):
     def pieces_of(self, row: PaneRow) -> list[Piece]:
         """The line of a row behind its head."""
         return [(" " + row.text, theme.DIM)]
+
+    def focus(self, scroll_visible: bool = True) -> Self:
+        """Take the focus at once, without drawing the whole pane."""
+        if self.is_attached:
+            self.screen.set_focus(self, scroll_visible=scroll_visible)
+        return self
+
+    def on_focus(self, event: events.Focus) -> None:
+        """Draw title and cursor anew; Textual would draw the whole pane."""
+        event.prevent_default()
+        self._focused(True)
+        if self.parent is not None:
+            self.parent.post_message(events.DescendantFocus(self))
+
+    def on_blur(self, event: events.Blur) -> None:
+        """Draw title and cursor anew."""
+        event.prevent_default()
+        self._focused(False)
+        if self.parent is not None:
+            self.parent.post_message(events.DescendantBlur(self))
+
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """Nothing: no rule of the style sheet depends on it, and applying the rules would draw the whole pane."""
+
+    def _focused(self, has_focus: bool) -> None:
+        self.has_focus = has_focus
+        self._redraw_line(0)
+        self._redraw_heads({self.cursor})
 
     def on_resize(self) -> None:
         """Keep the cursor in view."""
