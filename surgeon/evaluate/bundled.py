@@ -38,6 +38,11 @@ def bundled(names: Iterable[str]) -> list[ProbeSet]:
     return [ProbeSet(Path(name), tuple(SETS[name]())) for name in wanted]
 
 
+def _dice(seed: int) -> random.Random:
+    """The same draws every time."""
+    return random.Random(seed)  # noqa: S311
+
+
 def _item(
     probes: list[Probe],
     prompts: Sequence[str],
@@ -66,7 +71,7 @@ def one_digit() -> list[Probe]:
     """Sums and differences of two digits with a result of one digit: all 110."""
     items = [(a, "+", "plus", b, a + b) for a in range(10) for b in range(10 - a)]
     items += [(a, "-", "minus", b, a - b) for a in range(10) for b in range(a + 1)]
-    random.Random(1).shuffle(items)
+    _dice(1).shuffle(items)
     probes: list[Probe] = []
     digits = [str(digit) for digit in range(10)]
     for a, sign, word, b, result in items:
@@ -79,7 +84,7 @@ def two_digits() -> list[Probe]:
     """Sums and differences of numbers of two digits with a result of two digits, against near results."""
     items = [(a, "+", "plus", b, a + b) for a in range(11, 89) for b in range(11, 100 - a)]
     items += [(a, "-", "minus", b, a - b) for a in range(21, 100) for b in range(11, a - 10)]
-    dice = random.Random(2)
+    dice = _dice(2)
     probes: list[Probe] = []
     for a, sign, word, b, result in dice.sample(items, _TWO_DIGIT_ITEMS):
         near = [result + step for step in (-10, -2, -1, 1, 2, 10) if 10 <= result + step <= 99]
@@ -91,7 +96,7 @@ def two_digits() -> list[Probe]:
 
 def copying() -> list[Probe]:
     """Three words to repeat."""
-    dice = random.Random(3)
+    dice = _dice(3)
     probes: list[Probe] = []
     seen: set[tuple[str, ...]] = set()
     while len(seen) < _COPIES:
@@ -110,7 +115,7 @@ def copying() -> list[Probe]:
 
 def _facts() -> list[tuple[str, str, str, str, list[str]]]:
     """(group, question, unfinished sentence, answer, choices) of every fact."""
-    dice = random.Random(4)
+    dice = _dice(4)
     found = []
     for topic, (question, sentence, pairs) in FACTS.items():
         for subject, answer in pairs.items():

@@ -61,12 +61,12 @@ FACTS: dict[str, tuple[str, str, dict[str, str]]] = {
          "Senegal": "French"},
     ),
 }  # fmt: skip
-"""Topic -> (question, unfinished sentence, {subject: answer}); an answer's distractors are other answers of its topic."""
+"""Topic -> (question, unfinished sentence, {subject: answer}); distractors are other answers of the topic."""
 
 WORDS = (
     "apple", "river", "stone", "window", "garden", "paper", "silver", "bread", "cloud", "table", "horse", "winter",
-    "music", "green", "bottle", "forest", "candle", "letter", "summer", "basket", "mirror", "yellow", "island", "coffee",
-    "spring", "bridge", "flower", "market", "purple", "station", "mountain", "orange", "pencil", "rabbit", "shadow",
+    "music", "green", "bottle", "forest", "candle", "letter", "summer", "basket", "mirror", "yellow", "island",
+    "coffee", "spring", "bridge", "flower", "market", "purple", "station", "mountain", "orange", "pencil", "rabbit", "shadow",
     "ticket", "valley", "wagon", "butter", "castle", "doctor", "engine", "father", "hammer", "kitchen", "lemon",
     "metal", "number", "ocean", "planet",
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from ..errors import InputError
 from .generate import Generation, pieces
@@ -40,8 +41,8 @@ def _chunk(subject: Subject, items: Sequence[tuple[Probe, list[int]]], check: Ca
     found: dict[int, Outcome] = {}
     exact = [index for index, (probe, _) in enumerate(items) if probe.kind == "exact"]
     asked = [(*items[index], answer_limit(subject, items[index][0])) for index in exact]
-    for index, outcome in zip(exact, exact_answers(subject, asked, check), strict=True):
-        found[index] = outcome or one_by_one(subject, *items[index])
+    for index, (outcome, chance) in zip(exact, exact_answers(subject, asked, check), strict=True):
+        found[index] = replace(outcome or one_by_one(subject, *items[index]), log_probability=chance)
     choices = [index for index, (probe, _) in enumerate(items) if probe.kind == "choice"]
     found.update(zip(choices, likeliest_choices(subject, [items[index] for index in choices], check), strict=True))
     answers = []

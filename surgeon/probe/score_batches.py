@@ -8,6 +8,7 @@ that are closer are made again without a batch.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ class Outcome:
         right: whether it is right. A `choice` is right if it is likelier than every other one.
         log_odds: of a `choice`: log p(right) - log p(any other choice), in nats.
         coverage: of a `choice`: probability of all choices together.
-        log_probability: of an `exact` answer: sum over its tokens in nats; None if it was not computed.
+        log_probability: of an `exact` answer: of the expected one, summed over its tokens, in nats.
     """
 
     probe: Probe
@@ -96,7 +97,7 @@ class _Attempt:
     decoder: Pieces
     given: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
-    log_probability: float | None = None
+    log_probability: float = -math.inf
     decided: bool = False
     failed: bool = False
 
@@ -126,7 +127,7 @@ class _Attempt:
 
 def exact_answers(
     subject: Subject, items: Sequence[tuple[Probe, list[int], int]], check: Callable[[], None] = lambda: None
-) -> list[Outcome | None]:
+) -> list[tuple[Outcome | None, float]]:
     """Decide `exact` probes by teacher forcing: the expected tokens are a draft that one forward pass checks.
 
     Greedy generation gives the draft's tokens as long as each is the likeliest one. The first other token is known
@@ -138,7 +139,8 @@ def exact_answers(
         check: called before each batch; may raise to stop.
 
     Returns:
-        The outcomes; None where a decision is closer than rounding or takes too many drafts.
+        For each item the outcome, None where a decision is closer than rounding or takes too many drafts; and the
+        log-probability of the expected answer.
     """
     attempts = []
     for probe, prompt, limit in items:
@@ -161,14 +163,11 @@ def exact_answers(
             if not attempt.decided:
                 rest = attempt.judgement.expected[len(attempt.judgement.text) :]
                 attempt.draft = subject.plain_ids(rest) if rest else []
-    return [
-        Outcome(
-            attempt.probe, attempt.judgement.answer, attempt.judgement.right, log_probability=attempt.log_probability
-        )
-        if attempt.decided and not attempt.failed
-        else None
-        for attempt in attempts
-    ]
+    found: list[tuple[Outcome | None, float]] = []
+    for attempt in attempts:
+        outcome = Outcome(attempt.probe, attempt.judgement.answer, attempt.judgement.right)
+        found.append((outcome if attempt.decided and not attempt.failed else None, attempt.log_probability))
+    return found
 
 
 def _follow(attempt: _Attempt, rows: torch.Tensor, subject: Subject) -> None:

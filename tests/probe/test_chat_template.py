@@ -194,7 +194,7 @@ class TestProbeSets:
             asked.append(prompt)
             return Outcome(probe, "yes", True)
 
-        monkeypatch.setattr("surgeon.probe.score.exact_answers", lambda _, items, *__: [None] * len(items))
+        monkeypatch.setattr("surgeon.probe.score.exact_answers", lambda _, items, *__: [(None, 0.0)] * len(items))
         monkeypatch.setattr("surgeon.probe.score.one_by_one", answer)
         probes = [{"prompt": "Hi", "expected": "yes", "chat": chats} for chats in (True, False, True)]
         (tmp_path / "a.jsonl").write_text("".join(json.dumps(probe) + "\n" for probe in probes))
