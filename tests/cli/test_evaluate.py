@@ -37,7 +37,14 @@ def test_a_table_a_row_per_model_and_its_recipe(models: Path, capsys: pytest.Cap
     assert evaluate("r.yml", "--probe", "p.jsonl", "--text", "t.txt") == 0
     shown = capsys.readouterr()
     assert all(len(line) <= 80 or line.startswith(("warning", "Differences")) for line in shown.out.splitlines())
-    for text in ("base: a; the held-out half", "p accuracy", "t perplexity", "a (base)", "b (donor)", "best donor"):
+    for text in (
+        "base: a; the held-out half",
+        "p accuracy",
+        "t perplexity",
+        "a (base)",
+        "b (donor)",
+        "best checkpoint",
+    ):
         assert text in shown.out
     assert "[2/3] r: loading" in shown.err and "peak memory" in shown.err
     assert run(["results", "--json"]) == 0

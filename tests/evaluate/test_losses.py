@@ -67,9 +67,19 @@ def test_the_reference_takes_limited_memory(pair: tuple[Subject, Subject], monke
     monkeypatch.setattr(losses, "REFERENCE_BYTES", 150 * row + 7)
     reference = Reference()
     score_text(pair[0], [TEXT, TEXT + "more"], "t", keep=reference)
-    assert reference.nbytes == 150 * row and len(reference.passages["t#0"][1]) == 150
+    assert reference.nbytes == {"t": 150 * row} and len(reference.passages["t#0"][1]) == 150
     found = score_text(pair[1], [TEXT, TEXT + "more"], "t", reference=reference)
     assert sum(unit.weight for unit in found.divergence) == 150
+
+
+def test_texts_share_the_memory_of_the_reference(
+    pair: tuple[Subject, Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "REFERENCE_BYTES", 200 * 320 * 4)
+    reference = Reference(texts=2)
+    for name in "tu":
+        score_text(pair[0], [TEXT], name, keep=reference)
+    assert {key: len(kept) for key, (_, kept) in reference.passages.items()} == {"t#0": 100, "u#0": 100}
 
 
 def test_scores_of_other_tokens_are_never_paired(pair: tuple[Subject, Subject]) -> None:

@@ -142,9 +142,9 @@ def test_reports_have_every_measure(folder: Path, tmp_path: Path) -> None:
     done = evaluate(targets_of([str(folder / "r.yml")]), suite, device="cpu")
     made = json.loads(json.dumps(to_dict(done), allow_nan=False))
     assert made["base"] == "a" and set(made["models"][1]["measures"]) == set(done.measures)
-    assert set(made["models"][1]["against_best_donor"]) == {"c accuracy", "c log-odds", "t loss"}
+    assert set(made["models"][1]["against_best_checkpoint"]) == {"c accuracy", "c log-odds", "t loss"}
     text = "\n".join(markdown(done))
-    assert "| measure | a (base) | r | b (donor) |" in text and "Against the best donor" in text
+    assert "| measure | a (base) | r | b (donor) |" in text and "Against the best checkpoint" in text
     rows = result_rows(done, tmp_path / "r.jsonl")
     assert [one["name"] for one in rows] == ["a", "r", "b"] and rows[1]["recipe"] == RECIPE
     assert len(rows[1]["items"]["c log-odds"]["value"]) == 10 == rows[1]["measures"]["c log-odds"]["items"]
