@@ -122,6 +122,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", ("escape", "q", "f"), "esc", "back", "back", screen="plan", group="plan"),
     # Run
     Action("cancel", ("c",), "c", "cancel the job; it can be resumed", "cancel", screen="run", group="run"),
+    Action("resume", ("R",), "R", "resume a job that was cancelled or has failed", "resume", screen="run", group="run"),
     Action("try_output", ("T",), "T", "try the written model", "try it", screen="run", group="run"),
     Action("back", ("escape", "q"), "esc", "back; a running job continues", "back", screen="run", group="run"),
     # Try

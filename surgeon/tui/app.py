@@ -34,6 +34,7 @@ from .widgets.line import Line
 from .widgets.status_line import StatusLine
 
 if TYPE_CHECKING:
+    from ..jobs.job import Job
     from ..recipe.edits import BlendLayers, Edit
     from .blend.blend_choice import BlendChoice
     from .curves.drafts import Draft
@@ -148,12 +149,17 @@ class SurgeonApp(App[None]):
         from .run.run_screen import RunScreen
 
         self.push_screen(RunScreen(self.jobs.current, self))
+        self.call_after_refresh(self._show_job)
 
     def open_try(self, folder: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from the model in a folder."""
         from .try_model.try_screen import TryScreen
 
         self.push_screen(TryScreen(self.session, self.try_state, folder))
+
+    def resume_job(self, job: Job) -> None:
+        """Resume a job, and show its progress."""
+        self.jobs.resume(job)
 
     def return_to_surgery(self) -> None:
         """Close every screen above the main one."""

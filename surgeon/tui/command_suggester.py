@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.suggester import Suggester
 
+from ..files import exists, expanded
 from .completion import PATHS, paths
 
 
@@ -19,5 +20,8 @@ class CommandSuggester(Suggester):
         word, space, rest = value.partition(" ")
         if not space:
             return next((known for known in self._commands if word and known.startswith(word) and known != word), None)
-        found = paths(rest) if word in PATHS and rest else []
+        if word not in PATHS or not rest or exists(expanded(rest)):
+            # What is typed is something already: Enter takes it, whatever else begins like it.
+            return None
+        found = [path for path in paths(rest) if word != "open" or path.endswith(("/", ".safetensors"))]
         return f"{word} {found[0]}" if found and found[0] != rest else None

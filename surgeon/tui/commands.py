@@ -4,6 +4,7 @@ from __future__ import annotations
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "open": ("open [PATH]", "open a donor; without a path, choose from those nearby"),
+    "close": ("close [B]", "close a donor that the recipe does not use"),
     "edit": ("edit [FILE]", "edit another recipe; without a file, choose a recent one"),
     "reload": ("reload", "read the recipe's file again"),
     "diff": ("diff [FILE|disk]", "what changed since it was saved, or against another recipe or the file on disk"),

@@ -85,8 +85,11 @@ class Completer:
             yield from (*COMMANDS, *(kind.verb for kind in EDITS))
             return
         verb = grammar.ALIASES.get(before[0], before[0])
-        if verb in PATHS:
+        if verb == "open":
+            yield from (path for path in paths(word) if path.endswith(("/", ".safetensors")))
+        elif verb in PATHS:
             yield from paths(word)
+        if verb in PATHS:
             if verb == "open":
                 yield from (ref for ref in self._donors if word)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import SurgeonError
@@ -11,6 +12,7 @@ from ..jobs import job_list
 from ..jobs.job import Job
 from ..text import one_line
 from .navigation import Navigation
+from .rows.layer_runs import barcode
 from .session import Session
 
 MAX_CHOICES = 9
@@ -107,7 +109,9 @@ class JobsController:
             return
         arguments = [str(out), *options.arguments(), *job_list.rooted(session.document.roots)]
         layers = session.result_plan.layers
-        about = {"layers": len(layers), "letters": [layer.sources[0][0] for layer in layers]}
+        # As in the barcode: a small letter for a blend.
+        letters = [bar.letter for bar in barcode(session.result_plan, max(1, len(layers)))]
+        about = {"layers": len(layers), "letters": letters}
         path = session.document.path
         try:
             job = job_list.start("assemble", arguments, text, out=out, recipe=path, about=about)
@@ -139,19 +143,39 @@ class JobsController:
         question = f"Job {job.number} is writing {job.out}. Show it?"
         self._navigation.ask(question, [("y", "show it"), ("n", "later: R shows it")], answered)
 
-    def _offer_unfinished(self, job: Job, tensors: tuple[int, int], reason: str) -> None:
+    def resume(self, job: Job) -> None:
+        """Resume a job that was cancelled or has failed, and show it."""
+        try:
+            self.show(job_list.again(job))
+        except SurgeonError as error:
+            self._refuse(error.sentence())
+
+    def before_writing(self, then: Callable[[], None]) -> None:
+        """Offer to resume the recipe's last job if it is unfinished; else, or if that is not wanted, do `then`."""
+        for job in reversed(job_list.of_recipe(self._session.document.path, Path.cwd())):
+            state = job.state()
+            if state.kind == "done":
+                break
+            if state.kind != "running" and (left := job_list.unfinished(job)) is not None:
+                self._offer_unfinished(job, left.tensors, state.reason, then)
+                return
+        then()
+
+    def _offer_unfinished(
+        self, job: Job, tensors: tuple[int, int], reason: str, otherwise: Callable[[], None] | None = None
+    ) -> None:
         done, total = tensors
 
         def answered(answer: str | None) -> None:
             if answer == "g":
-                try:
-                    self.show(job_list.again(job))
-                except SurgeonError as error:
-                    self._refuse(error.sentence())
+                self.resume(job)
+            elif otherwise is not None and answer == "n":
+                otherwise()
 
         question = f"Job {job.number} stopped when {done:,} of {total:,} tensors of {job.out} were written"
         question += f": {one_line(reason.rstrip('.'))}." if reason else "."
-        self._navigation.ask(question, [("g", "resume it"), ("n", "not now")], answered)
+        answers = [("g", "resume it"), ("n", "write another output" if otherwise else "not now")]
+        self._navigation.ask(question, answers, answered)
 
     def choose(self) -> None:
         """Let the user choose one of the last jobs, and show it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..process import child_command
 from ..statefile import StateRecord, parse
 from ..text import plural, size
+from .completion import paths
 from .picker import Choice, Picker
 
 PATIENCE = 5.0
@@ -25,12 +26,13 @@ class ModelPicker(Picker):
     Args:
         folders: where to look, the nearest first.
         opened: absolute paths of the donors that are open already.
+        families: their model types; models of the same type come first.
     """
 
-    def __init__(self, folders: Sequence[Path], opened: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[Path], opened: Sequence[str], families: Collection[str] = ()) -> None:
         super().__init__("Open a donor", other="opens that path, or that Hub id from the local cache")
         self.empty = "looking for checkpoints ..."
-        self._folders, self._opened = folders, set(opened)
+        self._folders, self._opened, self._families = folders, set(opened), families
 
     def on_mount(self) -> None:
         """Show the window, and start the listing."""
@@ -55,8 +57,15 @@ class ModelPicker(Picker):
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-        self.empty = "no checkpoint is here or near the donors: type a path, or a Hub id from the local cache"
-        self.add([choice for line in raw.splitlines() if (choice := self._choice(line)) is not None])
+        self.empty = "no checkpoint is here or near the donors: type a path, or the id of a cached Hub model"
+        found = [choice for line in raw.splitlines() if (choice := self._choice(line)) is not None]
+        self.add(sorted(found, key=lambda choice: choice.remark.split(",")[0] not in self._families))
+
+    def more(self, typed: str) -> list[Choice]:
+        """Folders whose path begins as what is typed."""
+        if "/" not in typed and not typed.startswith("~"):
+            return []
+        return [Choice(path, path, "folder") for path in paths(typed) if path.endswith("/")]
 
     def _choice(self, line: bytes) -> Choice | None:
         with contextlib.suppress(ValueError, TypeError):
@@ -74,5 +83,6 @@ class ModelPicker(Picker):
 
 def near(folders: Sequence[Path]) -> list[Path]:
     """The folders to look in, as short as they can be written: the working directory, then those that are given."""
-    here = Path.cwd()
-    return list(dict.fromkeys([Path(), *(Path(os.path.relpath(folder, here)) for folder in folders)]))
+    return list(
+        dict.fromkeys([Path(), *(Path(min(os.path.relpath(folder), str(folder), key=len)) for folder in folders)])
+    )

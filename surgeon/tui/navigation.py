@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ..jobs.job import Job
     from ..recipe.edits import BlendLayers, Edit
     from .blend.blend_choice import BlendChoice
     from .curves.drafts import Draft
@@ -42,6 +43,9 @@ class Navigation(Messages, Protocol):
 
     def show_messages(self) -> None:
         """Show the last messages."""
+
+    def resume_job(self, job: Job) -> None:
+        """Resume a job, and show its progress."""
 
     def return_to_surgery(self) -> None:
         """Close every screen above the main one."""

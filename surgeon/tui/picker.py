@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from ..text import one_line
 from . import theme
-from .cells import pad, shortened
+from .cells import pad, shortened, wrapped
 from .widgets.line import Line
 from .widgets.text_pane import TextPane
 
@@ -66,7 +66,7 @@ class Picker(ModalScreen[str | None]):
         """Show every entry."""
         self.query_one(Input).focus()
         self.query_one("#title", Line).show((self.heading, theme.TITLE))
-        hint = "up down choose   enter takes it   esc leaves"
+        hint = "up down choose   enter takes it   tab types it   esc leaves"
         self.query_one("#hint", Line).show((hint, theme.DIM))
         self.call_after_refresh(self.fill)
 
@@ -81,6 +81,8 @@ class Picker(ModalScreen[str | None]):
         if typed:
             scored = [(self._search.match(typed, choice.text)[0], choice) for choice in self.choices]
             self.shown = [choice for score, choice in sorted(scored, key=lambda pair: -pair[0]) if score > 0]
+            known = {choice.value.rstrip("/") for choice in self.shown}
+            self.shown += [choice for choice in self.more(typed) if choice.value.rstrip("/") not in known]
         else:
             self.shown = list(self.choices)
         pane = self.query_one(TextPane)
@@ -90,7 +92,12 @@ class Picker(ModalScreen[str | None]):
         elif typed and self.other:
             pane.show([[(f"enter {self.other}", theme.DIM)]])
         else:
-            pane.show([[("nothing fits" if typed else self.empty, theme.DIM)]])
+            said = "nothing fits" if typed else self.empty
+            pane.show([[(part, theme.DIM)] for part in wrapped(said, width)])
+
+    def more(self, typed: str) -> list[Choice]:
+        """Further entries for what is typed."""
+        return []
 
     def on_resize(self) -> None:
         """Fit the lines to the new width."""
@@ -115,12 +122,20 @@ class Picker(ModalScreen[str | None]):
         """Move in the list, or leave."""
         pane = self.query_one(TextPane)
         page = max(1, pane.size.height // 2)
-        steps = {"down": 1, "up": -1, "ctrl+n": 1, "ctrl+p": -1, "tab": 1, "shift+tab": -1}
+        steps = {"down": 1, "up": -1, "ctrl+n": 1, "ctrl+p": -1, "shift+tab": -1}
         steps |= {"ctrl+d": page, "pagedown": page, "ctrl+u": -page, "pageup": -page}
         if event.key == "escape":
             event.stop()
             event.prevent_default()
             self.dismiss(None)
+        elif event.key == "tab":
+            # What is chosen is typed, so that what lies in a folder can be chosen next.
+            event.stop()
+            event.prevent_default()
+            if self.shown:
+                box = self.query_one(Input)
+                box.value = self.shown[min(pane.cursor, len(self.shown) - 1)].value
+                box.cursor_position = len(box.value)
         elif event.key in steps:
             event.stop()
             event.prevent_default()

@@ -20,12 +20,13 @@ from ..recipe import stack
 from ..recipe.curves.tracks import Level, tracks
 from ..recipe.document import Document, fresh
 from ..recipe.document_stages import RESULT, edited_document, stage_names, standalone, with_stage
-from ..recipe.edits import DepthOf, Edit, Insert, InsertRuns, Replace, grammar
+from ..recipe.edits import Edit, Insert, InsertRuns, Replace, grammar
 from ..recipe.history import History
 from ..recipe.letters import letters
 from ..recipe.saving import Seen
 from ..recipe.schema import End, Recipe, Slice
 from ..text import aligned
+from .replaced_text import Restore, with_step
 
 _MANY = 5_000
 """Tensors of newly opened donors from which on the garbage collector leaves them alone."""
@@ -42,19 +43,6 @@ class Yank:
     def count(self) -> int:
         """Number of layers."""
         return sum(stop - start for _, start, stop in self.runs)
-
-
-@dataclass(frozen=True)
-class Restore(Edit):
-    """Replaces the recipe by another one, recovered or edited as text, as a step that can be undone."""
-
-    recipe: Recipe
-    verb = "restore"
-    usage = help = ""
-
-    def apply(self, recipe: Recipe, depth_of: DepthOf) -> Recipe:
-        """The restored recipe."""
-        return self.recipe
 
 
 class _Cell(NamedTuple):
@@ -143,6 +131,10 @@ class Session:
     def recipe_of(self, stage: str) -> Recipe:
         """The recipe of one of `stages`, as edited."""
         return self._histories[stage].recipe
+
+    def has_edits(self, stage: str) -> bool:
+        """Whether a document has edits that can be undone."""
+        return bool(self._histories[stage].done)
 
     def uses(self, stage: str, other: str) -> bool:
         """Whether a document names a stage as its donor."""
@@ -283,11 +275,13 @@ class Session:
 
     def describe(self, edit: Edit) -> str:
         """An edit as the command line writes it, donors by letter."""
-        return "the text that was read" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
+        return "a new text" if isinstance(edit, Restore) else grammar.unparse(edit, self.models)
 
     def undo(self) -> Edit | None:
         """Undo the last edit; returns it, or None at the start."""
         last = self.history.last
+        if isinstance(last, Restore):
+            self._base = last.before
         self.history = self.history.undo()
         self._changed()
         return last
@@ -297,6 +291,8 @@ class Session:
         if not self.history.undone:
             return None
         self.history = self.history.redo()
+        if isinstance(self.history.last, Restore):
+            self._base = self.history.last.after
         self._changed()
         return self.history.last
 
@@ -309,13 +305,39 @@ class Session:
         """Replace the whole recipe and its text, as one step that can be undone in each document that changes."""
         self.refs = list(dict.fromkeys([*self.models, *refs]))
         self.donors.first = tuple(self.refs)
+        before, after = self._base, replace(document, path=self.document.path)
         known, self._histories = self._histories, {}
+        self.stage = self.stage if self.stage in (*stage_names(document), RESULT) else RESULT
         for stage in (*stage_names(document), RESULT):
             recipe = edited_document(document, stage).recipe
             history = known.get(stage) or History(recipe)
-            self._histories[stage] = history.apply(Restore(recipe), self.donors.depth)
-        self.stage = self.stage if self.stage in self._histories else RESULT
-        self._base = replace(document, path=self.document.path)
+            if recipe != history.recipe or stage == self.stage:
+                history = with_step(history, Restore(recipe, before, after))
+            self._histories[stage] = history
+        self._base = after
+        self._changed()
+
+    def reload(self, document: Document) -> None:
+        """Take the recipe as it is on disk now, as a step that can be undone; files of donors may have changed too."""
+        self.donors.forget()
+        self.document, self.seen = document, Seen.of(document)
+        self.recover(document)
+
+    def close(self, ref: str) -> None:
+        """Close a donor; those after it move up by a letter.
+
+        Raises:
+            InputError: the recipe uses it, or there is no such donor.
+        """
+        used = {model for history in self._histories.values() for model in history.recipe.model_refs()}
+        letter = self.letters.get(ref, "")
+        if not letter:
+            raise InputError(f"there is no donor {ref}")
+        if ref in used:
+            raise InputError(f"{letter} is used by the recipe", remedy="delete its layers first, or undo")
+        self.refs = [model for model in self.models if model != ref]
+        self.donors.first = tuple(self.refs)
+        self.register = None
         self._changed()
 
     def yank_stack(self, start: int, stop: int) -> Yank:
@@ -344,7 +366,9 @@ class Session:
 
     def _runs(self) -> tuple[tuple[str, int, int], ...]:
         if self.register is None or not self.register.runs:
-            raise InputError("nothing is yanked", remedy="select layers with v and yank them with y first")
+            raise InputError(
+                "nothing is yanked", remedy="select layers with v and yank them with y, or cut them with x"
+            )
         return self.register.runs
 
     def save(self, path: Path, *, over: bool = False) -> None:

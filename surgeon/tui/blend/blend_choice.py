@@ -69,8 +69,8 @@ class BlendChoice:
         """InputError if nothing can come of any choice."""
         where = f"layers {span(self.start, self.stop)}" if self.count > 1 else f"layer {self.start}"
         if self.only_method and not self.blended:
-            raise InputError(f"{where} is no blend" if self.count == 1 else f"there is no blend among {where}",
-                             remedy="b blends them with another donor")  # fmt: skip
+            raise InputError(f"{where} is not a blend" if self.count == 1 else f"there is no blend among {where}",
+                             remedy="b blends with another donor")  # fmt: skip
         if self.blended or any(not offer.why_not for offer in self.offers):
             return
         if self.offers:

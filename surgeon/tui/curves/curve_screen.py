@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from ...text import plural
+from ...recipe.schema import Recipe
+from ...text import plural, ranges
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
 from ..dialogs import TextDialog
@@ -21,6 +22,17 @@ from .curve_mover import CurveMover
 from .curve_state import CurveState
 from .curve_view import CurveView
 from .drafts import Draft
+
+
+def overridden_layers(recipe: Recipe, depth: int) -> dict[int, str]:
+    """Output layer -> the key of the recipe that overrides the parameters of its slice."""
+    found: dict[int, str] = {}
+    for key, edge in (("first_layers", recipe.first_layers), ("last_layers", recipe.last_layers)):
+        if edge is not None and (edge.model is not None or edge.parameters):
+            count = min(edge.count, depth)
+            layers = range(count) if key == "first_layers" else range(depth - count, depth)
+            found |= dict.fromkeys(layers, key)
+    return found
 
 
 class CurveScreen(ActionScreen):
@@ -46,7 +58,8 @@ class CurveScreen(ActionScreen):
     def __init__(self, session: Session, draft: Draft, track: int = 0) -> None:
         super().__init__()
         self.state = CurveState(draft, track)
-        self.view = CurveView(self, self.state, session.letters)
+        self.overridden = overridden_layers(session.recipe, len(session.plan.layers))
+        self.view = CurveView(self, self.state, session.letters, self.overridden)
         self.mover = CurveMover(self.state, self.view)
         self.parts = (self, self.mover, CurveEditor(self, session, self.state, self.view))
 
@@ -66,6 +79,11 @@ class CurveScreen(ActionScreen):
         self.query_one(CurveChart).focus()
         self.view.fit_tracks()
         self.show_footer(self.query_one("#footer", Line))
+        here = [layer for layer in self.overridden if self.state.draft.start <= layer < self.state.draft.stop]
+        if here:
+            keys = " and ".join(dict.fromkeys(self.overridden[layer] for layer in here))
+            self.say(f"layers {ranges(sorted(here))} have values of {keys}, whatever is drawn: t in the stack",
+                     "warning")  # fmt: skip
 
     def say(self, text: str, severity: str = "") -> None:
         """Show a sentence under the chart."""

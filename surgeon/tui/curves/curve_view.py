@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.cells import cell_len
@@ -36,10 +36,14 @@ class CurveView:
 
     Args:
         letters: reference of a donor -> its letter.
+        overridden: output layer -> the key of the recipe that overrides what is drawn for it.
     """
 
-    def __init__(self, screen: Screen[Any], state: CurveState, letters: dict[str, str]) -> None:
+    def __init__(
+        self, screen: Screen[Any], state: CurveState, letters: dict[str, str], overridden: Mapping[int, str]
+    ) -> None:
         self._screen, self._state, self._letters = screen, state, letters
+        self._overridden = overridden
 
     def fill(self) -> None:
         """Show the draft; widgets draw only what changed."""
@@ -134,7 +138,8 @@ class CurveView:
         else:
             layer = self._state.draft.start + self._state.cursor
             pieces.append((f" layer {layer} = {self._label(self._state.cursor)}", theme.BOLD))
-            note = ""
+            key = self._overridden.get(layer)
+            note = f"  {key} overrides it" if key else ""
         name = f"{line.parameter.name} {self._whose(line)}".rstrip()
         pieces.append((f"  {name} {line.label} {spelled(value)}", theme.PLAIN))
         if self._state.selection:

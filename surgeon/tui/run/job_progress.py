@@ -18,6 +18,7 @@ class JobProgress:
         letters: the donor of each output layer.
         written: the layers that are complete.
         total: bytes to write.
+        resumed: whether the job resumes what an earlier one has written.
         finished: the last event; None while the job runs.
     """
 
@@ -28,6 +29,7 @@ class JobProgress:
         self.checking = False
         self.latest: dict[str, Any] = {}
         self.finished: dict[str, Any] | None = None
+        self.resumed = job is not None and "--resume" in job.about["arguments"]
         if job is not None:
             for event in job.events:
                 self.take(event)
@@ -73,6 +75,8 @@ class JobProgress:
             # The check is no copying: a rate over both would be of neither.
             rest = ", including the load-back check" if self.checking else f", {size(done / max(seconds, 0.001))}/s"
             return f"{size(done)} in {duration(seconds)}{rest}"
+        if self.resumed and not self.latest.get("bytes"):
+            return "comparing what an earlier run has written with its journal"
         if not self.total:
             return "starting"
         if self.checking:

@@ -109,7 +109,7 @@ class RunScreen(ActionScreen):
             for index in range(start, min(start + width, len(progress.letters))):
                 here = everything or index in progress.written
                 letter = progress.letters[index]
-                row.append((one_line(letter[:1])[:1] or "#", theme.hue(letter)) if here else (".", theme.DIM))
+                row.append((one_line(letter[:1])[:1] or "#", theme.hue(letter.upper())) if here else (".", theme.DIM))
             lines.append(row)
         return lines
 
@@ -117,16 +117,19 @@ class RunScreen(ActionScreen):
         job, progress = self.job, self.progress
         width = self.size.width - 4
         lines: list[list[Piece]] = []
-        if progress.finished and not progress.ended("done"):
+        if progress.ended("cancelled"):
+            lines += [[(" Cancelled: what is written is kept. R resumes it.", theme.SEVERITY["warning"])]]
+        elif progress.finished and not progress.ended("done"):
             message = str(progress.finished.get("message") or "nothing was written")
             lines += [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(one_line(message), width)]
+            lines += [[(" R resumes it, where part of it is written.", theme.DIM)]]
         elif progress.ended("done"):
             done = f" {plural(len(progress.letters), 'layer')} written. T tries the model, esc goes back."
             lines.append([(done, theme.ADDED)])
         if job is not None:
             said = str(progress.finished.get("message") or "\0") if progress.finished else "\0"
             tail = [line for line in job.log().splitlines() if line.strip() and said not in line][-5:]
-            lines += [[(f" {one_line(line)}", theme.DIM)] for line in tail]
+            lines += [[(f" {row}", theme.DIM)] for line in tail for row in wrapped(one_line(line), width, indent="  ")]
         return lines
 
     def do_cancel(self, count: int | None) -> None:
@@ -147,6 +150,16 @@ class RunScreen(ActionScreen):
             self.look()
 
         self._navigation.ask("Stop writing? R resumes it later.", [("y", "stop"), ("n", "continue")], answered)
+
+    def do_resume(self, count: int | None) -> None:
+        """Resume a job that was cancelled, or that failed."""
+        if self.job is None or not self.progress.finished:
+            self.say("the job is running: c cancels it")
+        elif self.progress.ended("done"):
+            self.say("the job is done: T tries the model")
+        else:
+            self.app.pop_screen()
+            self._navigation.resume_job(self.job)
 
     def do_try_output(self, count: int | None) -> None:
         """Open the Try screen on the model that was written."""

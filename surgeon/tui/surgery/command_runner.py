@@ -38,6 +38,7 @@ class CommandRunner:
         self._view, self._editor = view, editor
         self._commands: dict[str, Callable[[str], None]] = {
             "open": lambda rest: files.open(rest) if rest else recipes.do_open(None),
+            "close": recipes.close,
             "edit": recipes.edit,
             "reload": lambda rest: recipes.reload(),
             "diff": recipes.diff,

@@ -16,7 +16,8 @@ from ...statefile import read_bytes
 from ...text import one_line, plural
 from ..dialogs import TextDialog
 from ..navigation import Navigation
-from ..session import Restore, Session
+from ..replaced_text import Restore
+from ..session import Session
 from .editor import Editor
 from .surgery_view import SurgeryView
 
@@ -63,7 +64,7 @@ class EditLog:
     def replay(self, name: str) -> None:
         """Apply the edits of a file to the recipe, all of them or none; letters mean the donors that are open here."""
         if not name:
-            self._view.refuse("write the file that `log FILE` wrote after `replay`")
+            self._view.refuse("name a file that `log FILE` wrote: replay FILE")
             return
         session = self._session
         before = session.history

@@ -70,7 +70,7 @@ class Editor:
         else:
             self._view.stack.clear_selection()
         depth = len(self._session.plan.layers)
-        self._view.say(f"{done}: {plural(depth, 'layer')}")
+        self._view.say(f"{done}: now {plural(depth, 'layer')}")
 
     # -- the register
 
@@ -230,7 +230,9 @@ class Editor:
         while len(edits) < (count or 1) and (edit := step()) is not None:
             edits.append(edit)
         if not edits:
-            self._view.refuse(nothing)
+            elsewhere = [stage or "the result" for stage in self._session.stages if self._session.has_edits(stage)]
+            where = f" here: s goes to {' or '.join(elsewhere)}, which has edits" if elsewhere else ""
+            self._view.refuse(nothing + where)
             return
         self.show_edit(f"{done} {', '.join(map(self._session.describe, edits))}")
         self._go_to_change(before)

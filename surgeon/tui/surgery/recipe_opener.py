@@ -16,6 +16,7 @@ from ...errors import InputError
 from ...files import exists, expanded, is_dir
 from ...recipe import document as documents
 from ...recipe.document_stages import RESULT
+from ...recipe.letters import named
 from ...recipe.saving import Seen
 from ...recipe.schema import Recipe
 from ...text import one_line, plural
@@ -27,6 +28,7 @@ from ..picker import Choice, Picker
 from ..recent_recipes import recent_recipes, remember_recipe
 from ..session import Session
 from ..unsaved_work import UnsavedWork
+from ..widgets.pane import DonorPane
 from .command_line import CommandLine
 from .recipe_files import RecipeFiles
 from .surgery_view import SurgeryView
@@ -58,8 +60,12 @@ class RecipeOpener:
     def do_open(self, count: int | None) -> None:
         """Choose a donor among the checkpoints nearby, or type its path."""
         opened = [self._session.checkpoint(ref) for ref in self._session.models if ref not in self._session.stages]
-        folders = [checkpoint.folder for checkpoint in opened if checkpoint is not None]
-        picker = ModelPicker(near([folder.parent for folder in folders]), [os.path.realpath(path) for path in folders])
+        known = [checkpoint for checkpoint in opened if checkpoint is not None]
+        families = {checkpoint.config.model_type for checkpoint in known if checkpoint.config is not None}
+        folders = [checkpoint.folder for checkpoint in known]
+        picker = ModelPicker(
+            near([folder.parent for folder in folders]), [os.path.realpath(path) for path in folders], families
+        )
         self._screen.app.push_screen(picker, self._chosen)
 
     def _chosen(self, ref: str | None) -> None:
@@ -118,18 +124,30 @@ class RecipeOpener:
         self._if_saved("reload", lambda: self._reload(path))
 
     def _reload(self, path: Path) -> None:
-        stage, refs = self._session.stage, self._session.models
         try:
             document = documents.load(path)
         except InputError as error:
             self._view.say(error.sentence(), "error")
             return
         self._unsaved_work.forget()
-        stages = self._session.stages
-        self._session.load(document, [ref for ref in refs if ref not in stages])
-        if stage in self._session.stages:
-            self._session.edit_stage(stage)
-        self._shown(f"read {one_line(path)} again")
+        self._session.reload(document)
+        self._shown(f"read {one_line(path)} again: u goes back")
+
+    def close(self, name: str) -> None:
+        """Close a donor by its letter, name or path: the one whose column has the focus without a name."""
+        pane = self._view.pane
+        ref = named(name, self._session.models) if name else pane.ref if isinstance(pane, DonorPane) else None
+        if ref is None:
+            self._view.refuse(f"there is no donor {name}" if name else "name the donor to close: close B")
+            return
+        letter = self._session.letters[ref]
+        try:
+            self._session.close(ref)
+        except InputError as error:
+            self._view.refuse(error)
+            return
+        self._unsaved_work.keep()
+        self._shown(f"closed {letter} {one_line(ref)}")
 
     def _if_saved(self, verb: str, then: Callable[[], None]) -> None:
         """Do it at once without unsaved changes; else ask."""

@@ -36,7 +36,12 @@ class ScreenOpener:
             why = self._session.result_plan.errors[0].sentence()
             self._view.refuse(f"the model cannot be written yet: {why} (f lists all)")
             return
+        self._jobs.before_writing(self._ask_output)
+
+    def _ask_output(self) -> None:
         path = self._session.document.path
+        if self._session.stage:
+            self._view.say("the result of the recipe is written, not the stage that is edited")
         self._line.open(":", "run ", offered=f"{path.with_suffix('') if path else './model'}-out")
 
     def do_try_it(self, count: int | None) -> None:

@@ -38,7 +38,8 @@ class TextEditor:
         with tempfile.TemporaryDirectory(prefix="surgeon-") as folder:
             copy = Path(folder) / (path.name if path else "recipe.yaml")
             # A text that was refused is opened again, unless the recipe was changed since.
-            copy.write_text(self._refused[1] if self._refused[0] == before else before, encoding="utf-8", newline="")
+            given = self._refused[1] if self._refused[0] == before else before
+            copy.write_text(given, encoding="utf-8", newline="")
             problem = self._run(copy, line)
             if problem:
                 return problem
@@ -46,6 +47,9 @@ class TextEditor:
                 after = read_bytes(copy, documents.MAX_BYTES).decode("utf-8-sig")
             except (OSError, ValueError) as error:
                 return f"the text cannot be read back: {error}"
+        if after == given != before:
+            self._refused = ("", "")
+            return "the text that was not taken is dropped: the editor opens the recipe again"
         return "the editor changed nothing" if after == before else self._take(before, after)
 
     def _run(self, copy: Path, line: int) -> str:

@@ -93,5 +93,5 @@ class Line(Widget):
         if self.right is None or y:
             return strip_of(self.pieces if y == 0 else [], width, base)
         text, style = self.right
-        room = max(0, width - cell_len(text) - 1)
-        return Strip.join([strip_of(self.pieces, room, base), strip_of([(f"{text} ", style)], width - room, base)])
+        room = max(0, width - cell_len(text) - 2)
+        return Strip.join([strip_of(self.pieces, room, base), strip_of([(f" {text} ", style)], width - room, base)])

@@ -200,7 +200,8 @@ class Pane(Widget, can_focus=True):
         style = theme.SELECTED if selected else theme.PLAIN
         if here and self.has_focus:
             style = theme.CURSOR
-        gutter = (">" if here else " ") + ("*" if selected else " ")
+        # Where the keys go is seen without colour too.
+        gutter = ((">" if self.has_focus else "-") if here else " ") + ("*" if selected else " ")
         return [(f"{gutter}{row.head:>4}", style), *self.pieces_of(row)]
 
     def pieces_of(self, row: PaneRow) -> list[Piece]:

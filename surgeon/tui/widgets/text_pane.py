@@ -93,6 +93,8 @@ class TextPane(Widget, can_focus=True):
         old = self.cursor
         stop = max(0, min(self._stop + step, len(self.stops) - 1))
         self.cursor = self.stops[stop]
+        if not self.size.height:
+            return  # It is not laid out yet; `on_resize` brings the cursor into view.
         after = self.stops[stop + 1] if stop + 1 < len(self.stops) else len(self.lines)
         top = self.top
         half = max(1, self.size.height // 2)
@@ -106,6 +108,11 @@ class TextPane(Widget, can_focus=True):
         elif old != self.cursor:
             for index in (old, self.cursor):
                 self.refresh(Region(0, index - self.top, self.size.width, 1))
+
+    def on_resize(self) -> None:
+        """Keep the cursor in view."""
+        if self.pointed:
+            self.reveal(self.cursor)
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""

@@ -71,8 +71,8 @@ async def test_the_next_donor_is_one_that_can_be_blended(in_tmp: Path) -> None:
         (["./a", "./w"], "3 G b", "no other donor can be blended with layer 3, because the hidden size of B is 32"),
         (["./a", "./short"], "0 G v 3 j b", "no other donor has 4 layers to blend with layers 0-3. Select fewer"),
         (["./a", "./b"], "g g b", "there is no layer here to blend"),
-        (["./a", "./b"], "0 G v 3 j m", "there is no blend among layers 0-3. B blends them with another donor"),
-        (["./a", "./b"], "2 G m", "layer 2 is no blend"),
+        (["./a", "./b"], "0 G v 3 j m", "there is no blend among layers 0-3. B blends with another donor"),
+        (["./a", "./b"], "2 G m", "layer 2 is not a blend"),
         (["./a", "./b"], "g g m", "there is no layer here"),
     ],
 )
