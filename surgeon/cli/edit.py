@@ -42,6 +42,9 @@ def edit(
     donors: Annotated[
         list[str] | None, typer.Option("--donor", metavar="PATH", help="Add a donor; it gets the next letter.")
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Edit this stage of a recipe in stages, not its result.")
+    ] = None,
     sets: SetOption = None,
     list_edits: Annotated[bool, typer.Option("--list", help="List all edits.")] = False,
 ) -> None:
@@ -53,14 +56,17 @@ def edit(
         raise InputError("no recipe is named", remedy="write `surgeon edit RECIPE --op EDIT`, or --list for the edits")
     if not ops and not sets:
         raise InputError("no edit is given", remedy="give some with --op; --list shows them")
+    from ..recipe.document_stages import RESULT, model_refs, with_stage
     from ..recipe.saving import Seen
 
     seen = Seen.at(recipe)
     document = _open(recipe, sets)
-    before = _depth(document.recipe, document)
-    changed = document.with_recipe(_edited(document, ops or (), donors or ()))
+    part = _edited_part(document, stage)
+    before = _depth(part.recipe, part)
+    changed = with_stage(document, stage or RESULT, _edited(part, model_refs(document), ops or (), donors or ()))
     _write(changed, seen, recipe if out is None else out)
-    after = _depth(changed.recipe, changed)
+    part = _edited_part(changed, stage)
+    after = _depth(part.recipe, part)
     was = f" (was {before})" if before is not None and before != after else ""
     count = "" if after is None else f"{plural(after, 'layer')}{was}, "
     print(f"{count}{plural(len(ops or ()), 'edit')}", file=sys.stderr)
@@ -88,18 +94,27 @@ def _open(recipe: Path, sets: Sequence[str] | None) -> Document:
     return replace(fresh(Recipe()), path=recipe)
 
 
-def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Recipe:
-    """The recipe after all edits. Donors keep their letters; new donors get the next ones."""
-    from ..plan import Donors
+def _edited_part(document: Document, stage: str | None) -> Document:
+    """The document of a recipe that is edited: a stage, or the result."""
+    from ..recipe.document_stages import RESULT, edited_document, stage_names
+
+    if stage is not None and stage not in stage_names(document):
+        known = ", ".join(stage_names(document)) or "none"
+        raise InputError(f"there is no stage {stage}", where=str(document.path), remedy=f"its stages are: {known}")
+    return edited_document(document, stage or RESULT)
+
+
+def _edited(document: Document, models: list[str], ops: Sequence[str], donors: Sequence[str]) -> Recipe:
+    """The recipe after all edits. Donors keep their letters, in the order of `models`; new donors get the next ones."""
     from ..plan.donors.open_donors import located
     from ..plan.layers.block_expansion import completed
     from ..recipe.edits import grammar
 
     assert document.path is not None
     folder = document.path.absolute().parent
-    known = Donors(document.roots)
+    known = _planned(document)
     # A path on the command line is relative to the working directory; in the recipe, to the recipe's folder.
-    models = [*document.recipe.model_refs(), *(located(path, (), folder) for path in donors)]
+    models = list(dict.fromkeys([*models, *(located(path, (), folder) for path in donors)]))
     recipe = document.recipe
     for text in ops:
         typed = grammar.parse(text, models)
@@ -113,6 +128,16 @@ def _edited(document: Document, ops: Sequence[str], donors: Sequence[str]) -> Re
     return recipe
 
 
+def _planned(document: Document) -> Donors:
+    """The donors of a recipe; its stages are among them, which must be planned for that."""
+    from ..plan import Donors, resolve
+
+    donors: Donors = Donors(document.roots)
+    if document.stages:
+        resolve(document, donors)
+    return donors
+
+
 def _localised(models: Sequence[str], folder: Path, ref: str) -> str:
     from ..plan.donors.open_donors import located
 
@@ -121,12 +146,10 @@ def _localised(models: Sequence[str], folder: Path, ref: str) -> str:
 
 def _depth(recipe: Recipe, document: Document) -> int | None:
     """The number of layers of the stack; None if a donor whose depth is needed cannot be opened."""
-    from ..plan import Donors
     from ..recipe import stack
 
-    donors: Donors = Donors(document.roots)
     try:
-        return stack.depth(recipe.explicit(donors.depth))
+        return stack.depth(recipe.explicit(_planned(document).depth))
     except InputError:
         return None
 

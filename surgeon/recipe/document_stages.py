@@ -13,6 +13,13 @@ RESULT = ""
 """What is edited when it is no stage: the document that gives the output."""
 
 
+def model_refs(document: Document) -> list[str]:
+    """Every reference of the result, then of the stages, each once; names of stages are among them. Donors have their
+    letters in this order."""
+    refs = (ref for one in (document, *document.stages) for ref in one.recipe.model_refs())
+    return list(dict.fromkeys(refs))
+
+
 def stage_names(document: Document) -> list[str]:
     """The names of the stages, in the order of the file."""
     return [stage.recipe.name for stage in document.stages if stage.recipe.name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ..recipe.document import Document
 from ..recipe.edits import DepthOf, Edit
@@ -11,18 +12,29 @@ from ..recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Restore(Edit):
-    """Replaces the recipe by another one, as a step that can be undone with its comments and unknown keys.
+class TextState:
+    """The whole recipe at some time.
 
     Attributes:
-        recipe: the recipe of the document that is edited.
-        before: the whole text until then.
-        after: the whole text from then on.
+        text: the text that edits change.
+        histories: the edits of each of its documents.
+    """
+
+    text: Document
+    histories: Mapping[str, History]
+
+
+@dataclass(frozen=True, eq=False)
+class Restore(Edit):
+    """Replaces the whole recipe. It is a step of every document, and undone in all of them together.
+
+    Attributes:
+        recipe: the recipe of the document whose step this is.
+        before: the recipe until then, with its stages, comments and unknown keys.
     """
 
     recipe: Recipe
-    before: Document
-    after: Document
+    before: TextState = field(repr=False)
     verb = "restore"
     usage = help = ""
 
@@ -34,3 +46,17 @@ class Restore(Edit):
 def with_step(history: History, edit: Restore) -> History:
     """The history with one more step, also where only the text differs."""
     return History(history.start, (*history.done, Step(edit, edit.recipe)))
+
+
+def undone(edit: Restore) -> dict[str, History]:
+    """The histories before a replacement, from each of which it can be redone."""
+    step = Step(edit, edit.recipe)
+    return {name: replace(history, undone=(step,)) for name, history in edit.before.histories.items()}
+
+
+def without_redo(histories: Mapping[str, History]) -> dict[str, History]:
+    """The histories after another edit: a replacement that was undone cannot be redone any more."""
+    return {
+        name: replace(history, undone=()) if any(isinstance(s.edit, Restore) for s in history.undone) else history
+        for name, history in histories.items()
+    }

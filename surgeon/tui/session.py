@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from ..checkpoint import Checkpoint
 from ..errors import InputError
@@ -17,16 +16,15 @@ from ..plan import Donors, Plan, resolve
 from ..plan.donors.open_donors import absolute, located, rebased
 from ..plan.layers.block_expansion import completed
 from ..recipe import stack
-from ..recipe.curves.tracks import Level, tracks
 from ..recipe.document import Document, fresh
-from ..recipe.document_stages import RESULT, edited_document, stage_names, standalone, with_stage
+from ..recipe.document_stages import RESULT, edited_document, model_refs, stage_names, standalone, with_stage
 from ..recipe.edits import Edit, Insert, InsertRuns, Replace, grammar
 from ..recipe.history import History
 from ..recipe.letters import letters
 from ..recipe.saving import Seen
-from ..recipe.schema import End, Recipe, Slice
-from ..text import aligned
-from .replaced_text import Restore, with_step
+from ..recipe.schema import End, Recipe
+from .recipe_cells import changed_range, markers, recipe_cells
+from .replaced_text import Restore, TextState, undone, with_step, without_redo
 
 _MANY = 5_000
 """Tensors of newly opened donors from which on the garbage collector leaves them alone."""
@@ -45,36 +43,6 @@ class Yank:
         return sum(stop - start for _, start, stop in self.runs)
 
 
-class _Cell(NamedTuple):
-    """An output layer: where it comes from, and every setting that applies to it."""
-
-    sources: tuple[tuple[str, int], ...]
-    settings: str
-
-
-def _model_refs(document: Document) -> list[str]:
-    """Every reference of the result, then of the stages, each once; names of stages are among them."""
-    refs = (ref for one in (document, *document.stages) for ref in one.recipe.model_refs())
-    return list(dict.fromkeys(refs))
-
-
-def _layer_settings(recipe: Recipe, part: Slice) -> list[str]:
-    """Method, base and parameters of each layer of a slice as comparable text, whichever table sets them."""
-    count = stack.length(part)
-    head = (part.merge_method or recipe.merge_method, part.base_model or recipe.base_model)
-    found: list[list[object]] = [[head] for _ in range(count)]
-    for source in part.sources:
-        levels = [Level("", table) for table in (source.parameters, part.parameters, recipe.parameters)]
-        for name in sorted({name for level in levels for name in level.parameters}):
-            try:
-                own = tracks(name, count, levels)
-            except ValueError:
-                own = ()
-            for index, line in enumerate(found):
-                line.append([name, *((track.filter, track.values[index]) for track in own)])
-    return [repr(line) for line in found]
-
-
 class Session:
     """One recipe being edited over its donors. In a recipe in stages, one of its documents is edited at a time.
 
@@ -89,17 +57,20 @@ class Session:
 
     def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
         self.register: Yank | None = None
+        self._redo: TextState | None = None
         self.curve: tuple[float, ...] = ()
         self._known = 0
         self.load(document or fresh(Recipe()), refs)
 
     def load(self, document: Document, refs: Sequence[str] = ()) -> None:
         """Begin with a recipe, saved or new, and with these donors beside its own."""
+        # References of another recipe may mean other models here.
+        self.register = None
         self.document = document
         self.seen = Seen.of(document)
         self.stage = RESULT
         self._begin_histories()
-        self.refs = list(dict.fromkeys([*_model_refs(document), *refs]))
+        self.refs = list(dict.fromkeys([*model_refs(document), *refs]))
         self.donors = Donors(document.roots, self.refs)
         self._changed()
 
@@ -193,35 +164,13 @@ class Session:
     @cached_property
     def markers(self) -> list[str]:
         """A character per output layer: `+` not in the saved recipe, `~` there with other parameters, or blank."""
-        saved = self._cells(self._saved(self.stage))
-        now = self._cells(self.recipe)
-        keys_saved, keys_now = [repr(cell.sources) for cell in saved], [repr(cell.sources) for cell in now]
-        kept = aligned(keys_saved, keys_now)
-        out = []
-        for index in range(len(now)):
-            there = saved[kept[index]] if index in kept else None
-            changed = there is not None and there.settings != now[index].settings
-            out.append("+" if there is None else "~" if changed else " ")
-        return out
-
-    def _cells(self, recipe: Recipe) -> list[_Cell]:
-        try:
-            slices = recipe.explicit(self.donors.depth)
-        except InputError:
-            return []
-        settings = [_layer_settings(recipe, part) for part in slices]
-        return [_Cell(cell.sources, settings[cell.slice_index][cell.offset]) for cell in stack.cells(slices)]
+        depth = self.donors.depth
+        return markers(recipe_cells(self._saved(self.stage), depth), recipe_cells(self.recipe, depth))
 
     def changed_from(self, before: Recipe) -> tuple[int, int] | None:
         """The output layers `[start, stop)` that differ from those of another recipe; where layers were removed, the
         place of the first of them as an empty range; None if all are equal."""
-        old, new = (list(map(repr, self._cells(recipe))) for recipe in (before, self.recipe))
-        start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-        if start == len(old) == len(new):
-            return None
-        rest = min(len(old), len(new)) - start
-        same = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
-        return start, max(start, len(new) - same)
+        return changed_range(recipe_cells(before, self.donors.depth), recipe_cells(self.recipe, self.donors.depth))
 
     @property
     def dirty(self) -> bool:
@@ -236,6 +185,8 @@ class Session:
         return edited_document(self.document, stage).recipe if known else Recipe()
 
     def _changed(self) -> None:
+        self.donors.first = tuple(self.models)
+        self.donors.keep_stages(self._histories)
         for name in ("plan", "result_plan", "current", "markers"):
             with contextlib.suppress(AttributeError):
                 delattr(self, name)
@@ -249,21 +200,25 @@ class Session:
     def open(self, ref: str) -> str:
         """Open a donor by its path from the working directory; returns its letter. Raises InputError if that fails."""
         self.donors.forget()
-        if self.document.path is not None:
-            ref = located(ref, (), self.document.path.absolute().parent)
-        self.donors.checkpoint(ref)
-        if ref not in self.refs:
-            self.refs = self.models
-            if ref not in self.refs:
-                self.refs.append(ref)
-            self.donors.first = tuple(self.refs)
-        self._changed()
+        try:
+            if self.document.path is not None:
+                ref = located(ref, (), self.document.path.absolute().parent)
+            self.donors.checkpoint(ref)
+            self.refs = list(dict.fromkeys([*self.models, ref]))
+        finally:
+            # Files may have changed: everything is read again, also where this donor cannot be.
+            self._changed()
+            self.plan  # noqa: B018 - stages are donors once they are planned
         return self.letters[ref]
 
     def apply(self, edit: Edit) -> bool:
         """Apply an edit; returns False when it changes nothing. Raises InputError when it does not fit the recipe."""
         before = self.history
         self.history = before.apply(completed(edit, self.recipe, self.donors), self.donors.depth)
+        if self.history is not before:
+            self._histories = without_redo(self._histories)
+        # A donor keeps its letter, whichever document names it.
+        self.refs = self.models
         self._changed()
         return self.history is not before
 
@@ -281,20 +236,29 @@ class Session:
         """Undo the last edit; returns it, or None at the start."""
         last = self.history.last
         if isinstance(last, Restore):
-            self._base = last.before
-        self.history = self.history.undo()
-        self._changed()
+            self._redo = TextState(self._base, self._histories)
+            self._set(TextState(last.before.text, undone(last)))
+        else:
+            self.history = self.history.undo()
+            self._changed()
         return last
 
     def redo(self) -> Edit | None:
         """Redo the edit undone last; returns it, or None when there is none."""
         if not self.history.undone:
             return None
-        self.history = self.history.redo()
-        if isinstance(self.history.last, Restore):
-            self._base = self.history.last.after
-        self._changed()
+        if isinstance(self.history.undone[-1].edit, Restore) and self._redo is not None:
+            self._set(self._redo)
+        else:
+            self.history = self.history.redo()
+            self._changed()
         return self.history.last
+
+    def _set(self, state: TextState) -> None:
+        """Take another text and the edits of its documents."""
+        self._base, self._histories = state.text, dict(state.histories)
+        self.stage = self.stage if self.stage in self._histories else RESULT
+        self._changed()
 
     def return_to(self, history: History) -> None:
         """Go back to an earlier history of the document that is edited."""
@@ -302,20 +266,14 @@ class Session:
         self._changed()
 
     def recover(self, document: Document, refs: Sequence[str] = ()) -> None:
-        """Replace the whole recipe and its text, as one step that can be undone in each document that changes."""
+        """Replace the whole recipe and its text, as one step that can be undone."""
         self.refs = list(dict.fromkeys([*self.models, *refs]))
-        self.donors.first = tuple(self.refs)
-        before, after = self._base, replace(document, path=self.document.path)
-        known, self._histories = self._histories, {}
-        self.stage = self.stage if self.stage in (*stage_names(document), RESULT) else RESULT
+        before = TextState(self._base, self._histories)
+        histories: dict[str, History] = {}
         for stage in (*stage_names(document), RESULT):
             recipe = edited_document(document, stage).recipe
-            history = known.get(stage) or History(recipe)
-            if recipe != history.recipe or stage == self.stage:
-                history = with_step(history, Restore(recipe, before, after))
-            self._histories[stage] = history
-        self._base = after
-        self._changed()
+            histories[stage] = with_step(self._histories.get(stage) or History(recipe), Restore(recipe, before))
+        self._set(TextState(replace(document, path=self.document.path), histories))
 
     def reload(self, document: Document) -> None:
         """Take the recipe as it is on disk now, as a step that can be undone; files of donors may have changed too."""
@@ -336,7 +294,6 @@ class Session:
         if ref in used:
             raise InputError(f"{letter} is used by the recipe", remedy="delete its layers first, or undo")
         self.refs = [model for model in self.models if model != ref]
-        self.donors.first = tuple(self.refs)
         self.register = None
         self._changed()
 
@@ -381,17 +338,37 @@ class Session:
             Occupied: it holds what was not read from it here, or written to it.
             SurgeonError: it cannot be written.
         """
-        document = self.moved(path)
+        document, roots = self.moved(path), self.document.roots
         self.seen = self.seen.write(path, document.text, over=over)
-        old, new = _model_refs(self.current), _model_refs(document)
+        old, new = model_refs(self.current), model_refs(document)
         self.document = self._base = document
         if old != new:
             # Donors have other names from the new folder, and the steps so far speak of the old ones.
             renamed = dict(zip(old, new, strict=True))
-            self.refs = [renamed.get(ref, ref) for ref in self.refs]
             self._begin_histories()
+        else:
+            renamed = {}
+        # Donors that are open, and layers in the register, are the same models from another folder too.
+        folder = path.absolute().parent
+        stages = set(self.stages)
+        renamed |= {ref: located(ref, roots, folder) for ref in {*self.refs, *self._yanked()} - {*renamed, *stages}}
+        self.refs = list(dict.fromkeys(renamed.get(ref, ref) for ref in self.refs))
+        self._rename_yanked(renamed)
         self.donors = Donors(document.roots, self.refs)
         self._changed()
+
+    def _yanked(self) -> set[str]:
+        """The donors of what is in the register."""
+        if self.register is None:
+            return set()
+        return {ref for ref, _, _ in self.register.runs} | ({self.register.end[1]} if self.register.end else set())
+
+    def _rename_yanked(self, renamed: Mapping[str, str]) -> None:
+        if self.register is None:
+            return
+        runs = tuple((renamed.get(ref, ref), start, stop) for ref, start, stop in self.register.runs)
+        end = self.register.end
+        self.register = Yank(runs, (end[0], renamed.get(end[1], end[1])) if end else None)
 
     def moved(self, path: Path) -> Document:
         """The current document as it would be saved at `path`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -139,6 +139,10 @@ class Donors:
     def keep_stage(self, name: str, stage: StageDonor) -> None:
         """Cache a planned stage."""
         self._stages[name] = stage
+
+    def keep_stages(self, names: Collection[str]) -> None:
+        """Drop the cached stages of other names: the recipe does not have them any more."""
+        self._stages = {name: stage for name, stage in self._stages.items() if name in names}
 
     def forget(self) -> None:
         """Clear the cache, because files may have changed."""

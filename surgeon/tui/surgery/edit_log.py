@@ -12,6 +12,7 @@ from textual.screen import Screen
 
 from ...errors import InputError, SurgeonError
 from ...files import exists, expanded, is_dir, write_atomic
+from ...recipe.document_stages import model_refs
 from ...statefile import read_bytes
 from ...text import one_line, plural
 from ..dialogs import TextDialog
@@ -21,7 +22,7 @@ from ..session import Session
 from .editor import Editor
 from .surgery_view import SurgeryView
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 MAX_EDITS = 10_000
 
 
@@ -97,8 +98,9 @@ def script_lines(session: Session) -> Iterator[str]:
     if not edits:
         yield "# There are no edits."
         return
-    own = start.model_refs()
-    words = [f"--donor {shlex.quote(ref)}" for ref in session.models if ref not in own and ref not in session.stages]
+    own = model_refs(session.document)
+    words = [f"--stage {shlex.quote(session.stage)}"] if session.stage else []
+    words += [f"--donor {shlex.quote(ref)}" for ref in session.models if ref not in own and ref not in session.stages]
     words += [f"--op {shlex.quote(session.describe(edit))}" for edit in edits]
     yield 'surgeon edit "${1:?name a recipe}" \\'
     yield from (f"  {word} \\" for word in words[:-1])

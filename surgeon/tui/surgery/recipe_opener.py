@@ -33,6 +33,7 @@ from .command_line import CommandLine
 from .recipe_files import RecipeFiles
 from .surgery_view import SurgeryView
 
+NO_FILE = "the recipe has no file yet: w saves it"
 LOOK = 3.0
 """Seconds between looks at the recipe's file, which another program may change."""
 MAX_LISTED = 100
@@ -119,7 +120,7 @@ class RecipeOpener:
         """Read the recipe's file again. Ask first when work is unsaved."""
         path = self._session.document.path
         if path is None or not exists(path):
-            self._view.refuse("the recipe has no file yet: w saves it")
+            self._view.refuse(f"there is no {path.name}: w writes it again" if path else NO_FILE)
             return
         self._if_saved("reload", lambda: self._reload(path))
 
@@ -165,6 +166,7 @@ class RecipeOpener:
         self._navigation.ask("The recipe has changes that are not saved.", answers, answered)
 
     def _shown(self, said: str) -> None:
+        self._view.refresh_all()
         self._screen.run_worker(self._show(said))
 
     async def _show(self, said: str) -> None:
@@ -182,9 +184,12 @@ class RecipeOpener:
 
     def _look(self) -> None:
         seen = self._session.seen
-        if seen is self._told or seen.path is None or seen.text is None or not exists(seen.path):
+        if seen is self._told or seen.path is None or seen.text is None:
             return
-        if seen.problem(seen.path):
+        if not exists(seen.path):
+            self._told = seen
+            self._view.say(f"another program removed {one_line(seen.path.name)}: w writes it again", "warning")
+        elif seen.problem(seen.path):
             self._told = seen
             self._view.say(
                 f"another program changed {one_line(seen.path.name)}: :diff disk shows how, :reload reads it", "warning"
@@ -197,7 +202,7 @@ class RecipeOpener:
         if not name:
             title, old = "saved -> edited", self._session.document.text
         elif path is None:
-            self._view.refuse("the recipe has no file yet: w saves it")
+            self._view.refuse(NO_FILE)
             return
         else:
             try:
@@ -217,8 +222,15 @@ class RecipeOpener:
         if len(stages) < 2:
             self._view.refuse("this recipe has one document; in a recipe in stages, s chooses the one to edit")
             return
-        choices = [Choice(stage or "result", stage or "result", self._about(stage)) for stage in stages]
-        self._screen.app.push_screen(Picker("Edit a stage", choices), lambda name: self.stage(name) if name else None)
+        choices = [
+            Choice(str(number), stage or "the result", self._about(stage)) for number, stage in enumerate(stages)
+        ]
+
+        def chosen(number: str | None) -> None:
+            if number is not None:
+                self._edit_stage(stages[int(number)])
+
+        self._screen.app.push_screen(Picker("Edit a stage", choices), chosen)
 
     def _about(self, stage: str) -> str:
         recipe = self._session.recipe_of(stage)
@@ -237,6 +249,9 @@ class RecipeOpener:
             known = ", ".join(stage for stage in self._session.stages if stage) or "none"
             self._view.refuse(f"there is no stage {name}: the recipe's stages are {known}")
             return
+        self._edit_stage(wanted)
+
+    def _edit_stage(self, wanted: str) -> None:
         self._session.edit_stage(wanted)
         depth = plural(len(self._session.plan.layers), "layer")
         self._shown(f"editing {wanted or 'the result'}: {depth}")

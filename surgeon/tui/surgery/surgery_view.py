@@ -111,7 +111,9 @@ class SurgeryView:
         self.show_barcode()
         self.show_tabs()
         for pane in self.donor_panes:
-            letter = session.letters[pane.ref]
+            letter = session.letters.get(pane.ref)
+            if letter is None:
+                continue  # `place_panes` takes it away.
             checkpoint = session.checkpoint(pane.ref)
             title: list[Piece] = [(f" {letter} ", theme.hue(letter)), (short_name(pane.ref, 13), theme.PLAIN)]
             if checkpoint is None:
@@ -215,6 +217,10 @@ class SurgeryView:
         assert pane.current is not None
         ref = pane.ref if isinstance(pane, DonorPane) else ""
         checkpoint = self._session.checkpoint(ref) if ref else None
+        layers = len(self._session.plan.layers) if not ref else checkpoint.depth if checkpoint else 0
+        if (pane.current.kind != "end" and pane.current.start >= layers) or (ref and checkpoint is None):
+            # The rows are of a model that is not there any more, and are about to be drawn again.
+            return "not there any more", []
         letter = self._session.letters.get(ref, "")
         return layer_detail(self._session.plan, checkpoint, pane.current, letter, not ref)
 
