@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -35,18 +36,23 @@ class TextEditor:
         session = self._session
         before = session.current.text
         path = session.document.path
-        with tempfile.TemporaryDirectory(prefix="surgeon-") as folder:
-            copy = Path(folder) / (path.name if path else "recipe.yaml")
-            # A text that was refused is opened again, unless the recipe was changed since.
-            given = self._refused[1] if self._refused[0] == before else before
+        # A text that was refused is opened again, unless the recipe was changed since.
+        given = self._refused[1] if self._refused[0] == before else before
+        folder = Path(tempfile.mkdtemp(prefix="surgeon-"))
+        copy = folder / (path.name if path else "recipe.yaml")
+        try:
             copy.write_text(given, encoding="utf-8", newline="")
             problem = self._run(copy, line)
-            if problem:
-                return problem
-            try:
-                after = read_bytes(copy, documents.MAX_BYTES).decode("utf-8-sig")
-            except (OSError, ValueError) as error:
-                return f"the text cannot be read back: {error}"
+            raw = read_bytes(copy, documents.MAX_BYTES)
+            after = raw.decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            # What was written there is somebody's work: it stays.
+            return f"the text cannot be read back: {error}. What the editor left is in {folder}"
+        if problem and after != given:
+            return f"{problem}. What it left is in {copy}"
+        shutil.rmtree(folder, ignore_errors=True)
+        if problem:
+            return problem
         if after == given != before:
             self._refused = ("", "")
             return "the text that was not taken is dropped: the editor opens the recipe again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,22 @@ async def test_a_stage_that_is_added_in_the_editor_can_be_edited(
         session.edit_stage("half")
         assert len(session.plan.layers) == 4
         assert session.markers == ["+"] * 4
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("script", [
+    'echo "# work" >> "$1"; kill -9 $$', 'printf "# caf\\351" >> "$1"',
+    'head -c 1100000 /dev/zero | tr "\\0" "#" >> "$1"',
+], ids=["killed", "latin-1", "too large"])  # fmt: skip
+async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
+    application: SurgeonApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    _editor(application, monkeypatch, tmp_path, script)
+    async with application.run_test(size=(200, 60)) as pilot:
+        await keys(pilot, "f E")
+        (kept,) = tmp_path.glob("surgeon-*")
+        assert str(kept) in line(pilot, "status")
+        assert (kept / "r.yaml").read_bytes().startswith(RECIPE.encode())
+        assert not application.session.dirty

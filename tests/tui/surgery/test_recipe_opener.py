@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
+from surgeon.cli.app import run
 from surgeon.plan import Donors, resolve
 from surgeon.recipe import document as documents
 from surgeon.tui import recent_recipes
 from surgeon.tui.picker import Picker
+from surgeon.tui.surgery.edit_log import script_lines
 from tests.support.adapters import low_rank, write_adapter
 from tests.support.tui import app, cells, command, donors, keys, line
 
@@ -231,3 +237,104 @@ async def test_a_donor_that_is_computed_is_tried_as_a_recipe_and_not_as_its_base
         assert plan.ok
         assert plan.donors["A"].adapter is not None
         assert adapted.recipe.model_refs() == [f"{home}/a+{home}/lora"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ["stage base2", "edit new.yaml", "reload"])
+async def test_a_stack_that_gets_shorter_under_the_cursor(home: Path, text: str) -> None:
+    donors(home, "ab")
+    path = home / "staged.yaml"
+    path.write_text(STAGED.replace("[0, 4]", "[0, 1]").replace("[4, 8]", "[4, 5]").replace("[0, 6]", "[0, 2]"))
+    application = app([], path)
+    async with application.run_test(size=(120, 40)) as pilot:
+        await command(pilot, "insert B:0-7")
+        await command(pilot, "write")
+        path.write_text(
+            "slices: [{sources: [{model: ./a, layer_range: [0, 1]}]}]\n" if text == "reload" else path.read_text()
+        )
+        await keys(pilot, "apostrophe apostrophe 8 G")
+        await command(pilot, text)
+        await keys(pilot, "k k j")
+        assert len(application.session.plan.layers) < 4
+
+
+@pytest.mark.asyncio
+async def test_a_donor_that_is_removed_from_the_disk(home: Path) -> None:
+    refs = donors(home, "ab")
+    application = app(refs)
+    async with application.run_test(size=(120, 40)) as pilot:
+        await keys(pilot, "6 j")
+        shutil.rmtree(home / "a")
+        await command(pilot, "open ./nope")
+        await keys(pilot, "j k enter escape")
+        assert application.is_running
+
+
+@pytest.mark.asyncio
+async def test_a_stage_that_is_named_result(home: Path) -> None:
+    donors(home, "ab")
+    path = home / "staged.yaml"
+    path.write_text(STAGED.replace("base2", "result"))
+    application = app([], path)
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "stage result")
+        assert application.session.stage == "result"
+        await keys(pilot, "s t h e enter")
+        assert application.session.stage == ""
+
+
+@pytest.mark.asyncio
+async def test_the_script_of_a_stage_edits_the_stage(home: Path) -> None:
+    donors(home, "ab")
+    path = home / "staged.yaml"
+    path.write_text(STAGED)
+    application = app([], path)
+    async with application.run_test(size=(80, 24)) as pilot:
+        await command(pilot, "stage base2")
+        await command(pilot, "delete 0-1")
+        await command(pilot, "insert B:4-5")
+        lines = list(script_lines(application.session))
+        made = application.session.current.recipe, application.session.recipe
+    words = shlex.split("\n".join(lines[1:]).replace("\\\n", " "), comments=True)
+    assert run(["edit", str(path), *words[words.index("--stage") :]]) == 0
+    changed = documents.load(path)
+    assert (changed.recipe, changed.stages[0].recipe) == made
+    assert run(["edit", str(path), "--stage", "nope", "--op", "delete 0"]) == 2
+    assert run(["edit", str(path), "--op", "delete 0-1"]) == 0
+    assert documents.load(path).stages[0].recipe == made[1]
+
+
+@pytest.mark.asyncio
+async def test_close_and_the_order_of_the_picker(home: Path) -> None:
+    donors(home, "abc")
+    config = json.loads((home / "b/config.json").read_text())
+    (home / "b/config.json").write_text(json.dumps({**config, "model_type": "aaa"}))
+    application = app(["./a"])
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "o")
+        picker = await _listed(pilot, 2)
+        assert [choice.value for choice in picker.choices] == ["c", "b"]
+        await keys(pilot, "escape")
+        await command(pilot, "open c")
+        await command(pilot, "close B")
+        assert application.session.models == ["./a"]
+        await command(pilot, "close Z")
+        assert "no donor Z" in line(pilot, "status")
+
+
+@pytest.mark.asyncio
+async def test_a_typed_path_is_completed_in_the_picker(home: Path, tmp_path: Path) -> None:
+    donors(tmp_path / "far", "xy")
+    application = app([])
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "o")
+        await pilot.pause(0.5)
+        picker = application.screen
+        assert isinstance(picker, Picker)
+        picker.query_one(Input).value = f"{tmp_path}/fa"
+        await pilot.pause()
+        await keys(pilot, "tab")
+        assert picker.query_one(Input).value == f"{tmp_path}/far/"
+        assert [choice.value for choice in picker.shown] == [f"{tmp_path}/far/x/", f"{tmp_path}/far/y/"]
+        await keys(pilot, "down enter")
+        assert application.session.checkpoint(application.session.models[0]) is not None
