@@ -17,12 +17,13 @@ from tests.support.sparse import sparse_llama
 
 HOUSE = Path(surgeon.__file__).parent
 ROOMS = (
-    "checkpoint", "methods", "recipe", "plan", "mergekit", "assemble", "probe", "verify", "bench", "jobs", "cli", "tui",
+    "checkpoint", "methods", "recipe", "plan", "mergekit", "assemble", "probe", "verify", "evaluate", "bench", "jobs",
+    "cli", "tui",
 )  # fmt: skip
 """The folders of surgeon/. Which may import which is a contract in pyproject.toml."""
 
 HEAVY = {"torch", "transformers", "numpy", "textual", "huggingface_hub", "safetensors", "tokenizers"}
-TORCH = {"methods", "assemble", "probe", "verify", "bench"}
+TORCH = {"methods", "assemble", "probe", "verify", "evaluate", "bench"}
 THIRD_PARTY = {
     "checkpoint": {"huggingface_hub"},
     "recipe": {"pydantic", "pydantic_core", "ruamel"},

@@ -20,6 +20,7 @@ from . import (
     cancel,
     demo,
     edit,
+    evaluate,
     export,
     generate,
     inspect,
@@ -27,6 +28,7 @@ from . import (
     methods,
     open_tui,
     plan,
+    results,
     streams,
     verify,
 )
@@ -87,6 +89,8 @@ app.command("attach", help="Show the progress of a job.")(attach.attach)
 app.command("cancel", help="Stop a job; it can be resumed.")(cancel.cancel)
 app.command("verify", help="Compare a checkpoint with its config, its recipe and its donors.")(verify.verify)
 app.command("generate", help="Smoke-test a checkpoint or an unwritten recipe by generating text.")(generate.generate)
+app.command("evaluate", help="Score models and recipes on the same items, and say which is better.")(evaluate.evaluate)
+app.command("results", help="List what was evaluated and tried, and its scores.")(results.results)
 app.command("bench", help="Measure the speed of surgeon, cp and, if it is installed, mergekit.")(bench.bench)
 app.command("doctor", help="Check the terminal, tmux, SSH, torch and the disk.")(doctor.doctor)
 

@@ -93,7 +93,7 @@ def _run(folder: Path) -> None:
     from ..checkpoint import open_checkpoint
     from ..plan.load import load_plan
     from ..probe import requests
-    from ..probe.score import read_probes
+    from ..probe.probe_set import read_probes
     from ..probe.subject import from_checkpoint
     from .common import refuse
 

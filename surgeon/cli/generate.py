@@ -64,7 +64,7 @@ def generate(
 ) -> None:
     """Smoke-test a checkpoint from disk, or a recipe's model in memory, without writing it."""
     from ..probe import requests
-    from ..probe.score import read_probes
+    from ..probe.probe_set import read_probes
 
     try:
         wanted = requests.Request(

@@ -17,7 +17,8 @@ DEFAULT_WIDTH = 80
 _LEAST_WIDTH = 40
 _GAP = "  "
 _NARROWEST = 18
-_BREAKS = re.compile(r"(?<=[\s/_.,-])")
+_BREAKS = re.compile(r"(?<=[\s/_,])|(?<=\w-)|(?<=\.)(?!\d)")
+"""Where a cell may be broken: not within a number."""
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..address_space import address_space
 from ..errors import InputError
 from ..text import one_line, plural, size
+from .limited_process import MEMORY, SECONDS, limited
 
 LARGEST = 2_000_000
 """Most bytes of a template's file, and most characters of a rendered text."""
-SECONDS = 5
-"""Seconds of CPU time in which a template must render all texts of a request."""
-MEMORY = 1_000_000_000
-"""Bytes of memory that rendering may allocate."""
 _FILES = ("chat_template.jinja", "chat_template.json")
-_READ = 1 << 16
 
 
 def check_files(folder: Path) -> None:
@@ -55,7 +46,7 @@ def render(tokenizer: Any, prompts: Sequence[tuple[str, str | None]]) -> list[st
         [*([{"role": "system", "content": system}] if system is not None else []), {"role": "user", "content": prompt}]
         for prompt, system in prompts
     ]
-    answer = _limited(tokenizer, chats) if hasattr(os, "fork") else _answer(tokenizer, chats)
+    answer = limited(lambda: _answer(tokenizer, chats))
     if answer is None:
         raise _failure(f"it takes more than {SECONDS} seconds, or more than {size(MEMORY)} of memory")
     if "error" in answer:
@@ -85,56 +76,3 @@ def _answer(tokenizer: Any, chats: Sequence[list[dict[str, str]]]) -> dict[str, 
     except Exception as error:
         return {"error": (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__}
     return {"texts": texts}
-
-
-def _limited(tokenizer: Any, chats: Sequence[list[dict[str, str]]]) -> dict[str, Any] | None:
-    """`_answer` from a forked process with limits; None if it was killed.
-
-    A template may contain `9 ** 9 ** 9`, which no signal interrupts, so only the end of a process stops it.
-    """
-    source, target = os.pipe()
-    with warnings.catch_warnings():
-        # The process only renders text: it needs no lock that a thread of this one may hold.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(source)
-            _limit()
-            with os.fdopen(target, "wb") as out:
-                out.write(json.dumps(_answer(tokenizer, chats)).encode())
-        finally:
-            os._exit(0)
-    os.close(target)
-    data = bytearray()
-    try:
-        while piece := os.read(source, _READ):
-            data += piece
-    finally:
-        os.close(source)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None
-
-
-def _limit() -> None:
-    """Limit this process; where the system knows no such limit, leave it as it is."""
-    import resource
-
-    # An interrupt of the terminal ends the process silently.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    held = address_space()
-    for kind, value in (
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_AS, held + MEMORY if held else resource.RLIM_INFINITY),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with suppress(OSError, ValueError):
-            hard = resource.getrlimit(kind)[1]
-            if value != resource.RLIM_INFINITY:
-                resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

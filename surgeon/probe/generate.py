@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PATIENCE = 16
 """Most tokens to hold back for the rest of a character; more means that the bytes form no character."""
 
-_CONTEXT_TOKENS = 6
+CONTEXT_TOKENS = 6
 """Tokens of the prompt that are decoded too, so that a leading space is kept."""
 
 
@@ -109,7 +109,7 @@ def pieces(
     seed: int = 0,
 ) -> Iterator[str]:
     """Yield the text of `tokens` in pieces as it is generated; joined, they are exactly the text."""
-    decoder = Pieces(subject.decode, prompt[-_CONTEXT_TOKENS:])
+    decoder = Pieces(subject.decode, prompt[-CONTEXT_TOKENS:])
     for token in tokens(subject, prompt, n, run, temperature=temperature, top_p=top_p, seed=seed):
         yield decoder.push(token)
     if last := decoder.rest():
@@ -129,6 +129,12 @@ class Pieces:
         # These are decoded again with every token: those whose text was returned last, then those held back.
         self._window = list(before)
         self._given = len(self._window)
+
+    def copy(self) -> Pieces:
+        """A copy that continues on its own."""
+        other = Pieces(self._decode, self._window)
+        other._given = self._given
+        return other
 
     def push(self, token: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
@@ -150,16 +156,19 @@ class Pieces:
         return text[len(before) :]
 
 
-def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
-    """A function from the last token (None at first) to the logits of the next: (vocabulary,) float32."""
+def forward_options(model: Any, rows: int) -> dict[str, Any]:
+    """The arguments with which a model computes logits of the last `rows` positions only, if it can."""
     import inspect
 
+    return {"logits_to_keep": rows} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+
+def _stepper(subject: Subject, prompt: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
+    """A function from the last token (None at first) to the logits of the next: (vocabulary,) float32."""
     import torch
 
     model = subject.model
-    options: dict[str, Any] = {"use_cache": True}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        options["logits_to_keep"] = 1
+    options: dict[str, Any] = {"use_cache": True, **forward_options(model, 1)}
     seen = list(prompt)
     cache: Any = None
 

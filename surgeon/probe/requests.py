@@ -17,7 +17,8 @@ from ..errors import InputError
 from ..text import size as bytes_as_text
 from .environment import fitting_threads, peak_memory
 from .generate import Generation, pieces
-from .score import ProbeSet, score
+from .probe_set import ProbeSet
+from .score import score
 from .subject import Subject
 from .text_measures import default_window, finite_on_ids, perplexity_steps
 
@@ -171,7 +172,7 @@ def _prompt(subject: Subject, request: Request, report: Report, check: Callable[
 
 def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[[], None]) -> Iterator[Event]:
     right, total = 0, len(probes.probes)
-    for index, outcome in enumerate(score(subject, probes), start=1):
+    for index, outcome in enumerate(score(subject, probes, check), start=1):
         check()
         right += outcome.right
         yield {"event": "probe", "name": probes.name, "index": index, "total": total, "right": right}

@@ -32,7 +32,7 @@ from ..statefile import is_number
 from . import requests
 from .environment import transformers
 from .model_cache import ModelCache
-from .score import read_probes
+from .probe_set import read_probes
 from .subject import Subject
 
 Request = dict[str, Any]

@@ -88,6 +88,10 @@ class Subject:
             ids.pop()
         return self._checked(ids)
 
+    def plain_ids(self, text: str) -> list[int]:
+        """Token ids of a text that continues another one, without special tokens; raises as `encode`."""
+        return self._checked(self._ids(text, special=False))
+
     def encode_chats(self, prompts: Sequence[tuple[str, str | None]]) -> list[list[int]]:
         """Token ids of chats that ask for an answer; no special token is added to those of the chat template.
 

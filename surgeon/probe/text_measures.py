@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .environment import failure
 from .subject import Subject
+
+if TYPE_CHECKING:
+    import torch
 
 LONGEST_RUN = 8
 WINDOW = 48
@@ -88,12 +92,29 @@ def perplexity_steps(
         InputError: there are fewer than two tokens.
         SurgeonError: the model fails.
     """
-    import torch
-
     if len(ids) < 2:
         raise InputError("perplexity needs a text of two tokens or more")
+    total = 0.0
+    for low, high, logits in text_logits(subject, ids, window=window, check=check):
+        total += sum(float(part.sum()) for part in losses(logits, ids[low:high]))
+        if high < len(ids):
+            yield high
+    mean = total / (len(ids) - 1)
+    return math.exp(mean) if mean < 709 else math.inf if mean == mean else math.nan
+
+
+def text_logits(
+    subject: Subject, ids: Sequence[int], *, window: int | None = None, check: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield (low, high, logits: (high - low, vocabulary)) for the tokens ids[low:high] of each window.
+
+    Row i has the logits from which token ids[low + i] is predicted. See `perplexity_steps` for windows, arguments and
+    errors.
+    """
+    import torch
+
     window = max(2, window or default_window(subject))
-    total, done, start = 0.0, 1, 0
+    done, start = 1, 0
     while done < len(ids):
         check()
         stop = min(start + window, len(ids))
@@ -102,16 +123,10 @@ def perplexity_steps(
                 logits = subject.model(
                     input_ids=torch.tensor([ids[start:stop]], device=subject.device), use_cache=False
                 ).logits[0]
-                for low in range(done, stop, _ROWS):
-                    high = min(low + _ROWS, stop)
-                    total += _surprise(logits[low - 1 - start : high - 1 - start], ids[low:high])
         except RuntimeError as error:
             raise failure(error) from error
+        yield done, stop, logits[done - 1 - start : stop - 1 - start]
         done, start = stop, stop - window // 2
-        if done < len(ids):
-            yield done
-    mean = total / (len(ids) - 1)
-    return math.exp(mean) if mean < 709 else math.inf if mean == mean else math.nan
 
 
 def default_window(subject: Subject) -> int:
@@ -120,14 +135,23 @@ def default_window(subject: Subject) -> int:
     return max(2, min(subject.context or _PERPLEXITY_WINDOW, longest))
 
 
-def _surprise(logits: object, targets: Sequence[int]) -> float:
-    """Sum of -log p of each target, with p from its row of logits (rows, vocabulary)."""
+def losses(logits: torch.Tensor, targets: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Yield -log p of the targets in parts, each (rows,) float64, with p from the rows of logits."""
     import torch
 
-    assert isinstance(logits, torch.Tensor)
-    wide = logits.cpu().double() if logits.device.type == "mps" else logits.double()
-    wanted = wide.gather(1, torch.tensor(targets, device=wide.device)[:, None])[:, 0]
-    return float((wide.logsumexp(dim=1) - wanted).sum())
+    for low in range(0, len(targets), _ROWS):
+        try:
+            part = widened(logits[low : low + _ROWS])
+            wanted = part.gather(1, torch.tensor(targets[low : low + _ROWS], device=part.device)[:, None])[:, 0]
+            found = part.logsumexp(dim=1) - wanted
+        except RuntimeError as error:
+            raise failure(error) from error
+        yield found
+
+
+def widened(logits: torch.Tensor) -> torch.Tensor:
+    """Logits in float64; on the CPU if the device has no float64."""
+    return logits.cpu().double() if logits.device.type == "mps" else logits.double()
 
 
 def finite_on_ids(subject: Subject) -> bool:

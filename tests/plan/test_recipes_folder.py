@@ -15,7 +15,7 @@ from surgeon.checkpoint import open_checkpoint
 from surgeon.methods import every
 from surgeon.plan import Donors, Plan, resolve
 from surgeon.plan.load import load_document
-from surgeon.probe.score import read_probes
+from surgeon.probe.probe_set import read_probes
 from surgeon.probe.subject import Subject, from_plan
 from surgeon.recipe.document import load
 from tests.support.assembling import assemble

@@ -14,9 +14,11 @@ import pytest
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import InputError
 from surgeon.plan import Donors, resolve
-from surgeon.probe import chat_template
+from surgeon.probe import chat_template, limited_process
+from surgeon.probe.probe_set import Probe, read_probes
 from surgeon.probe.requests import Request, run
-from surgeon.probe.score import Probe, read_probes, score
+from surgeon.probe.score import score
+from surgeon.probe.score_batches import Outcome
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
 from surgeon.recipe.document import parse
 from tests.support.chats import TEMPLATE, chat_model
@@ -98,7 +100,7 @@ def test_perplexity_reads_raw_text_whatever_the_template(chat: Subject, plain: S
 def test_a_template_that_fails_or_runs_away_is_an_answered_error(
     chat: Subject, template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_template, "SECONDS", 1)
+    monkeypatch.setattr(limited_process, "SECONDS", 1)
     monkeypatch.setattr(chat.tokenizer, "chat_template", template)
     with pytest.raises(InputError) as caught:
         last(chat, prompt="Hi", chat=True)
@@ -188,11 +190,12 @@ class TestProbeSets:
     def test_they_are_scored_as_they_say(self, chat: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[list[int]] = []
 
-        def pieces(_: Subject, prompt: list[int], *__: Any) -> Iterator[str]:
+        def answer(_: Subject, probe: Probe, prompt: list[int]) -> Outcome:
             asked.append(prompt)
-            return iter(["yes"])
+            return Outcome(probe, "yes", True)
 
-        monkeypatch.setattr("surgeon.probe.score.pieces", pieces)
+        monkeypatch.setattr("surgeon.probe.score.exact_answers", lambda _, items, *__: [(None, 0.0)] * len(items))
+        monkeypatch.setattr("surgeon.probe.score.one_by_one", answer)
         probes = [{"prompt": "Hi", "expected": "yes", "chat": chats} for chats in (True, False, True)]
         (tmp_path / "a.jsonl").write_text("".join(json.dumps(probe) + "\n" for probe in probes))
         assert [outcome.right for outcome in score(chat, read_probes(tmp_path / "a.jsonl"))] == [True] * 3

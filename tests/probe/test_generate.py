@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from surgeon.checkpoint import open_checkpoint
 from surgeon.errors import InputError, SurgeonError
 from surgeon.probe.generate import _PATIENCE, Generation, Pieces, pieces, tokens
+from surgeon.probe.probe_set import read_probes
 from surgeon.probe.requests import Request, Text, run
-from surgeon.probe.score import read_probes, score
+from surgeon.probe.score import one_by_one, score
 from surgeon.probe.subject import Subject, from_checkpoint, from_plan
 from surgeon.probe.text_measures import degenerate, finite_on_ids, perplexity
 from tests.support.models import FAMILIES, one_thread, tiny_model, tiny_tokenizer
@@ -260,7 +261,7 @@ def test_an_answer_ends_with_its_line_or_with_the_text(llama: Subject, tmp_path:
         (" 4", 2, False),
     ):
         script[:] = [*llama.tokenizer(text, add_special_tokens=False)["input_ids"], end]
-        outcome = next(score(fake, read_probes(path)))
+        outcome = one_by_one(fake, read_probes(path).probes[0], fake.encode("1 ="))
         assert outcome.right is right, (text, outcome.answer)
 
 

@@ -1,0 +1,1 @@
+"""Scores per item, suites of measures, verdicts with intervals, and the results file."""
