@@ -148,7 +148,7 @@ def lines(done: Evaluation, style: Style) -> list[str]:
     rows = [TableRow(label_of(done, name), tuple(cells(done, name)), ()) for name in names]
     found += ["", *table(rows, heads(done), style)]
     if kept := retained_rows(done):
-        found += ["", "against the best donor:"]
+        found += ["", "against the best checkpoint:"]
         found += table([TableRow(label, tuple(texts), ()) for label, texts in kept], retained_heads(done), style)
     if len(done.models) > 1:
         found += [

@@ -66,8 +66,8 @@ FACTS: dict[str, tuple[str, str, dict[str, str]]] = {
 WORDS = (
     "apple", "river", "stone", "window", "garden", "paper", "silver", "bread", "cloud", "table", "horse", "winter",
     "music", "green", "bottle", "forest", "candle", "letter", "summer", "basket", "mirror", "yellow", "island",
-    "coffee", "spring", "bridge", "flower", "market", "purple", "station", "mountain", "orange", "pencil", "rabbit", "shadow",
-    "ticket", "valley", "wagon", "butter", "castle", "doctor", "engine", "father", "hammer", "kitchen", "lemon",
-    "metal", "number", "ocean", "planet",
+    "coffee", "spring", "bridge", "flower", "market", "purple", "station", "mountain", "orange", "pencil", "rabbit",
+    "shadow", "ticket", "valley", "wagon", "butter", "castle", "doctor", "engine", "father", "hammer", "kitchen",
+    "lemon", "metal", "number", "ocean", "planet",
 )  # fmt: skip
 """Words of the copying set."""

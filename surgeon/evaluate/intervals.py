@@ -17,7 +17,7 @@ LEAST_DIFFERING = 6
 """Clusters that must differ for a verdict: with fewer, even equal signs are likely by chance (sign test, p > 0.05)."""
 _POWER = 2.8
 """Difference in standard errors that is found in 80 % of repetitions: 1.96 + 0.84."""
-_MOST_NEEDED = 1_000_000
+_MOST_NEEDED = 100_000
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,21 @@ _ROWS = 64
 
 @dataclass
 class Reference:
-    """Logits of the reference model, in its own dtype on the CPU, which is exact: (tokens, logits) of each passage."""
+    """Logits of the reference model, in its own dtype on the CPU, which is exact: (tokens, logits) of each passage.
 
+    Attributes:
+        texts: number of texts that share the memory equally.
+    """
+
+    texts: int = 1
     passages: dict[str, tuple[str, torch.Tensor]] = field(default_factory=dict)
-    nbytes: int = 0
+    nbytes: dict[str, int] = field(default_factory=dict)
 
-    def keep(self, key: str, ids: str, logits: torch.Tensor) -> None:
+    def keep(self, text: str, key: str, ids: str, logits: torch.Tensor) -> None:
         """Keep the first rows of logits, as far as memory is left.
 
         Args:
+            text: the text's name.
             key: names the passage.
             ids: digest of its tokens.
             logits: (rows, vocabulary).
@@ -39,13 +45,14 @@ class Reference:
         import torch
 
         row = logits.shape[1] * logits.element_size()
-        rows = min(len(logits), max(0, REFERENCE_BYTES - self.nbytes) // row)
+        left = REFERENCE_BYTES // max(1, self.texts) - self.nbytes.get(text, 0)
+        rows = min(len(logits), max(0, left) // row)
         if rows:
             kept = logits[:rows].cpu().clone()
             if key in self.passages:
                 kept = torch.cat([self.passages[key][1], kept])
             self.passages[key] = (ids, kept)
-            self.nbytes += rows * row
+            self.nbytes[text] = self.nbytes.get(text, 0) + rows * row
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def score_text(
             values = [value for part in losses(logits, ids[low:high]) for value in part.tolist()]
             found += _blocks(f"{key}@{digest}", low, values)
             if keep is not None and (low == 1 or _kept(keep, key) == low - 1):
-                keep.keep(key, digest, logits)
+                keep.keep(name, key, digest, logits)
             if reference is not None:
                 divergence += _blocks(f"{key}@{digest}", low, _divergence(reference, key, digest, low, logits))
             del logits

@@ -36,8 +36,8 @@ def _model(done: Evaluation, number: int) -> dict[str, Any]:
         "notes": model.notes,
         "measures": {name: _measure(done, model, one) for name, one in model.measures.items()},
         "against_base": {name: _difference(one) for name, one in done.differences[number].items()},
-        "against_best_donor": {
-            name: {"donor": donor, **_difference(one)} for name, (donor, one) in done.retained[number].items()
+        "against_best_checkpoint": {
+            name: {"checkpoint": best, **_difference(one)} for name, (best, one) in done.retained[number].items()
         },
     }
 
@@ -116,7 +116,7 @@ def heads(done: Evaluation) -> list[str]:
 
 
 def retained_rows(done: Evaluation) -> list[tuple[str, list[str]]]:
-    """(label, cell of each recipe) of the differences to the best donor."""
+    """(label, cell of each recipe) of the differences to the best checkpoint."""
     rows = []
     columns = [number for number, found in enumerate(done.retained) if found]
     for name in done.measures:
@@ -140,7 +140,7 @@ def markdown(done: Evaluation) -> list[str]:
         ["measure", *heads(done)], [[label_of(done, name), *cells(done, name)] for name in done.measures]
     )
     if rows := retained_rows(done):
-        lines += ["", "Against the best donor:", ""]
+        lines += ["", "Against the best checkpoint:", ""]
         lines += markdown_table(["measure", *retained_heads(done)], [[label, *texts] for label, texts in rows])
     notes = [*done.notes, *(note for model in done.models for note in model.notes)]
     return [*lines, *([""] if notes else []), *(f"- {_escaped(note)}" for note in notes)]

@@ -67,7 +67,7 @@ class Evaluation:
         suite: what they were evaluated on.
         models: the scores.
         differences: for each model, measure -> difference to the base; empty for the base.
-        retained: for each model that is no donor, measure -> (best donor, difference to it).
+        retained: for each recipe, measure -> (the best checkpoint, difference to it).
         notes: warnings about the base.
     """
 
@@ -186,7 +186,7 @@ def evaluate(
     """
     if suite.lm_eval:
         check_installed()
-    reference = Reference()
+    reference = Reference(len(suite.texts))
     models: list[ModelScores] = []
     notes: list[str] = []
     for number, target in enumerate(targets):
@@ -263,15 +263,15 @@ def _differences(model: ModelScores, base: ModelScores) -> dict[str, Difference]
 
 
 def _retained(model: ModelScores, models: Sequence[ModelScores]) -> dict[str, tuple[str, Difference]]:
-    """For a recipe: the difference to the best donor on each measure with a direction."""
-    donors: Mapping[str, ModelScores] = {
+    """For a recipe: the difference to the best checkpoint on each measure with a direction."""
+    checkpoints: Mapping[str, ModelScores] = {
         one.target.name: one for one in models if one.target.recipe is None and one is not model
     }
-    if model.target.recipe is None or not donors:
+    if model.target.recipe is None or not checkpoints:
         return {}
     found = {}
     for name, measure in model.measures.items():
-        measured = {who: one.measures[name].units for who, one in donors.items() if name in one.measures}
+        measured = {who: one.measures[name].units for who, one in checkpoints.items() if name in one.measures}
         best = best_of(measured, measure.better)
         if best is not None:
             found[name] = (best, paired_difference(measured[best], measure.units, measure.better))

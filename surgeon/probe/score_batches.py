@@ -225,60 +225,63 @@ def likeliest_choices(
 ) -> list[Outcome]:
     """Score `choice` probes by the summed log-probability of the tokens of each choice.
 
-    Choices of one token each are read from one forward pass of the prompt.
+    Choices that differ in their last token only, such as those of one token, are read from one forward pass.
 
     Raises:
         InputError: a prompt and a choice do not fit into the context.
     """
-    answers = [[continuation(subject, probe, prompt, choice) for choice in probe.choices] for probe, prompt in items]
-    sequences: list[list[int]] = []
-    wanted: list[tuple[int, list[int], list[int]]] = []  # item, its choices, tokens of the (first) choice
-    for index, ((_, prompt), choices) in enumerate(zip(items, answers, strict=True)):
-        if all(len(tokens) == 1 for tokens in choices):
-            wanted.append((index, list(range(len(choices))), [tokens[0] for tokens in choices]))
-            sequences.append(prompt)
-        else:
-            for number, tokens in enumerate(choices):
-                wanted.append((index, [number], tokens))
-                sequences.append([*prompt, *tokens[:-1]])
-    found, errors = _summed(subject, sequences, wanted, items, check)
+    passes: list[_Pass] = []
+    for index, (probe, prompt) in enumerate(items):
+        own: dict[tuple[int, ...], _Pass] = {}
+        for number, choice in enumerate(probe.choices):
+            *head, last = continuation(subject, probe, prompt, choice)
+            one = own.setdefault(tuple(head), _Pass(index, [*prompt, *head], head))
+            one.last[number] = last
+        passes += own.values()
+    found = [[0.0] * len(probe.choices) for probe, _ in items]
+    errors = _sum(subject, passes, found, check)
     outcomes = []
     for index, (probe, _) in enumerate(items):
         first, second = sorted(found[index], reverse=True)[:2]
         if first - second <= errors[index]:
-            own = [place for place, (item, _, _) in enumerate(wanted) if item == index]
-            for place in own:
-                again, _ = _summed(subject, [sequences[place]], [wanted[place]], items, check)
-                for number in wanted[place][1]:
-                    found[index][number] = again[index][number]
+            for one in passes:
+                if one.item == index:
+                    _sum(subject, [one], found, check)
         outcomes.append(_chosen(probe, found[index]))
     return outcomes
 
 
-def _summed(
-    subject: Subject,
-    sequences: Sequence[list[int]],
-    wanted: Sequence[tuple[int, list[int], list[int]]],
-    items: Sequence[tuple[Probe, list[int]]],
-    check: Callable[[], None],
-) -> tuple[list[list[float]], list[float]]:
-    """Log-probability of each choice of each item, and how far rounding may move the difference of two of them."""
-    import torch
+@dataclass
+class _Pass:
+    """A sequence that decides the choices whose tokens differ in the last one only.
 
-    found = [[0.0] * len(probe.choices) for probe, _ in items]
-    errors = [0.0] * len(items)
-    ends = [1 if len(numbers) > 1 else len(tokens) for _, numbers, tokens in wanted]
-    for place, rows in last_logits(subject, sequences, ends, check):
-        item, numbers, tokens = wanted[place]
+    Attributes:
+        item: index of the probe.
+        sequence: tokens of the prompt and all but the last of the choices.
+        head: tokens of the choices but the last.
+        last: number of a choice -> its last token.
+    """
+
+    item: int
+    sequence: list[int]
+    head: list[int]
+    last: dict[int, int] = field(default_factory=dict)
+
+
+def _sum(
+    subject: Subject, passes: Sequence[_Pass], found: list[list[float]], check: Callable[[], None]
+) -> dict[int, float]:
+    """Put the log-probability of each choice into `found`; by item, how far rounding may move their differences."""
+    errors: dict[int, float] = {}
+    ends = [len(one.head) + 1 for one in passes]
+    for place, rows in last_logits(subject, [one.sequence for one in passes], ends, check):
+        one = passes[place]
         chances = rows.log_softmax(dim=1)
-        ids = torch.tensor(tokens, device=rows.device)
-        if len(numbers) > 1:
-            for number, value in zip(numbers, chances[0, ids].tolist(), strict=True):
-                found[item][number] = value
-        else:
-            found[item][numbers[0]] = float(chances.gather(1, ids[:, None]).double().sum())
-        errors[item] = max(errors[item], float(_tolerance(rows, subject.dtype).sum()))
-    return found, errors
+        before = math.fsum(float(chances[number, token]) for number, token in enumerate(one.head))
+        for number, token in one.last.items():
+            found[one.item][number] = before + float(chances[-1, token])
+        errors[one.item] = max(errors.get(one.item, 0.0), float(_tolerance(rows, subject.dtype).sum()))
+    return errors
 
 
 def _chosen(probe: Probe, values: Sequence[float]) -> Outcome:

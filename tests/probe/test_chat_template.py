@@ -100,7 +100,8 @@ def test_perplexity_reads_raw_text_whatever_the_template(chat: Subject, plain: S
 def test_a_template_that_fails_or_runs_away_is_an_answered_error(
     chat: Subject, template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limited_process, "SECONDS", 1)
+    for module in (limited_process, chat_template):
+        monkeypatch.setattr(module, "SECONDS", 1)
     monkeypatch.setattr(chat.tokenizer, "chat_template", template)
     with pytest.raises(InputError) as caught:
         last(chat, prompt="Hi", chat=True)
