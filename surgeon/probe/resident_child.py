@@ -4,11 +4,11 @@
      "perplexity": null, "temperature": 0, "top_p": 1, "seed": 0, "chat": false, "system": null, "device": "auto"}
 
 `kind` is `recipe` or `path`; `probe` and `texts` (for the perplexity) are a file or a list of files; `perplexity` is a
-text; `chat` puts the prompt into the chat template if there is one; the optional `root` is the folder for a recipe's
-relative model paths, for a recipe that is not saved at its final place. Every event has the request's id: `loading`,
-`loaded`, `token`, `probe`, `perplexity`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the
-current request; a cancel also stops a waiting one. After the end of stdin, the child finishes its requests and ends.
-Run with `python -m surgeon.probe.resident_child`.
+text; `chat` puts the prompt into the chat template if there is one; without a prompt, `check` false only loads the
+model; the optional `root` is the folder for a recipe's relative model paths, for a recipe that is not saved at its
+final place. Every event has the request's id: `loading`, `loaded`, `token`, `probe`, `perplexity`, then one of `done`,
+`cancelled`, `error`. {"cancel": id} or SIGINT stops the current request; a cancel also stops a waiting one. After the
+end of stdin, the child finishes its requests and ends. Run with `python -m surgeon.probe.resident_child`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _wanted(request: Request) -> requests.Request:
     """The checked options of a request."""
     n, seed = request.get("n", 64), request.get("seed") or 0
     temperature, top_p = request.get("temperature") or 0.0, request.get("top_p", 1.0)
-    chat = request.get("chat") or False
+    chat, check = request.get("chat") or False, request.get("check", True)
     if type(n) is not int or n < 1:
         raise InputError("n is not a number of tokens")
     for name in ("prompt", "perplexity", "system"):
@@ -199,8 +199,8 @@ def _wanted(request: Request) -> requests.Request:
             raise InputError(f"{name} is not text")
     if not is_number(temperature) or not is_number(top_p) or type(seed) is not int:
         raise InputError("temperature, top_p and seed are not numbers")
-    if type(chat) is not bool:
-        raise InputError("chat is not true or false")
+    if type(chat) is not bool or type(check) is not bool:
+        raise InputError("chat or check is not true or false")
     text = request.get("perplexity")
     return requests.Request(
         prompt=request.get("prompt"),
@@ -214,6 +214,7 @@ def _wanted(request: Request) -> requests.Request:
         top_p=float(top_p),
         seed=seed,
         chat=chat,
+        check=check,
         system=request.get("system"),
     )
 

@@ -55,6 +55,7 @@ class Conversation:
         on_problem: shows why a model cannot be tried.
 
     Attributes:
+        on_first_token: called when an answer begins.
         columns: the model that is tried, and those beside it.
         turns: what was asked so far.
         scores: the scores of these and other models.
@@ -71,6 +72,7 @@ class Conversation:
     ) -> None:
         self._session, self.process, self.history = session, process, history
         self.on_problem = on_problem
+        self.on_first_token: Callable[[], None] = lambda: None
         self.models = ColumnModels(session, output)
         self.columns = [Column(self.models.find(self.models.first))]
         self.turns: list[Turn] = []
@@ -139,7 +141,8 @@ class Conversation:
             message = f"the model cannot be tried yet: {plan.errors[0].sentence()}"
             answer.take({"event": "error", "message": message})
             return
-        await self._ask(column, {"prompt": None}, answer)
+        # Without a forward pass, for which a prompt that is sent meanwhile would wait.
+        await self._ask(column, {"prompt": None, "check": False}, answer)
 
     async def ask(self, settings: dict[str, Any]) -> None:
         """Send a prompt with its settings to every column."""
@@ -162,7 +165,11 @@ class Conversation:
         def take(event: dict[str, Any]) -> None:
             if event.get("event") == "loaded":
                 column.chat = bool(event.get("chat"))
+            before = answer.first
             answer.take(event)
+            if before is None and answer.first is not None:
+                self.changed = True
+                self.on_first_token()
             if turn is not None and answer.done is event:
                 self.history.keep_answer(model, turn.prompt, turn.settings, answer)
             self.changed = True

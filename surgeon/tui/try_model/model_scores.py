@@ -130,6 +130,7 @@ class Scores:
         shown: the keys of the rows, in order.
         sources: what the models are scored on, in the order of the table.
         base: the key of the model that the others are compared with.
+        chosen: the key of the model that the user has chosen for that; empty for none.
         differences: those that are known; None for one that was asked for.
     """
 
@@ -137,6 +138,7 @@ class Scores:
     shown: list[str] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     base: str = ""
+    chosen: str = ""
     differences: dict[Pair, Difference | None] = field(default_factory=dict)
 
     @property
@@ -156,13 +158,17 @@ class Scores:
                         found[source, measure.name] = None
         return list(found)
 
+    def choose_base(self) -> None:
+        """Compare with the chosen model; without one with the second, so that the verdicts are about the first."""
+        self.base = self.chosen if self.chosen in self.shown else self.shown[min(1, len(self.shown) - 1)]
+
     def next_base(self) -> str:
         """Compare with the next model; returns its name."""
         keys = [key for key in self.shown if key in self.models]
         if not keys:
             return ""
         here = keys.index(self.base) if self.base in keys else -1
-        self.base = keys[(here + 1) % len(keys)]
+        self.base = self.chosen = keys[(here + 1) % len(keys)]
         return self.models[self.base].model.name
 
     def missing(self, kinds: set[str]) -> dict[str, list[Source]]:

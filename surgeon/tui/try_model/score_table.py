@@ -186,5 +186,5 @@ def _signed(value: float) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    """A text at the left of a column."""
-    return pad(text, width)
+    """A text at the left of a column; the last cell stays empty."""
+    return pad(cut(text, width - 1) if cell_len(text) >= width else text, width)

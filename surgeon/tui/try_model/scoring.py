@@ -52,8 +52,7 @@ class Scoring:
         scores.shown = [model.key for model in models]
         for model in models:
             scores.models.setdefault(model.key, ScoredModel(model)).model = model
-        if scores.base not in scores.shown:
-            scores.base = scores.shown[0]
+        scores.choose_base()
         wanted = scores.missing(kinds)
         for key in wanted:
             scores.models[key].begin()

@@ -63,6 +63,7 @@ class TryScreen(ActionScreen):
         self._session, self._state, self._navigation = session, state, navigation
         self.conversation: Conversation = state.conversation(session, output, self._problem)
         self._left_out = self.conversation.enter()
+        self.conversation.on_first_token = self._redraw_at_once
         self.table = ScoreTable(self.conversation.scores)
         self._turned = 0
 
@@ -164,6 +165,11 @@ class TryScreen(ActionScreen):
         start = self._turned % len(others) if others else 0
         return [columns[0], *(others[start:] + others[:start])[: fit - 1]]
 
+    def _redraw_at_once(self) -> None:
+        """Show that an answer begins."""
+        if self.is_mounted and self.is_current:
+            self._redraw()
+
     def _redraw(self) -> None:
         conversation = self.conversation
         if not conversation.changed:
@@ -217,7 +223,7 @@ class TryScreen(ActionScreen):
         sources = sources_of("probe", self.probe_sets())
         sources += [Source("bundled", name) for name in self._state.bundled]
         if not sources:
-            self.say("no probe set: put JSONL files into probes/ by the recipe, or type :bundled arithmetic", "warning")
+            self.say("no probe set: put JSONL files into probes/, or type :bundled all", "warning")
             return
         self._score(sources, plural(len(sources), "probe set"))
 
