@@ -178,17 +178,30 @@ class Scores:
         return {key: found for key, found in lacks.items() if found} or {key: sources for key in self.shown if sources}
 
     def pairs(self) -> list[Pair]:
-        """Differences with the base that nobody has asked for yet."""
-        base = self.models.get(self.base)
-        found = []
-        for source, name in self.rows() if base is not None else ():
-            if base is None or base.find(source, name) is None:
-                continue
-            for model in self.ordered[1:]:
-                pair = (self.base, model.model.key, source, name)
-                if model.find(source, name) is not None and pair not in self.differences:
-                    found.append(pair)
-        return found
+        """Differences that nobody has asked for yet: of all models with the base, and of the first with all others."""
+        shown = [key for key in self.shown if key in self.models]
+        wanted = {(self.base, key): None for key in shown if key != self.base}
+        wanted |= {(key, shown[0]): None for key in shown[1:]}
+        return [
+            pair
+            for base, other in wanted
+            if base in self.models
+            for source, name in self.rows()
+            if self.models[base].find(source, name) is not None
+            and self.models[other].find(source, name) is not None
+            and (pair := (base, other, source, name)) not in self.differences
+        ]
+
+    def summary(self, source: Source, name: str) -> dict[str, list[str]]:
+        """Verdict -> the models that the first one has it against, once there are several and all are known."""
+        others = [key for key in self.shown[1:] if key in self.models and self.models[key].find(source, name)]
+        found: dict[str, list[str]] = {}
+        for key in others:
+            one = self.differences.get((key, self.shown[0], source, name))
+            if one is None:
+                return {}
+            found.setdefault(one.verdict, []).append(self.models[key].model.name)
+        return found if len(others) > 1 else {}
 
     def forget(self, key: str, source: Source) -> None:
         """Drop the differences of a source that is scored again."""

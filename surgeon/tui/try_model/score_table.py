@@ -24,6 +24,13 @@ NAME = 22
 CELL = 19
 """Least cells of a model's column, the space before it included."""
 _MOST = 30
+_AGAINST = {
+    "better": "better than",
+    "worse": "worse than",
+    "equal": "equal to",
+    "within noise": "within noise of",
+    "not comparable": "not comparable with",
+}
 TOO_FEW = "too few"
 """The verdict where an interval leaves out 0 but comes of a handful of items."""
 
@@ -127,6 +134,12 @@ class ScoreTable:
                 f"better, worse, within noise: against {base}, on the same items, with the 95 % interval of the "
                 "difference (perplexity: of the loss in nats per token; lower is better). v changes the base."
             )
+        for source, name in scores.rows():
+            words = [
+                f"{_AGAINST.get(word, word)} {', '.join(who)}" for word, who in scores.summary(source, name).items()
+            ]
+            if words:
+                yield f"{self._label(source, name)}: {scores.models[scores.shown[0]].model.name} is {'; '.join(words)}"
         if any(one is not None and _too_few(one) for one in scores.differences.values()):
             yield f"{TOO_FEW}: fewer than {LEAST_DIFFERING} items, or blocks of {BLOCK} tokens, differ; no verdict."
         if any(source.kind == "bundled" for source in scores.sources):

@@ -53,7 +53,8 @@ class Scoring:
         for model in models:
             scores.models.setdefault(model.key, ScoredModel(model)).model = model
         scores.choose_base()
-        wanted = scores.missing(kinds)
+        # The base first, so that every other model has its verdicts as soon as it is scored.
+        wanted = dict(sorted(scores.missing(kinds).items(), key=lambda item: item[0] != scores.base))
         for key in wanted:
             scores.models[key].begin()
         self._stopped = False

@@ -52,12 +52,15 @@ async def test_texts_and_sets_fill_one_table(chats: list[str], texts: Path) -> N
         ]
         for model, own in zip(scores.ordered, (units[0], *units), strict=True):
             assert list(model.measures[scores.sources[0]][0].units) == own
-        found = {pair[1]: one for pair, one in scores.differences.items() if pair[3] == "prose loss"}
+        found = {pair[1]: one for pair, one in scores.differences.items() if pair[::3] == (scores.base, "prose loss")}
         same, other = (found[model.model.key] for model in scores.ordered[1:])
         assert same is not None and same.verdict == "equal"
         assert other == paired_difference(units[0], units[1], "lower")
         screen._redraw()
         shown = screen.query_one("#table").text  # type: ignore[attr-defined]
+        notes = " ".join(shown.split())
+        verdict = {"better": "worse", "worse": "better"}.get(other.verdict, other.verdict)
+        assert "prose perplexity: this recipe is equal to A ./a; " in notes and f"{verdict} than B ./b" in notes
         assert "prose perplexity" in shown and "equal" in shown and "base" in shown and "tok/s" in shown
         assert all(cell_len(row) <= 80 for row in shown.split("\n"))
         await keys(pilot, "v")
