@@ -218,7 +218,7 @@ def _scored(
     with fitting_threads(subject.parameters, subject.device):
         for name, probes in suite.sets.items():
             say(f"{target.name}: {name}, {len(probes.probes)} prompts")
-            fitting = _without_chats(subject, probes)
+            fitting = without_chats(subject, probes)
             if not fitting.probes:
                 scores.notes.append(f"{name} is left out for {target.name}, because its tokenizer has no chat template")
                 continue
@@ -247,7 +247,7 @@ def _scored(
     return scores
 
 
-def _without_chats(subject: Subject, probes: ProbeSet) -> ProbeSet:
+def without_chats(subject: Subject, probes: ProbeSet) -> ProbeSet:
     """The probes that the model can be asked."""
     if subject.chat:
         return probes

@@ -4,11 +4,11 @@
      "perplexity": null, "temperature": 0, "top_p": 1, "seed": 0, "chat": false, "system": null, "device": "auto"}
 
 `kind` is `recipe` or `path`; `probe` and `texts` (for the perplexity) are a file or a list of files; `perplexity` is a
-text; `chat` puts the prompt into the chat template if there is one; the optional `root` is the folder for a recipe's
-relative model paths, for a recipe that is not saved at its final place. Every event has the request's id: `loading`,
-`loaded`, `token`, `probe`, `perplexity`, then one of `done`, `cancelled`, `error`. {"cancel": id} or SIGINT stops the
-current request; a cancel also stops a waiting one. After the end of stdin, the child finishes its requests and ends.
-Run with `python -m surgeon.probe.resident_child`.
+text; `chat` puts the prompt into the chat template if there is one; without a prompt, `check` false only loads the
+model; the optional `root` is the folder for a recipe's relative model paths, for a recipe that is not saved at its
+final place. Every event has the request's id: `loading`, `loaded`, `token`, `probe`, `perplexity`, then one of `done`,
+`cancelled`, `error`. {"cancel": id} or SIGINT stops the current request; a cancel also stops a waiting one. After the
+end of stdin, the child finishes its requests and ends. Run with `python -m surgeon.probe.resident_child`.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class Child:
             except (ValueError, RecursionError):
                 request = None
             if not isinstance(request, dict):
-                self._emit(None, {"event": "error", "message": "This line is not a JSON object."})
+                self.emit(None, {"event": "error", "message": "This line is not a JSON object."})
             elif not isinstance(name := request.get("cancel", request.get("id")), (int, str)):
-                self._emit(None, {"event": "error", "message": "A request needs a number or a text as its id."})
+                self.emit(None, {"event": "error", "message": "A request needs a number or a text as its id."})
             elif "cancel" in request:
                 self._cancel(name)
             else:
@@ -99,14 +99,15 @@ class Child:
         if self._interruptible and not _importing(frame):
             raise Stopped
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `Stopped` if the current request was cancelled."""
         if self._stop.is_set():
             raise Stopped
 
     @contextmanager
     def _interrupted_at_once(self) -> Iterator[None]:
         """Context in which a cancel raises `Stopped` at once: loading a model and a long forward pass never check."""
-        self._check()
+        self.check()
         self._interruptible = True
         try:
             yield
@@ -120,41 +121,42 @@ class Child:
         try:
             if name in self._cancelled:
                 raise Stopped
-            events = self._events(request)
+            events = self.events(request)
             while True:
                 with self._interrupted_at_once():
                     event = next(events, None)
                 if event is None:
                     break
-                self._emit(name, event)
+                self.emit(name, event)
         except Stopped:
-            self._emit(name, {"event": "cancelled"})
+            self.emit(name, {"event": "cancelled"})
         except SurgeonError as error:
-            self._emit(name, {"event": "error", "message": error.sentence()})
+            self.emit(name, {"event": "error", "message": error.sentence()})
         except MemoryError:
             self._models.clear()
-            self._emit(name, {"event": "error", "message": "Out of memory."})
+            self.emit(name, {"event": "error", "message": "Out of memory."})
         except Exception as error:
             # The child survives any error of a request; the traceback goes to its log.
             sys.excepthook(type(error), error, error.__traceback__)
             message = SurgeonError("the probe failed", why=f"{type(error).__name__}: {error}").sentence()
-            self._emit(name, {"event": "error", "message": message})
+            self.emit(name, {"event": "error", "message": message})
         finally:
             self._interruptible = False
             self._current = None
             self._open.discard(name)
             self._cancelled.discard(name)
 
-    def _events(self, request: Request) -> Iterator[requests.Event]:
+    def events(self, request: Request) -> Iterator[requests.Event]:
+        """The events that answer a request."""
         wanted = _wanted(request)
         yield {"event": "loading"}
-        subject = self._subject(request)
+        subject = self.subject(request)
         yield requests.loaded(subject)
         if wanted.prompt is not None and subject.tokenizer is None and not wanted.probes:
             wanted = requests.Request(n=wanted.n)
-        yield from requests.run(subject, wanted, self._check)
+        yield from requests.run(subject, wanted, self.check)
 
-    def _subject(self, request: Request) -> Subject:
+    def subject(self, request: Request) -> Subject:
         """The model of a request."""
         device = pick_device(str(request.get("device") or "auto"))
         target, kind = _text(request, "target"), request.get("kind")
@@ -165,7 +167,8 @@ class Child:
             return self._models.of_checkpoint(target, device)
         raise InputError(f"a request of kind {kind!r} is unknown", remedy="use recipe or path")
 
-    def _emit(self, name: Any, event: requests.Event) -> None:
+    def emit(self, name: Any, event: requests.Event) -> None:
+        """Send an event of a request."""
         try:
             with self._writing:
                 self._out.write(json.dumps({"id": name, **event}) + "\n")
@@ -188,7 +191,7 @@ def _wanted(request: Request) -> requests.Request:
     """The checked options of a request."""
     n, seed = request.get("n", 64), request.get("seed") or 0
     temperature, top_p = request.get("temperature") or 0.0, request.get("top_p", 1.0)
-    chat = request.get("chat") or False
+    chat, check = request.get("chat") or False, request.get("check", True)
     if type(n) is not int or n < 1:
         raise InputError("n is not a number of tokens")
     for name in ("prompt", "perplexity", "system"):
@@ -196,26 +199,27 @@ def _wanted(request: Request) -> requests.Request:
             raise InputError(f"{name} is not text")
     if not is_number(temperature) or not is_number(top_p) or type(seed) is not int:
         raise InputError("temperature, top_p and seed are not numbers")
-    if type(chat) is not bool:
-        raise InputError("chat is not true or false")
+    if type(chat) is not bool or type(check) is not bool:
+        raise InputError("chat or check is not true or false")
     text = request.get("perplexity")
     return requests.Request(
         prompt=request.get("prompt"),
         n=n,
-        probes=tuple(read_probes(path) for path in _files(request, "probe")),
+        probes=tuple(read_probes(path) for path in files_of(request, "probe")),
         texts=(
             *((requests.text_given(text),) if text is not None else ()),
-            *(requests.text_in(path) for path in _files(request, "texts")),
+            *(requests.text_in(path) for path in files_of(request, "texts")),
         ),
         temperature=float(temperature),
         top_p=float(top_p),
         seed=seed,
         chat=chat,
+        check=check,
         system=request.get("system"),
     )
 
 
-def _files(request: Request, key: str) -> list[Path]:
+def files_of(request: Request, key: str) -> list[Path]:
     """The files that a request names: one, or a list; each must be a regular file, so that reading it cannot wait."""
     names = request.get(key) or []
     names = [names] if isinstance(names, str) else names
@@ -234,13 +238,17 @@ def _text(request: Request, key: str) -> str:
     return value
 
 
-def main() -> None:
-    """Serve stdin and stdout; all other output goes to stderr."""
+def serve(kind: type[Child] = Child) -> None:
+    """Serve stdin and stdout; all other output goes to stderr.
+
+    Args:
+        kind: the class that answers, which may know further requests.
+    """
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    Child(sys.stdin, out).serve()
+    kind(sys.stdin, out).serve()
 
 
 if __name__ == "__main__":
-    main()
+    serve()

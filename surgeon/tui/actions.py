@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-ScreenName = Literal["surgery", "plan", "run", "try", "blend", "curves", "any"]
+ScreenName = Literal["surgery", "plan", "run", "try", "results", "blend", "curves", "any"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("jump", ("apostrophe", "ctrl+o"), "' ^o", "jump: a letter goes to that donor, ' to the stack", "jump"),
     Action("plan", ("f",), "f", "findings, sizes, YAML and what changed", "plan", group="go"),
     Action("try_it", ("T",), "T", "generate text from the unwritten model", "try", group="go"),
+    Action("results", ("H",), "H", "everything that was tried or evaluated", group="go"),
     Action("help", ("question_mark",), "?", "all keys; / searches them", "keys", screen="any", group="go"),
     Action("picture", ("f12",), "F12", "write the screen to an SVG file", screen="any", group="go"),
     Action("run", ("R",), "R", "write the model to disk", "write", group="go"),
@@ -126,17 +127,37 @@ ACTIONS: tuple[Action, ...] = (
     Action("try_output", ("T",), "T", "try the written model", "try it", screen="run", group="run"),
     Action("back", ("escape", "q"), "esc", "back; a running job continues", "back", screen="run", group="run"),
     # Try
-    Action("prompt", ("i", "enter"), "i", "type a prompt", "prompt", screen="try", group="try"),
-    Action("probe", ("s",), "s", "score the probe sets", "score", screen="try", group="try"),
-    Action("measure", ("x",), "x", "perplexity of texts: recipe, output, donors", "texts", screen="try", group="try"),
-    Action("compare", ("b",), "b", "show the next donor side by side, or none", "beside", screen="try", group="try"),
-    Action("raw", ("r",), "r", "prompts in the chat template, or as raw text", "raw/chat", screen="try", group="try"),
+    Action("prompt", ("i", "enter"), "i", "type a prompt; enter sends it to every column", "prompt", screen="try",
+           group="try"),
+    Action("add_column", ("b",), "b", "put another model beside these: an earlier state, a donor, a recipe", "beside",
+           screen="try", group="columns"),
+    Action("probe", ("s",), "s", "score the probe sets: columns, output, donors", "score", screen="try", group="try"),
+    Action("measure", ("x",), "x", "perplexity of texts: columns, output, donors", "texts", screen="try", group="try"),
+    Action("view", ("tab",), "tab", "answers, or the table of scores", "table", screen="try", group="try"),
+    Action("remove_column", ("B",), "B", "remove a column", screen="try", group="columns"),
+    Action("turn", ("right_square_bracket",), "]", "show the next columns; the first stays", "turn", screen="try",
+           group="columns"),
+    Action("next_base", ("v",), "v", "compare scores with the next model", "base", screen="try", group="columns"),
+    Action("results", ("H",), "H", "everything that was tried or evaluated", "history", screen="try", group="try"),
     Action("cancel", ("c",), "c", "stop", "stop", screen="try", group="try"),
+    Action("raw", ("r",), "r", "prompts in the chat template, or as raw text", "raw/chat", screen="try", group="try"),
     Action("copy", ("y",), "y", "copy what is shown to the clipboard", "copy", screen="try", group="try"),
-    Action("view", ("tab",), "tab", "answers, or perplexities", screen="try", group="try"),
     Action("half_down", ("ctrl+d", "pagedown"), "^d", "scroll down", screen="try", group="try"),
     Action("half_up", ("ctrl+u", "pageup"), "^u", "scroll up", screen="try", group="try"),
     Action("back", ("escape", "q"), "esc", "back", "back", screen="try", group="try"),
+    # Results
+    Action("down", ("j", "down"), "j down", "next row", screen="results", group="results"),
+    Action("up", ("k", "up"), "k up", "previous row", screen="results", group="results"),
+    Action("detail", ("enter",), "enter", "all of the row: prompt, answer, scores, recipe", "read", screen="results",
+           group="results"),
+    Action("take", ("e",), "e", "edit the row's recipe; one step that u undoes", "edit it", screen="results",
+           group="results"),
+    Action("compare", ("d",), "d", "how this recipe differs from the row's", "difference", screen="results",
+           group="results"),
+    Action("copy", ("y",), "y", "copy the row to the clipboard", "copy", screen="results", group="results"),
+    Action("half_down", ("ctrl+d", "pagedown"), "^d", "half a page down", screen="results", group="results"),
+    Action("half_up", ("ctrl+u", "pageup"), "^u", "half a page up", screen="results", group="results"),
+    Action("back", ("escape", "q"), "esc", "back", "back", screen="results", group="results"),
     # Blend
     Action("down", ("j", "down"), "j down", "next method or donor", screen="blend", group="blend"),
     Action("up", ("k", "up"), "k up", "previous method or donor", screen="blend", group="blend"),

@@ -34,6 +34,7 @@ from .widgets.line import Line
 from .widgets.status_line import StatusLine
 
 if TYPE_CHECKING:
+    from ..evaluate.results import Row
     from ..jobs.job import Job
     from ..recipe.edits import BlendLayers, Edit
     from .blend.blend_choice import BlendChoice
@@ -155,7 +156,21 @@ class SurgeonApp(App[None]):
         """Generate from the unwritten recipe, or from the model in a folder."""
         from .try_model.try_screen import TryScreen
 
-        self.push_screen(TryScreen(self.session, self.try_state, folder))
+        self.push_screen(TryScreen(self.session, self.try_state, self, folder))
+
+    def open_results(self) -> None:
+        """List what was tried and evaluated; the recipe of a row can become the one that is edited."""
+        from .results.results_screen import ResultsScreen
+
+        def chosen(row: Row | None) -> None:
+            if row is None or row.recipe is None:
+                return
+            self.return_to_surgery()
+            said = f"the recipe of row {row.number} is edited now: u undoes that, T tries it"
+            self.surgery.recipes.take(row.recipe, row.text("stage"), said)
+
+        history = self.try_state.history_of(self.session)
+        self.push_screen(ResultsScreen(self.session, history.file, history.flush), chosen)
 
     def resume_job(self, job: Job) -> None:
         """Resume a job, and show its progress."""

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run OUT", "write the model to the folder OUT"),
     "jobs": ("jobs", "show the jobs, running and ended"),
     "try": ("try", "generate text"),
+    "results": ("results", "everything that was tried or evaluated, with its recipe"),
     "plan": ("plan", "findings, YAML, difference"),
     "theme": ("theme dark|light|auto", "change the colours"),
     "picture": ("picture [FILE]", "write the screen to an SVG file"),
@@ -33,5 +34,7 @@ TRY_COMMANDS: dict[str, tuple[str, str]] = {
     "n": ("n N", "most tokens of an answer"),
     "probe": ("probe FILE", "add a probe set, which s scores"),
     "text": ("text FILE", "add a text, which x measures the perplexity of"),
+    "bundled": ("bundled NAME", "add bundled sets, which s scores: arithmetic, copying, knowledge, chat, all"),
+    "history": ("history on|off", "keep what you try in the results file, or not"),
 }
 """Commands of the prompt on the Try screen: name -> usage, help."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from rich.style import Style
@@ -133,6 +134,15 @@ class TextDialog(ModalScreen[None]):
         else:
             box.value = ""
             self.query_one(TextPane).focus()
+
+
+class DifferenceDialog(TextDialog):
+    """How a text differs from an older one."""
+
+    def __init__(self, title: str, old: str, new: str) -> None:
+        lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), "old", "new", lineterm=""))[2:]
+        styled: list[str | tuple[str, Style]] = [(one_line(line), theme.difference(line)) for line in lines]
+        super().__init__(title, styled or ["There is no difference."])
 
 
 def lines_with(text: str, lines: Sequence[tuple[str, Style]]) -> list[tuple[str, Style]]:

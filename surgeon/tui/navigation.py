@@ -41,6 +41,9 @@ class Navigation(Messages, Protocol):
     def open_try(self, folder: Path | None = None) -> None:
         """Generate from the unwritten recipe, or from the model in a folder."""
 
+    def open_results(self) -> None:
+        """List what was tried and evaluated; the recipe of a row can become the one that is edited."""
+
     def show_messages(self) -> None:
         """Show the last messages."""
 

@@ -374,19 +374,22 @@ class Session:
         """The current document as it would be saved at `path`."""
         return rebased(self.current, self.document.roots, path)
 
-    def absolute(self) -> Document:
-        """What is edited as a recipe with every donor by its absolute path: for child processes elsewhere."""
-        return absolute(standalone(self.current, self.stage), self.document.roots)
+    def absolute(self, document: Document | None = None) -> Document:
+        """What is edited, here or in another state of the document, with every donor by its absolute path: for child
+        processes elsewhere."""
+        whole = document or self.current
+        stage = self.stage if self.stage in stage_names(whole) else RESULT
+        return absolute(standalone(whole, stage), (*whole.roots, *self.document.roots))
 
     def donor_recipe(self, ref: str) -> Document | None:
         """A recipe that gives a donor whose weights are computed: a stage, or one with an adapter; None for others."""
         if ref in self.stages:
-            return absolute(standalone(self.current, ref), self.document.roots)
+            return standalone(self.current, ref)
         donor = self.plan.donors.get(self.letters.get(ref, ""))
         if donor is None or donor.adapter is None:
             return None
         whole = Recipe.model_validate({"merge_method": "passthrough", "models": [{"model": ref}]})
-        return absolute(fresh(whole), self.document.roots)
+        return replace(fresh(whole), path=self.document.path)
 
     def diff(self) -> list[str]:
         """Unified difference of the saved text and the edited one."""

@@ -86,7 +86,7 @@ async def test_the_interface(lacking: Path) -> None:
         await keys(pilot, "T")
         screen = application.screen
         assert isinstance(screen, TryScreen)
-        given = Path(screen.conversation.left.target)
+        (given,) = screen.conversation._copies.values()
         assert given.is_file() and stat.S_IMODE(given.stat().st_mode) == 0o600
         await keys(pilot, "escape escape")
         assert not given.exists()

@@ -7,8 +7,8 @@ from typing import get_args
 from surgeon.tui.actions import ACTIONS, ScreenName
 
 TITLES = {
-    "surgery": "The main screen", "plan": "Plan", "run": "Run", "try": "Try", "blend": "Blend", "curves": "Curves",
-    "any": "Every screen",
+    "surgery": "The main screen", "plan": "Plan", "run": "Run", "try": "Try", "results": "Results",
+    "blend": "Blend", "curves": "Curves", "any": "Every screen",
 }  # fmt: skip
 
 

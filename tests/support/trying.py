@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from surgeon.tui.app import SurgeonApp
+from surgeon.tui.try_model.answers import Answer
 from surgeon.tui.try_model.model_process import ModelProcess
 from surgeon.tui.try_model.try_screen import TryScreen
 from tests.support.tui import app, command, keys
@@ -32,6 +33,31 @@ def screen_of(application: SurgeonApp) -> TryScreen:
     return screen
 
 
+def loaded(screen: TryScreen) -> bool:
+    """Whether the first model is loaded, or could not be."""
+    loading = screen.conversation.left.loading
+    return loading is not None and loading.ended
+
+
+def ready(screen: TryScreen) -> bool:
+    """Whether the first model is loaded."""
+    loading = screen.conversation.left.loading
+    return loading is not None and loading.state.startswith("ready after ")
+
+
+def answer(screen: TryScreen, column: int = 0) -> Answer:
+    """The last answer of a column; one that waits before there is one."""
+    found = screen.conversation
+    if not found.turns or column >= len(found.columns):
+        return Answer()
+    return found.turns[-1].of(*shown(screen, column))[0] or Answer()
+
+
+def shown(screen: TryScreen, column: int) -> tuple[str, str]:
+    model = screen.conversation.columns[column].model
+    return model.spec, model.key
+
+
 @asynccontextmanager
 async def opened(
     refs: list[str], edit: str = "insert A:0-2", size: tuple[int, int] = (120, 40)
@@ -42,7 +68,7 @@ async def opened(
         await command(pilot, edit)
         await keys(pilot, "T")
         screen = screen_of(application)
-        await until(pilot, lambda: not screen.conversation.busy and bool(screen.conversation.left.answers))
+        await until(pilot, lambda: loaded(screen))
         yield application, pilot, screen
 
 

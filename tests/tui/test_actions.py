@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -16,12 +17,13 @@ from surgeon.tui.commands import COMMANDS
 from surgeon.tui.curves.curve_screen import CurveScreen
 from surgeon.tui.keys import Keys
 from surgeon.tui.plan.plan_screen import PlanScreen
+from surgeon.tui.results.results_screen import ResultsScreen
 from surgeon.tui.run.run_screen import RunScreen
 from surgeon.tui.session import Session
 from surgeon.tui.try_model.try_screen import TryScreen
 from surgeon.tui.try_model.try_state import TryState
 
-SCREENS: tuple[ScreenName, ...] = ("surgery", "plan", "run", "try", "blend", "curves")
+SCREENS: tuple[ScreenName, ...] = ("surgery", "plan", "run", "try", "results", "blend", "curves")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def screens() -> dict[str, ActionScreen]:
         "surgery": surgery,
         "plan": PlanScreen(session, anything),
         "run": RunScreen(None, application),
-        "try": TryScreen(session, TryState()),
+        "try": TryScreen(session, TryState(), application),
+        "results": ResultsScreen(session, Path("results.jsonl")),
         "blend": BlendScreen(anything),
         "curves": CurveScreen(session, anything),
     }

@@ -19,6 +19,7 @@ from surgeon.tui.dialogs import Ask
 from surgeon.tui.run.run_screen import RunScreen
 from surgeon.tui.try_model.try_screen import TryScreen
 from tests.support.models import tiny_model, tiny_tokenizer
+from tests.support.trying import answer
 from tests.support.tui import SIZES, app, command, donors, keys, line
 
 
@@ -232,18 +233,16 @@ async def test_try_generates_scores_and_compares(in_tmp: Path) -> None:
         talk = screen.conversation
         assert screen.query_one("#box").text == "hello"
         await keys(pilot, "enter")
-        await until(pilot, lambda: not talk.busy and len(talk.left.answers) == 2)
-        answer = talk.left.answers[1]
-        assert "tok/s" in answer.state and answer.text
+        await until(pilot, lambda: "tok/s" in answer(screen).state)
+        assert answer(screen).text
         await keys(pilot, "escape s")
-        await until(pilot, lambda: not talk.busy and len(talk.left.answers) == 3)
-        assert "odd 0/1" in talk.left.answers[2].state
-        await keys(pilot, "b i enter")
-        await until(pilot, lambda: not talk.busy and talk.right is not None and bool(talk.right.answers))
-        assert talk.right is not None
-        beside = talk.right.answers[-1]
+        await until(pilot, lambda: not talk.busy and not screen.table.measuring)
+        assert "odd accuracy\t0.000\t\t0.000\tequal" in screen.table.transcript
+        await keys(pilot, "b down enter i enter")
+        await until(pilot, lambda: answer(screen, 1).ended)
+        beside = answer(screen, 1)
         assert beside.text and (not beside.bad or "DEGENERATE" in beside.state)
-        await until(pilot, lambda: "beside" in line(pilot, "header"))
+        await until(pilot, lambda: "2 models" in line(pilot, "header"))
         await keys(pilot, "escape escape")
         assert application.screen is application.surgery
 

@@ -50,6 +50,7 @@ class CommandRunner:
             "run": lambda rest: jobs.start(rest) if rest else opener.do_run(None),
             "jobs": lambda rest: jobs.choose(),
             "try": lambda rest: opener.do_try_it(None),
+            "results": lambda rest: opener.do_results(None),
             "plan": lambda rest: opener.do_plan(None),
             "theme": lambda rest: view.say(navigation.set_theme(rest)),
             "picture": lambda rest: view.say(navigation.save_picture(rest)),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.style import Style
 from textual.screen import Screen
 
 from ...errors import InputError
@@ -20,8 +18,7 @@ from ...recipe.letters import named
 from ...recipe.saving import Seen
 from ...recipe.schema import Recipe
 from ...text import one_line, plural
-from .. import theme
-from ..dialogs import TextDialog
+from ..dialogs import DifferenceDialog
 from ..model_picker import ADAPTER, ModelPicker, near
 from ..navigation import Navigation
 from ..picker import Choice, Picker
@@ -115,6 +112,25 @@ class RecipeOpener:
             remember_recipe(path)
         self._shown(f"{'new recipe' if new else 'opened'} {one_line(path)}")
         self._unsaved_work.offer(lambda: self._shown("unsaved work is recovered: w saves it"), lambda: None)
+
+    def take(self, text: str, stage: str, said: str) -> None:
+        """Make a text the recipe that is edited, as one step that can be undone.
+
+        Args:
+            text: a recipe whose relative paths are valid beside this one.
+            stage: the stage to edit.
+            said: what to say then.
+        """
+        session = self._session
+        try:
+            session.recover(documents.parse(text, session.document.path))
+        except InputError as error:
+            self._view.say(error.sentence(), "error")
+            return
+        if stage in session.stages and stage != session.stage:
+            session.edit_stage(stage)
+        self._unsaved_work.keep()
+        self._shown(said)
 
     def reload(self) -> None:
         """Read the recipe's file again. Ask first when work is unsaved."""
@@ -210,9 +226,7 @@ class RecipeOpener:
             except InputError as error:
                 self._view.say(error.sentence(), "error")
                 return
-        lines = list(difflib.unified_diff(old.splitlines(), current.splitlines(), "old", "new", lineterm=""))[2:]
-        styled: list[str | tuple[str, Style]] = [(one_line(line), theme.difference(line)) for line in lines]
-        self._screen.app.push_screen(TextDialog(title, styled or ["There is no difference."]))
+        self._screen.app.push_screen(DifferenceDialog(title, old, current))
 
     # -- stages
 

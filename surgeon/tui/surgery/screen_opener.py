@@ -48,6 +48,10 @@ class ScreenOpener:
         """Open the Try screen on the unwritten model."""
         self._navigation.open_try()
 
+    def do_results(self, count: int | None) -> None:
+        """List what was tried and evaluated."""
+        self._navigation.open_results()
+
     def do_quit(self, count: int | None) -> None:
         """Leave; ask first when work is unsaved."""
         self._navigation.ask_quit()

@@ -1,34 +1,37 @@
-"""What models answered: the requests of each model on the Try screen, and the lines that show them."""
+"""What models answered: a turn is a prompt with the answer of each model."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...text import duration, one_line, plural, safe, size
-from .. import theme
-from ..cells import wrapped
-from ..widgets.line import Piece
 
 AT_ONCE = "ended at once: end of text"
 
 
 @dataclass
 class Answer:
-    """One request: what was asked, the text so far, and how it ended.
+    """One request: the text so far, and how it ended.
 
     Attributes:
         since: when the wait for it began, a time of `time.monotonic`.
         number: its number at the process; None before it was sent.
+        first: seconds until the first token; None before it.
+        done: the statistics of a complete answer; None before.
+        ended: whether nothing more is to come.
     """
 
-    ask: str
     since: float = field(default_factory=time.monotonic)
     number: int | None = None
     text: str = ""
     state: str = "waiting"
     bad: bool = False
+    first: float | None = None
+    done: Mapping[str, Any] | None = None
+    ended: bool = False
 
     def take(self, event: dict[str, Any]) -> None:
         """Take an event of the process that holds the model."""
@@ -38,16 +41,17 @@ class Answer:
         elif kind == "loaded":
             self.state = f"loaded in {self.waited()}, {event.get('layers')} layers"
         elif kind == "token":
+            if self.first is None:
+                self.first = time.monotonic() - self.since
             self.text += str(event.get("text", ""))
-        elif kind == "probe":
-            self.state = f"{event.get('right')} right of {event.get('index')} (of {event.get('total')} in total)"
         elif kind == "cancelled":
-            self.state = "stopped"
+            self.state, self.ended = "stopped", True
         elif kind == "error":
-            self.state, self.bad = str(event.get("message")), True
+            self.state, self.bad, self.ended = str(event.get("message")), True, True
         elif kind == "done":
             self.state = summary(event, self.waited())
             self.bad = not event.get("finite", True) or bool(event.get("degenerate"))
+            self.done, self.ended = event, True
 
     def waited(self) -> str:
         """The time since the wait began."""
@@ -56,41 +60,34 @@ class Answer:
 
 
 @dataclass
-class Column:
-    """A model and its answers.
+class Turn:
+    """A prompt, and what each model answered.
 
     Attributes:
-        target: its recipe file or checkpoint; empty until a copy of the unwritten recipe is on disk.
-        recipe: the text that is copied; empty for the session's recipe.
-        kind: `recipe`, or `path` for a checkpoint.
-        chat: whether its tokenizer has a chat template; None until it is loaded.
+        settings: how it was asked, as sent to the process.
+        answers: the answer of each model, by `ColumnModel.key`.
+        states: for each column that was asked, by `ColumnModel.spec`, the key of its model then.
     """
 
-    name: str
-    target: str
-    kind: str
-    recipe: str = ""
-    chat: bool | None = None
-    answers: list[Answer] = field(default_factory=list)
+    prompt: str
+    settings: Mapping[str, Any]
+    answers: dict[str, Answer] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Note what an event says about the model."""
-        if event.get("event") == "loaded":
-            self.chat = bool(event.get("chat"))
+    def of(self, spec: str, key: str) -> tuple[Answer | None, bool]:
+        """The answer of a column, and whether it is that of an earlier state of its model."""
+        if key in self.answers:
+            return self.answers[key], False
+        return self.answers.get(self.states.get(spec, "")), True
 
     @property
     def transcript(self) -> str:
-        """The model and its answers as plain text."""
-        parts = [one_line(self.name)]
-        parts += [f"> {safe(answer.ask)}\n{safe(answer.text)}\n[{one_line(answer.state)}]" for answer in self.answers]
-        return "\n\n".join(parts) + "\n"
+        """The prompt as plain text."""
+        return f"> {safe(self.prompt)}"
 
 
-def summary(event: dict[str, Any], waited: str) -> str:
+def summary(event: Mapping[str, Any], waited: str) -> str:
     """What a finished request measured, in one line; `waited` is the time since it was asked."""
-    scores = [f"{p['name']} {p['right']}/{p['total']} ({p['score']:.3f})" for p in event.get("probes") or []]
-    if scores:
-        return ", ".join(scores)
     if event.get("text") is None:
         return ", ".join([f"ready after {waited}", *(event.get("notes") or [])])
     parts = ["chat" if event.get("chat") else "raw"]
@@ -109,16 +106,14 @@ def summary(event: dict[str, Any], waited: str) -> str:
     return ", ".join([*parts, *(event.get("notes") or [])])
 
 
-def lines_of(column: Column, width: int) -> list[list[Piece]]:
-    """A column as styled lines."""
-    lines: list[list[Piece]] = [[(f" {one_line(column.name)}", theme.TITLE)]]
-    for answer in column.answers:
-        lines.append([])
-        for number, asked in enumerate(safe(answer.ask).split("\n")):
-            sign = "> " if number == 0 else "  "
-            lines += [[(f" {part}", theme.BOLD)] for part in wrapped(sign + asked, width, indent="  ")]
-        if answer.text:
-            lines += [[(f" {part}", theme.PLAIN)] for part in wrapped(safe(answer.text), width)]
-        style = theme.SEVERITY["error"] if answer.bad else theme.DIM
-        lines += [[(f" {part}", style)] for part in wrapped(one_line(answer.state), width, indent="  ")]
-    return lines
+def transcript(turns: list[Turn], columns: list[tuple[str, str, str]]) -> str:
+    """All turns as plain text; `columns` are (name, spec, key) of each model."""
+    parts = []
+    for turn in turns:
+        parts.append(turn.transcript)
+        for name, spec, key in columns:
+            answer, old = turn.of(spec, key)
+            if answer is not None:
+                mark = " (an earlier state)" if old else ""
+                parts.append(f"{one_line(name)}{mark}:\n{safe(answer.text)}\n[{one_line(answer.state)}]")
+    return "\n\n".join(parts) + "\n" if parts else ""

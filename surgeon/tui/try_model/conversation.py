@@ -1,20 +1,47 @@
-"""The models on the Try screen and what they are asked: the recipe or an output, and a donor beside it."""
+"""The models on the Try screen and what they are asked. It outlives the screen, with all answers and scores."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import SurgeonError
-from ...jobs import job_list
+from ...errors import InputError, SurgeonError
 from ..session import Session
-from .answers import Answer, Column
-from .model_process import ModelProcess
-from .perplexity_table import PerplexityTable, TableRow
+from .answers import Answer, Turn
+from .column_models import ColumnModel, ColumnModels
+from .model_process import ModelProcess, Sink
+from .model_scores import Scores
 from .recipe_copy import write_recipe_copy
+from .scoring import Scoring
+from .tried_history import TriedHistory
+
+MOST_COLUMNS = 4
+"""As many as the process keeps models."""
+MOST_TURNS = 200
+"""Turns that are kept; the results file has all."""
+
+
+@dataclass
+class Column:
+    """A model side by side with others.
+
+    Attributes:
+        chat: whether its tokenizer has a chat template; None until it is loaded.
+        loading: how its loading ended; None if it was not loaded for its own sake.
+    """
+
+    model: ColumnModel
+    chat: bool | None = None
+    loading: Answer | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
 
 
 class Conversation:
@@ -24,28 +51,41 @@ class Conversation:
         session: whose recipe is tried, unwritten.
         output: a model folder to try instead; None for the recipe.
         process: holds the models; it outlives the conversation.
+        history: keeps what was tried.
         on_problem: shows why a model cannot be tried.
 
     Attributes:
+        on_first_token: called when an answer begins.
         columns: the model that is tried, and those beside it.
-        table: the perplexities that are or were measured; None before that.
+        turns: what was asked so far.
+        scores: the scores of these and other models.
         changed: whether anything is new since this was last set to False.
     """
 
     def __init__(
-        self, session: Session, output: Path | None, process: ModelProcess, on_problem: Callable[[str], None]
+        self,
+        session: Session,
+        output: Path | None,
+        process: ModelProcess,
+        history: TriedHistory,
+        on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._session, self._output, self._on_problem = session, output, on_problem
-        first = Column(output.name, str(output.absolute()), "path") if output else None
-        self.columns = [first or Column("the recipe (unwritten)", "", "recipe")]
-        self.table: PerplexityTable | None = None
+        self._session, self.process, self.history = session, process, history
+        self.on_problem = on_problem
+        self.on_first_token: Callable[[], None] = lambda: None
+        self.models = ColumnModels(session, output)
+        self.columns = [Column(self.models.find(self.models.first))]
+        self.turns: list[Turn] = []
+        self.scores = Scores()
+        self.scoring = Scoring(self.scores, self.ask_model, self.send, self._change, history.keep_scores)
         self.changed = True
-        self.process = process
         self._opened = time.monotonic()
         self._numbers: set[int] = set()
         self._closed = False
-        self._donor = -1
-        self._copies: list[Path] = []
+        self._copies: dict[str, Path] = {}
+
+    def _change(self) -> None:
+        self.changed = True
 
     @property
     def left(self) -> Column:
@@ -53,123 +93,156 @@ class Conversation:
         return self.columns[0]
 
     @property
-    def right(self) -> Column | None:
-        """The donor beside it; None without one."""
-        return self.columns[1] if len(self.columns) > 1 else None
-
-    @property
     def busy(self) -> bool:
         """Whether a request is unanswered."""
         return self.process.is_open(self._numbers)
 
-    @property
-    def measuring(self) -> bool:
-        """Whether perplexities are being measured."""
-        rows = self.table.rows if self.table else []
-        return self.process.is_open(row.number for row in rows if row.number is not None)
+    # -- columns
+
+    def enter(self) -> list[str]:
+        """Begin again on another screen: each column is the present state of its model. Returns what is left out."""
+        self._closed, self._opened, self.changed = False, time.monotonic(), True
+        columns, left_out = [], []
+        for column in self.columns:
+            try:
+                model = self.models.find(column.model.spec)
+            except InputError as error:
+                left_out.append(f"{column.name}: {error.sentence()}")
+                continue
+            columns.append(column if model.key == column.model.key else Column(model))
+            columns[-1].model = model
+        self.columns = columns or [Column(self.models.find(self.models.first))]
+        return left_out
+
+    def add(self, spec: str) -> Column:
+        """Put a model beside the others; InputError if it is there, or there are too many."""
+        if len(self.columns) >= MOST_COLUMNS:
+            raise InputError(f"there are {MOST_COLUMNS} columns already", remedy="B removes one")
+        if any(column.model.spec == spec for column in self.columns):
+            raise InputError("this model is a column already")
+        column = Column(self.models.find(spec))
+        self.columns.append(column)
+        self.changed = True
+        return column
+
+    def remove(self, spec: str) -> None:
+        """Remove a column; the first stays."""
+        self.columns[1:] = [column for column in self.columns[1:] if column.model.spec != spec]
+        self.changed = True
+
+    # -- requests
 
     async def load(self) -> None:
-        """Load the model, so that the first prompt need not wait for it."""
-        plan = self._session.plan
-        if self._output is None and not plan.ok:
-            answer = Answer("loading", state=f"the model cannot be tried yet: {plan.errors[0].sentence()}", bad=True)
-            self.left.answers.append(answer)
-            self.changed = True
-            return
-        await self.ask(self.left, {"prompt": None}, Answer("loading", since=self._opened))
-
-    async def ask(self, column: Column, request: dict[str, Any], answer: Answer) -> None:
-        """Send a request for one model."""
-        column.answers.append(answer)
+        """Load the first model, so that the first prompt need not wait for it."""
+        column, plan = self.left, self._session.plan
+        column.loading = answer = Answer(since=self._opened)
         self.changed = True
-        await self._send(column, request, answer)
-
-    async def measure(self, texts: Sequence[Path]) -> None:
-        """Measure the perplexity of texts: with the model, its written output and every donor."""
-        columns = list(self._measured())
-        self.table = PerplexityTable(texts, [TableRow(column.name) for column in columns])
-        self.changed = True
-        for column, row in zip(columns, self.table.rows, strict=True):
-            await self._send(column, {"prompt": None, "texts": [str(path.absolute()) for path in texts]}, row)
-
-    def _measured(self) -> Iterator[Column]:
-        yield self.left
-        if self._output is None and (written := self._written()) is not None:
-            yield Column(f"written: {written.name}", str(written), "path")
-        yield from (self._of_donor(ref) for ref in self._session.shown_models)
-
-    def _written(self) -> Path | None:
-        """The output that was last written from this recipe, as it was then; None if there is none."""
-        for job in reversed(job_list.of_recipe(self._session.document.path, Path.cwd())):
-            if job.out is not None and job.state().kind == "done" and job.out.is_dir():
-                return job.out
-        return None
-
-    def _of_donor(self, ref: str) -> Column:
-        name = f"{self._session.letters[ref]} {ref}"
-        if (recipe := self._session.donor_recipe(ref)) is not None:
-            return Column(name, "", "recipe", recipe.text)
-        checkpoint = self._session.checkpoint(ref)
-        target = str(checkpoint.path.absolute()) if checkpoint else ref
-        return Column(name, target, "path")
-
-    async def _send(self, column: Column, request: dict[str, Any], answer: Answer | TableRow) -> None:
-        if not column.target and not self._copied(column):
-            answer.take({"event": "cancelled"})
+        if column.model.spec == "recipe" and not plan.ok:
+            message = f"the model cannot be tried yet: {plan.errors[0].sentence()}"
+            answer.take({"event": "error", "message": message})
             return
+        # Without a forward pass, for which a prompt that is sent meanwhile would wait.
+        await self._ask(column, {"prompt": None, "check": False}, answer)
+
+    async def ask(self, settings: dict[str, Any]) -> None:
+        """Send a prompt with its settings to every column."""
+        turn = Turn(str(settings["prompt"]), settings)
+        self.turns.append(turn)
+        del self.turns[:-MOST_TURNS]
+        columns: dict[str, Column] = {}
+        for column in self.columns:
+            # Two columns in the same state are one model.
+            turn.states[column.model.spec] = column.model.key
+            columns.setdefault(column.model.key, column)
+            turn.answers.setdefault(column.model.key, Answer())
+        self.changed = True
+        for key, column in columns.items():
+            await self._ask(column, settings, turn.answers[key], turn)
+
+    async def _ask(self, column: Column, request: dict[str, Any], answer: Answer, turn: Turn | None = None) -> None:
+        model = column.model
 
         def take(event: dict[str, Any]) -> None:
-            column.take(event)
+            if event.get("event") == "loaded":
+                column.chat = bool(event.get("chat"))
+            before = answer.first
             answer.take(event)
+            if before is None and answer.first is not None:
+                self.changed = True
+                self.on_first_token()
+            if turn is not None and answer.done is event:
+                self.history.keep_answer(model, turn.prompt, turn.settings, answer)
             self.changed = True
 
-        full = {"target": column.target, "kind": column.kind, "device": "auto", **request}
+        answer.number = await self.ask_model(model, request, take)
+        if answer.number is None and not answer.ended:
+            answer.take({"event": "cancelled"})
+
+    async def ask_model(self, model: ColumnModel, request: dict[str, Any], sink: Sink) -> int | None:
+        """Send a request for a model; returns its number, or None if it cannot be sent."""
+        target, kind = str(model.path), "path"
+        if model.text:
+            copy = self._copy(model)
+            if copy is None:
+                return None
+            target, kind = str(copy), "recipe"
+        return await self.send({"target": target, "kind": kind, "device": "auto", **request}, sink)
+
+    async def send(self, request: dict[str, Any], sink: Sink) -> int | None:
+        """Send a request; returns its number, or None if there is no process."""
         try:
-            answer.number = await self.process.send(full, take)
+            number = await self.process.send(request, sink)
         except OSError as error:
-            answer.take({"event": "error", "message": f"the model's process cannot be started: {error}"})
-            self.changed = True
-            return
-        self._numbers.add(answer.number)
+            sink({"event": "error", "message": f"the model's process cannot be started: {error}"})
+            return None
+        self._numbers.add(number)
         if self._closed:
-            await self.process.forget({answer.number})
+            await self.process.forget({number})
+        return number
 
-    def _copied(self, column: Column) -> bool:
-        """Put a copy of the unwritten recipe on disk; False if that fails."""
+    def _copy(self, model: ColumnModel) -> Path | None:
+        """A copy of an unwritten recipe on disk; None if that fails."""
         if self._closed:
-            return False
-        try:
-            copy = write_recipe_copy(column.recipe or self._session.absolute().text)
-        except SurgeonError as error:
-            self._on_problem(error.sentence())
-            return False
-        column.target = str(copy)
-        self._copies.append(copy)
-        return True
+            return None
+        if model.key not in self._copies:
+            try:
+                self._copies[model.key] = write_recipe_copy(model.text)
+            except SurgeonError as error:
+                self.on_problem(error.sentence())
+                return None
+        return self._copies[model.key]
+
+    def scored_models(self) -> list[ColumnModel]:
+        """The rows of the table: the columns, the written output and the donors, each state once."""
+        found = {column.model.key: column.model for column in self.columns}
+        for spec in self.models.measured():
+            with contextlib.suppress(InputError):
+                model = self.models.find(spec)
+                found.setdefault(model.key, model)
+        return list(found.values())
 
     async def stop(self) -> None:
         """Stop all requests."""
+        self.scoring.stop()
         await self.process.cancel(self._numbers)
-
-    def compare_with_next(self) -> str:
-        """Put the next donor beside the model, or none after the last; returns its name, or an empty string."""
-        models = self._session.shown_models
-        self._donor = self._donor + 1 if self._donor + 1 < len(models) else -1
-        self.changed = True
-        del self.columns[1:]
-        if self._donor < 0:
-            return ""
-        self.columns.append(self._of_donor(models[self._donor]))
-        return self.columns[1].name
 
     def close(self) -> None:
         """Delete the copies of recipes that the process was given."""
         self._closed = True
-        for copy in self._copies:
+        for copy in self._copies.values():
             with contextlib.suppress(OSError):
                 copy.unlink()
+        self._copies.clear()
 
     async def leave(self) -> None:
         """Stop all requests and forget them; the process keeps its models."""
         self.close()
+        self.scoring.stop()
+        for answer in self._open_answers():
+            answer.take({"event": "cancelled"})
         await self.process.forget(self._numbers)
+        self._numbers.clear()
+
+    def _open_answers(self) -> Sequence[Answer]:
+        answers = [answer for turn in self.turns for answer in turn.answers.values()]
+        return [answer for answer in answers if not answer.ended]

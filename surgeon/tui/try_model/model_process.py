@@ -92,7 +92,7 @@ class ModelProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "surgeon.probe.resident_child",
+            "surgeon.evaluate.scoring_child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,26 +1,36 @@
-"""Tries a model: text streamed from the unwritten recipe or from disk, beside a donor, with scores and perplexities."""
+"""Tries models side by side: the same prompts, their scores, and a table of models against measures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from ...errors import InputError
 from ...text import one_line, plural
 from .. import clipboard, theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
+from ..cells import cut, shortened, wrapped
+from ..navigation import Navigation
+from ..picker import Choice, Picker
 from ..session import Session
-from ..widgets.line import Line
+from ..widgets.line import Line, Piece
 from ..widgets.status_line import StatusLine
 from ..widgets.text_pane import TextPane
-from .answers import Answer, lines_of
-from .conversation import Conversation
+from .answer_lines import Shown, beside, column_width, columns_that_fit, lines_of
+from .answers import transcript
+from .column_models import ColumnModel
+from .conversation import MOST_COLUMNS, Column, Conversation
+from .model_scores import Source
 from .probe_sets import find_probe_sets, find_texts, first_prompt
 from .prompt_area import PromptArea
+from .score_table import ScoreTable
+from .scoring import sources_of
 from .try_state import TryState
 
 REDRAW = 0.25
@@ -28,38 +38,40 @@ REDRAW = 0.25
 
 
 class TryScreen(ActionScreen):
-    """One or two models answering the same prompts.
+    """Up to four models answering the same prompts.
 
     Args:
         session: donors and recipe.
-        state: what stays from one of these screens to the next, such as the process that holds the models.
+        state: what stays from one of these screens to the next, such as the answers and the process with the models.
+        navigation: opens the history.
         output: a checkpoint folder to try; None tries the unwritten recipe.
     """
 
     kind: ClassVar[ScreenName] = "try"
     DEFAULT_CSS = """
     TryScreen #header, TryScreen #footer { background: $panel; }
-    TryScreen #right { border-left: vkey $panel; display: none; }
-    TryScreen.-beside #right { display: block; }
     TryScreen #table { display: none; }
     TryScreen.-table #table { display: block; }
-    TryScreen.-table #columns { display: none; }
+    TryScreen.-table #answers, TryScreen.-table #names { display: none; }
     TryScreen #asking { height: auto; background: $surface; }
     TryScreen #sign { width: 9; }
     TryScreen PromptArea { background: $surface; }
     """
 
-    def __init__(self, session: Session, state: TryState, output: Path | None = None) -> None:
+    def __init__(self, session: Session, state: TryState, navigation: Navigation, output: Path | None = None) -> None:
         super().__init__()
-        self._session, self._state = session, state
-        self.conversation = Conversation(session, output, state.process, lambda why: self.say(why, "error"))
+        self._session, self._state, self._navigation = session, state, navigation
+        self.conversation: Conversation = state.conversation(session, output, self._problem)
+        self._left_out = self.conversation.enter()
+        self.conversation.on_first_token = self._redraw_at_once
+        self.table = ScoreTable(self.conversation.scores)
+        self._turned = 0
 
     def compose(self) -> ComposeResult:
-        """Header, one or two columns or the table, the prompt, footer."""
+        """Header, the columns' names, answers or the table, the prompt, footer."""
         yield Line(id="header")
-        with Horizontal(id="columns"):
-            yield TextPane(follow=True, id="left")
-            yield TextPane(follow=True, id="right")
+        yield Line(id="names")
+        yield TextPane(follow=True, id="answers")
         yield TextPane(id="table")
         yield StatusLine(id="status")
         with Horizontal(id="asking"):
@@ -79,7 +91,10 @@ class TryScreen(ActionScreen):
         self._box.propose(prompts[-1] if prompts else first_prompt(self.probe_sets()))
         self._box.focus()
         self.set_interval(REDRAW, self._redraw)
-        self.say("enter sends, ^j begins a line; esc leaves the prompt, then ? lists the keys")
+        if self._left_out:
+            self.say(" ".join(self._left_out), "warning")
+        else:
+            self.say("enter sends, ^j begins a line; esc leaves the prompt, then ? lists the keys")
         self.run_worker(self.conversation.load())
 
     async def on_unmount(self) -> None:
@@ -112,7 +127,7 @@ class TryScreen(ActionScreen):
 
     def on_prompt_area_left(self) -> None:
         """Escape was pressed in the prompt: keys are actions again."""
-        self.query_one("#table" if self.has_class("-table") else "#left", TextPane).focus()
+        self.query_one("#table" if self.has_class("-table") else "#answers", TextPane).focus()
 
     def on_prompt_area_sent(self, event: PromptArea.Sent) -> None:
         """Generate, or carry out a command such as `:n 32`."""
@@ -130,9 +145,7 @@ class TryScreen(ActionScreen):
             prompts.append(prompt)
         self.remove_class("-table")
         self.say(self._state.settings.sentence())
-        request = self._state.settings.request(prompt)
-        for column in self.conversation.columns:
-            self.run_worker(self.conversation.ask(column, request, Answer(prompt)))
+        self.run_worker(self.conversation.ask(self._state.settings.request(prompt)))
 
     # -- drawing
 
@@ -140,22 +153,52 @@ class TryScreen(ActionScreen):
         """Put a sentence above the prompt."""
         self.query_one("#status", StatusLine).say(text, severity)
 
+    def _problem(self, why: str) -> None:
+        """Show a problem; called in any thread."""
+        self.app.call_later(self.say, why, "warning")
+
+    def _shown(self) -> list[Column]:
+        """The columns in view: the first, and those that were turned to."""
+        columns = self.conversation.columns
+        fit = min(len(columns), columns_that_fit(self.size.width))
+        others = columns[1:]
+        start = self._turned % len(others) if others else 0
+        return [columns[0], *(others[start:] + others[:start])[: fit - 1]]
+
+    def _redraw_at_once(self) -> None:
+        """Show that an answer begins."""
+        if self.is_mounted and self.is_current:
+            self._redraw()
+
     def _redraw(self) -> None:
         conversation = self.conversation
         if not conversation.changed:
             return
         conversation.changed = conversation.busy and self.has_class("-table")
-        names = "  beside  ".join(one_line(column.name) for column in conversation.columns)
+        shown, count = self._shown(), len(conversation.columns)
+        what = "scores" if self.has_class("-table") else plural(count, "model")
+        if len(shown) < count and not self.has_class("-table"):
+            what = f"{len(shown)} of {what}: ] turns"
         busy = "  working" if conversation.busy else ""
         mode = f" {self._mode()} " if self._mode() else ""
         self.query_one("#header", Line).show(
-            (" TRY ", theme.TITLE), (mode, theme.CURSOR), (f" {names}", theme.BOLD), (busy, theme.DIM)
+            (" TRY ", theme.TITLE), (mode, theme.CURSOR), (f" {what}", theme.BOLD), (busy, theme.DIM)
         )
-        for name, column in zip(("#left", "#right"), conversation.columns, strict=False):
-            pane = self.query_one(name, TextPane)
-            pane.show(lines_of(column, max(20, pane.size.width - 2)))
-        if conversation.table is not None and self.has_class("-table"):
-            self.query_one("#table", TextPane).show(conversation.table.lines(max(20, self.size.width)))
+        width = max(40, self.size.width - 1)
+        if self.has_class("-table"):
+            self.query_one("#table", TextPane).show(self.table.lines(width))
+            return
+        own = column_width(width, len(shown))
+        self.query_one("#names", Line).show(*beside([_name(column, own) for column in shown], own))
+        columns = [Shown(column.model.spec, column.model.key) for column in shown]
+        self.query_one("#answers", TextPane).show(lines_of(conversation.turns, columns, width) + self._problems(width))
+
+    def _problems(self, width: int) -> list[list[Piece]]:
+        """Why the first model could not be loaded."""
+        loading = self.conversation.left.loading
+        if loading is None or not loading.bad:
+            return []
+        return [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(one_line(loading.state), width - 2)]
 
     def _mode(self) -> str:
         """How prompts are sent: `chat` or `raw`; empty until that is known."""
@@ -176,37 +219,44 @@ class TryScreen(ActionScreen):
         self._box.focus()
 
     def do_probe(self, count: int | None) -> None:
-        """Score every probe set, for every column."""
-        sets = self.probe_sets()
-        if not sets:
-            self.say("no probe set: put JSONL files into probes/ by the recipe, or type :probe FILE", "warning")
+        """Score every probe set and bundled set."""
+        sources = sources_of("probe", self.probe_sets())
+        sources += [Source("bundled", name) for name in self._state.bundled]
+        if not sources:
+            self.say("no probe set: put JSONL files into probes/, or type :bundled all", "warning")
             return
-        self.say(f"scoring {plural(len(sets), 'probe set')}: c stops")
-        self._show_table(False)
-        for column in self.conversation.columns:
-            for path in sets:
-                request = {"probe": str(path.absolute())}
-                self.run_worker(self.conversation.ask(column, request, Answer(f"score {path.stem}")))
+        self._score(sources, plural(len(sources), "probe set"))
 
     def do_measure(self, count: int | None) -> None:
-        """Measure the perplexity of every text, with the recipe, its output and the donors."""
-        texts = self.texts()
-        if self.conversation.measuring:
-            self.say("perplexities are being measured: c stops")
-        elif not texts:
+        """Measure the perplexity of every text."""
+        sources = sources_of("text", self.texts())
+        if not sources:
             self.say("no text: put .txt files into texts/ by the recipe, or type :text FILE", "warning")
             return
-        else:
-            self.say(f"measuring {plural(len(texts), 'text')}: c stops")
-            self.run_worker(self.conversation.measure(texts))
+        self._score(sources, plural(len(sources), "text"))
+
+    def _score(self, sources: list[Source], what: str) -> None:
+        models = self.conversation.scored_models()
+        self.say(f"scoring {what} with {plural(len(models), 'model')}: c stops")
+        self.run_worker(self.conversation.scoring.score(models, sources))
         self._show_table(True)
 
     def do_view(self, count: int | None) -> None:
-        """Switch between the answers and the perplexities."""
-        if self.conversation.table is None:
-            self.say("x measures the perplexity of texts")
+        """Switch between the answers and the scores."""
+        if not self.conversation.scores.shown:
+            self.say("x measures the perplexity of texts, s scores probe sets")
         else:
             self._show_table(not self.has_class("-table"))
+
+    def do_next_base(self, count: int | None) -> None:
+        """Compare the scores with those of the next model."""
+        name = self.conversation.scores.next_base()
+        if not name:
+            self.say("x measures the perplexity of texts, s scores probe sets")
+            return
+        self.run_worker(self.conversation.scoring.compare())
+        self.say(f"compared with {one_line(name)}")
+        self._show_table(True)
 
     def do_raw(self, count: int | None) -> None:
         """Switch between the chat template and raw text."""
@@ -218,17 +268,65 @@ class TryScreen(ActionScreen):
         self.conversation.changed = True
         self.say("prompts are raw text" if settings.raw else "prompts are put into the chat template")
 
-    def do_compare(self, count: int | None) -> None:
-        """Put the next donor beside the result, or none after the last."""
-        name = self.conversation.compare_with_next()
-        self.set_class(bool(name), "-beside")
+    def do_add_column(self, count: int | None) -> None:
+        """Choose a model to put beside the others."""
+        used = {column.model.spec for column in self.conversation.columns}
+        choices = [choice for choice in self.conversation.models.choices() if choice.value not in used]
+        if len(used) >= MOST_COLUMNS:
+            self.say(f"there are {MOST_COLUMNS} columns: B removes one", "warning")
+            return
+        self.app.push_screen(Picker("Put a model beside these", choices, empty="there is no other model"), self._add)
+
+    def _add(self, spec: str | None) -> None:
+        if spec is None:
+            return
+        try:
+            column = self.conversation.add(spec)
+        except InputError as error:
+            self.say(error.sentence(), "error")
+            return
+        # The new column is in view, whatever else is.
+        self._turned = len(self.conversation.columns) - 2 if len(self._shown()) < len(self.conversation.columns) else 0
         self._show_table(False)
-        self.say(f"{name} is shown side by side: the next prompt goes to both" if name else "alone")
+        self.say(f"{one_line(column.name)} is beside them: the next prompt goes to all (i, enter sends the last again)")
+
+    def do_remove_column(self, count: int | None) -> None:
+        """Remove a column; choose which if there are several."""
+        others: list[ColumnModel] = [column.model for column in self.conversation.columns[1:]]
+        if not others:
+            self.say("there is one column: b puts a model beside it")
+        elif len(others) == 1:
+            self._remove(others[0].spec)
+        else:
+            choices = [Choice(model.spec, model.name) for model in others]
+            self.app.push_screen(Picker("Remove a column", choices), self._remove)
+
+    def _remove(self, spec: str | None) -> None:
+        if spec is not None:
+            self.conversation.remove(spec)
+            self._turned = 0
+            self._show_table(False)
+            self.say(f"{plural(len(self.conversation.columns), 'column')} left")
+
+    def do_turn(self, count: int | None) -> None:
+        """Show the next columns beside the first."""
+        columns = self.conversation.columns
+        if len(columns) <= columns_that_fit(self.size.width):
+            self.say("all columns are in view" if len(columns) > 1 else "there is one column: b puts a model beside it")
+            return
+        self._turned += 1
+        self._show_table(False)
+        self.say(f"beside: {', '.join(one_line(column.name) for column in self._shown()[1:])}")
+
+    def do_results(self, count: int | None) -> None:
+        """List what was tried and evaluated."""
+        self._navigation.open_results()
 
     def do_copy(self, count: int | None) -> None:
         """Copy the answers, or the table, to the clipboard."""
-        table = self.conversation.table if self.has_class("-table") else None
-        text = table.transcript if table else "\n".join(column.transcript for column in self.conversation.columns)
+        columns = [(column.name, column.model.spec, column.model.key) for column in self.conversation.columns]
+        table = self.has_class("-table")
+        text = self.table.transcript if table else transcript(self.conversation.turns, columns)
         self.say(clipboard.copy(self.app, text))
 
     def do_cancel(self, count: int | None) -> None:
@@ -246,3 +344,12 @@ class TryScreen(ActionScreen):
         """Scroll up."""
         for pane in self.query(TextPane):
             pane.move(-max(1, pane.size.height // 2))
+
+
+def _name(column: Column, width: int) -> list[Piece]:
+    """The name of a column, and how its model was loaded."""
+    loading = column.loading
+    state = one_line(loading.state) if loading is not None and not loading.bad else ""
+    name = shortened(one_line(column.name), width)
+    room = width - cell_len(name) - 2
+    return [(name, theme.TITLE), (f"  {cut(state, room)}" if state and room > 12 else "", theme.DIM)]

@@ -1,16 +1,22 @@
-"""What stays from one Try screen to the next: the models' process, files that were typed, settings, prompts."""
+"""What stays from one Try screen to the next: the models' process, conversations, files that were typed, settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...errors import InputError
 from ...files import expanded, is_file
 from ...text import nearest, one_line
 from ..commands import TRY_COMMANDS
+from ..session import Session
 from .model_process import ModelProcess
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+    from .tried_history import TriedHistory
 
 TOKENS = 64
 """Most tokens of an answer, until `:n` says otherwise."""
@@ -63,14 +69,43 @@ class TryState:
     Attributes:
         probes: probe sets that were given or typed.
         texts: texts that were typed.
+        bundled: names of bundled sets that `s` scores too.
         prompts: prompts that were sent, oldest first.
+        conversations: answers and scores, by the recipe's file and the output that is tried.
+        history: keeps what is tried; None before it is needed.
+        keep_history: whether it does.
     """
 
     probes: list[Path] = field(default_factory=list)
     texts: list[Path] = field(default_factory=list)
+    bundled: list[str] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
     prompts: list[str] = field(default_factory=list)
     process: ModelProcess = field(default_factory=ModelProcess)
+    conversations: dict[tuple[Path | None, Path | None], Conversation] = field(default_factory=dict)
+    history: TriedHistory | None = None
+    keep_history: bool = True
+
+    def conversation(self, session: Session, output: Path | None, on_problem: Callable[[str], None]) -> Conversation:
+        """The conversation with a recipe or an output: the earlier one, or a new one."""
+        from .conversation import Conversation
+
+        history = self.history_of(session)
+        history.on_problem = on_problem
+        key = (session.document.path, output)
+        if key not in self.conversations:
+            self.conversations[key] = Conversation(session, output, self.process, history)
+        self.conversations[key].on_problem = on_problem
+        return self.conversations[key]
+
+    def history_of(self, session: Session) -> TriedHistory:
+        """What keeps the rows of the results file."""
+        from .tried_history import TriedHistory
+
+        if self.history is None:
+            self.history = TriedHistory(session)
+            self.history.on = self.keep_history
+        return self.history
 
     def command(self, text: str) -> tuple[str, str]:
         """Carry out a typed command without its colon; returns what to say, and its severity."""
@@ -123,6 +158,28 @@ def _text(state: TryState, value: str) -> str:
     return f"added {one_line(_add(state.texts, value))}: esc, then x measures it"
 
 
+def _bundled(state: TryState, value: str) -> str:
+    from .scoring import bundled_names
+
+    try:
+        names = bundled_names(value)
+    except InputError as error:
+        raise ValueError(error.what) from None
+    if not names:
+        raise ValueError
+    state.bundled = list(dict.fromkeys([*state.bundled, *names]))
+    return f"added {', '.join(names)}: esc, then s scores it"
+
+
+def _history(state: TryState, value: str) -> str:
+    if value not in {"on", "off"}:
+        raise ValueError
+    state.keep_history = value == "on"
+    if state.history is not None:
+        state.history.on = state.keep_history
+    return "what you try is kept in the results file" if state.keep_history else "what you try is not kept"
+
+
 _COMMANDS: dict[str, Callable[[TryState, str], str]] = {
     "system": _system,
     "temperature": _temperature,
@@ -131,6 +188,8 @@ _COMMANDS: dict[str, Callable[[TryState, str], str]] = {
     "n": _tokens,
     "probe": _probe,
     "text": _text,
+    "bundled": _bundled,
+    "history": _history,
 }
 
 

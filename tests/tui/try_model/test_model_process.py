@@ -11,7 +11,7 @@ from typing import Any
 
 from surgeon.tui.try_model.model_process import ModelProcess
 from tests.support.models import tiny_model, tiny_tokenizer
-from tests.support.trying import Requests, opened, screen_of, until
+from tests.support.trying import Requests, answer, opened, ready, screen_of, until
 from tests.support.tui import app, command, donors, keys
 
 
@@ -22,20 +22,20 @@ class TestOneProcess:
         async with opened(chats) as (application, pilot, screen):
             process = application.try_state.process.process
             assert process is not None
-            assert screen.conversation.left.answers[0].state.startswith("ready after ")
+            assert ready(screen)
             await keys(pilot, "escape escape")
             assert application.screen is application.surgery and process.returncode is None
             await keys(pilot, "T")
             again = screen_of(application)
-            await until(pilot, lambda: again.conversation.left.answers[0].state.startswith("ready after "))
+            await until(pilot, lambda: ready(again))
             assert application.try_state.process.process is process
             await keys(pilot, "escape escape")
             await command(pilot, "delete 0")
             await keys(pilot, "T")
             last = screen_of(application)
-            await until(pilot, lambda: last.conversation.left.answers[0].state.startswith("ready after "))
+            await until(pilot, lambda: ready(last))
             assert application.try_state.process.process is process
-            given = Path(last.conversation.left.target)
+            (given,) = last.conversation._copies.values()
             assert given.is_file()
         assert not given.exists()
         for _ in range(100):
@@ -51,10 +51,12 @@ class TestOneProcess:
             await keys(pilot, "T")
             screen = screen_of(application)
             await until(pilot, lambda: bool(requests.sent))
-            screen.conversation.left.answers[0].since -= 7
+            loading = screen.conversation.left.loading
+            assert loading is not None
+            loading.since -= 7
             requests.sinks[0]({"event": "loaded", "seconds": 0.1, "layers": 3, "chat": False})
             requests.sinks[0]({"event": "done", "text": None, "load_seconds": 0.1})
-            assert screen.conversation.left.answers[0].state.startswith("ready after 7.")
+            assert loading.state.startswith("ready after 7.")
 
     async def test_it_ends_when_it_is_idle_for_long_and_starts_again(self, in_tmp: Path) -> None:
         tiny_tokenizer(tiny_model(in_tmp / "a", layers=1))
@@ -84,18 +86,19 @@ class TestOneProcess:
             await keys(pilot, "i H i enter")
             await until(pilot, lambda: screen.conversation.busy)
             os.kill(process.pid, signal.SIGKILL)
-            await until(pilot, lambda: screen.conversation.left.answers[-1].bad)
-            assert "the model's process ended" in screen.conversation.left.answers[-1].state
+            await until(pilot, lambda: answer(screen).bad)
+            assert "the model's process ended" in answer(screen).state
             application.try_state.settings.tokens = 2
             await keys(pilot, "enter")
-            await until(pilot, lambda: "2 tokens" in screen.conversation.left.answers[-1].state)
+            await until(pilot, lambda: "2 tokens" in answer(screen).state)
 
     async def test_leaving_stops_what_was_asked(self, chats: list[str]) -> None:
         async with opened(chats) as (application, pilot, screen):
             application.try_state.settings.tokens = 100_000
             await keys(pilot, "H i enter enter")
-            await until(pilot, lambda: bool(screen.conversation.left.answers[1].text))
-            numbers = [answer.number for answer in screen.conversation.left.answers[1:]]
+            turns = screen.conversation.turns
+            await until(pilot, lambda: len(turns) == 2 and any(one.text for one in turns[0].answers.values()))
+            numbers = [one.number for turn in turns for one in turn.answers.values()]
             await keys(pilot, "escape escape")
             process = application.try_state.process
             await until(pilot, lambda: not process.is_open(number for number in numbers if number is not None))
@@ -105,7 +108,7 @@ class TestOneProcess:
         for name in ("torch", "json", "transformers"):
             Path(f"{name}.py").write_text("raise SystemExit('imported')\n")
         async with opened(chats) as (_, _, screen):
-            assert screen.conversation.left.answers[0].state.startswith("ready after ")
+            assert ready(screen)
 
 
 async def test_the_wait_for_a_cancelled_request_is_short(in_tmp: Path) -> None:

@@ -12,7 +12,7 @@ from surgeon.tui.commands import TRY_COMMANDS
 from surgeon.tui.try_model.answers import AT_ONCE, Answer
 from surgeon.tui.try_model.prompt_area import PromptArea
 from surgeon.tui.try_model.try_state import _COMMANDS, TryState
-from tests.support.trying import Requests, opened, screen_of, until
+from tests.support.trying import Requests, answer, opened, screen_of, until
 from tests.support.tui import app, command, donors, keys, line
 
 
@@ -27,8 +27,8 @@ class TestPrompts:
             await until(pilot, lambda: bool(requests.prompts))
             assert requests.prompts == ["a\n b"]
             screen = screen_of(application)
-            await until(pilot, lambda: "> a" in screen.query_one("#left").text)
-            assert " > a\n    b\n" in screen.query_one("#left").text
+            await until(pilot, lambda: "> a" in screen.query_one("#answers").text)
+            assert " > a\n    b\n" in screen.query_one("#answers").text
 
     @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
     async def test_a_long_prompt_of_a_probe_set_leaves_the_screen_whole(
@@ -44,7 +44,7 @@ class TestPrompts:
             screen = screen_of(application)
             box = screen.query_one(PromptArea)
             assert box.text == prompt and 1 < box.size.height <= 6
-            assert screen.query_one("#footer").region.bottom == size[1] and screen.query_one("#left").size.height > 5
+            assert screen.query_one("#footer").region.bottom == size[1] and screen.query_one("#answers").size.height > 5
             await keys(pilot, "enter")
             await until(pilot, lambda: bool(requests.prompts))
             assert requests.prompts == [prompt]
@@ -95,21 +95,20 @@ class TestChat:
             application.try_state.settings.tokens = 4
             await until(pilot, lambda: " chat " in line(pilot, "header"))
             await keys(pilot, "H i enter")
-            await until(pilot, lambda: "tok/s" in screen.conversation.left.answers[-1].state)
-            assert screen.conversation.left.answers[-1].state.startswith("chat, 4 tokens")
+            await until(pilot, lambda: "tok/s" in answer(screen).state)
+            assert answer(screen).state.startswith("chat, 4 tokens")
             await keys(pilot, "escape r")
             assert "raw text" in line(pilot, "status")
             await until(pilot, lambda: " raw " in line(pilot, "header"))
             await keys(pilot, "i enter")
-            await until(pilot, lambda: "tok/s" in screen.conversation.left.answers[-1].state)
-            assert screen.conversation.left.answers[-1].state.startswith("raw, 4 tokens")
+            await until(pilot, lambda: "tok/s" in answer(screen).state)
+            assert answer(screen).state.startswith("raw, 4 tokens")
             # Its own columns say what was done: B has no template.
-            await keys(pilot, "escape r b b i enter")
-            right = screen.conversation.right
-            assert right is not None and right.name == "B ./b"
-            await until(pilot, lambda: bool(right.answers) and "tok/s" in right.answers[-1].state)
-            assert right.answers[-1].state.startswith("raw, ")
-            assert screen.conversation.left.answers[-1].state.startswith("chat, ")
+            await keys(pilot, "escape r b B enter i enter")
+            assert screen.conversation.columns[1].name == "B ./b"
+            await until(pilot, lambda: "tok/s" in answer(screen, 1).state)
+            assert answer(screen, 1).state.startswith("raw, ")
+            assert answer(screen).state.startswith("chat, ")
 
     async def test_a_model_without_a_template_says_so(self, chats: list[str]) -> None:
         async with opened(chats, "insert B:0-2") as (_, pilot, _):
@@ -182,10 +181,10 @@ class TestChat:
         assert state == TryState(process=state.process)
 
     def test_an_answer_without_a_token_says_so(self) -> None:
-        answer = Answer("Hi")
-        answer.take({"event": "loaded", "layers": 3})
-        answer.take({"event": "done", "text": "", "tokens": 0, "stop": "eos", "chat": True, "finite": True})
-        assert AT_ONCE in answer.state and "ready" not in answer.state and not answer.bad
+        made = Answer()
+        made.take({"event": "loaded", "layers": 3})
+        made.take({"event": "done", "text": "", "tokens": 0, "stop": "eos", "chat": True, "finite": True})
+        assert AT_ONCE in made.state and "ready" not in made.state and not made.bad
 
 
 async def test_the_answers_are_copied(in_tmp: Path, requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,4 +198,4 @@ async def test_the_answers_are_copied(in_tmp: Path, requests: Requests, monkeypa
         await keys(pilot, "escape y")
         assert "OSC 52" in line(pilot, "status")
         copied = application.clipboard
-        assert "> Hi\none\ntwo\\x1b]0;\n" in copied and "\x1b" not in copied
+        assert "> Hi\n\nthis recipe:\none\ntwo\\x1b]0;\n" in copied and "\x1b" not in copied

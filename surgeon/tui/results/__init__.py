@@ -1,0 +1,1 @@
+"""The Results screen: everything that was tried or evaluated."""
