@@ -50,10 +50,11 @@ class Target:
 
 @dataclass
 class ModelScores:
-    """The scores of one model, by the measure's name."""
+    """The scores of one model, by the measure's name, and their differences to the base (none for the base)."""
 
     target: Target
     measures: dict[str, Measure] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -66,14 +67,12 @@ class Evaluation:
     Attributes:
         suite: what they were evaluated on.
         models: the scores.
-        differences: for each model, measure -> difference to the base; empty for the base.
         retained: for each recipe, measure -> (the best checkpoint, difference to it).
         notes: warnings about the base.
     """
 
     suite: LoadedSuite
     models: list[ModelScores]
-    differences: list[dict[str, Difference]]
     retained: list[dict[str, tuple[str, Difference]]]
     notes: list[str]
 
@@ -195,9 +194,10 @@ def evaluate(
         models.append(scores)
         if not number:
             notes = warnings_of(suite.sets, scores.measures, target.name)
+        else:
+            scores.differences = _differences(scores, models[0])
         done(scores)
-    differences = [_differences(model, models[0]) if number else {} for number, model in enumerate(models)]
-    return Evaluation(suite, models, differences, [_retained(model, models) for model in models], notes)
+    return Evaluation(suite, models, [_retained(model, models) for model in models], notes)
 
 
 def _scored(
