@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoint import open_checkpoint
-from ..errors import InputError
+from ..errors import InputError, SurgeonError
 from ..plan.load import load_plan
 from ..probe.environment import fitting_threads, peak_memory
 from ..probe.probe_set import ProbeSet
@@ -190,7 +190,13 @@ def evaluate(
     notes: list[str] = []
     for number, target in enumerate(targets):
         say(f"[{number + 1}/{len(targets)}] {target.name}: loading")
-        scores = _scored(target, suite, device, tasks_from, reference, number == 0, len(targets) > 1, say)
+        try:
+            scores = _scored(target, suite, device, tasks_from, reference, number == 0, len(targets) > 1, say)
+        except SurgeonError as error:
+            if error.where:
+                raise
+            kind = InputError if isinstance(error, InputError) else SurgeonError
+            raise kind(error.what, where=target.ref, why=error.why, remedy=error.remedy) from error
         models.append(scores)
         if not number:
             notes = warnings_of(suite.sets, scores.measures, target.name)

@@ -120,6 +120,13 @@ def test_chats_are_left_out_for_a_model_without_a_template(folder: Path) -> None
     assert done.models[0].measures == {} and "no chat template" in done.models[0].notes[0]
 
 
+def test_an_error_names_its_model(folder: Path, tmp_path: Path) -> None:
+    tiny_model(tmp_path / "mute")
+    suite = Suite(probes=(folder / "c.jsonl",)).load()
+    with pytest.raises(InputError, match=r"mute: the model cannot read text, because it has no tokenizer"):
+        evaluate(targets_of([str(folder / "a"), str(tmp_path / "mute")]), suite, device="cpu")
+
+
 def test_one_model_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Any]] = []
     load = Target.load
