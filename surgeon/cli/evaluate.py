@@ -15,7 +15,7 @@ from .common import JsonOption
 from .table import Style, TableRow, say, table
 
 if TYPE_CHECKING:
-    from ..evaluate.run import Evaluation, ModelScores
+    from ..evaluate.evaluation import Evaluation, ModelScores
     from ..evaluate.suite import Suite
 
 
@@ -29,7 +29,8 @@ def evaluate(
         typer.Option(metavar="FILE", help="A suite in YAML: texts, probes, bundled, lm_eval, limit, split."),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="REF", help="Compare with this model; default: the first one.")
+        str | None,
+        typer.Option(metavar="REF", help="Compare with this model; default: the first, or a single recipe's base."),
     ] = None,
     text: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A text for loss and perplexity; may be repeated.")
@@ -72,9 +73,10 @@ def evaluate(
         raise InputError("--results has no meaning with --no-results", remedy="leave one of them out")
     from dataclasses import replace
 
+    from ..evaluate.evaluation import evaluate as run
+    from ..evaluate.evaluation import targets_of
     from ..evaluate.results import results_file
-    from ..evaluate.run import evaluate as run
-    from ..evaluate.run import is_recipe, targets_of
+    from ..plan.load import is_recipe
 
     recipes = [Path(ref) for ref in targets if is_recipe(ref)]
     wanted = _suite(suite, text, probe, bundled, lm_eval, recipes)

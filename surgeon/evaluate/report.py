@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..text import one_line
+from .evaluation import Evaluation, ModelScores
 from .intervals import Difference
 from .measures import Measure
 from .results import row
-from .run import Evaluation, ModelScores
 
 
 def to_dict(done: Evaluation) -> dict[str, Any]:

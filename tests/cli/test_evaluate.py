@@ -11,7 +11,7 @@ from surgeon import data
 from surgeon.cli import table as tables
 from surgeon.cli.app import run
 from surgeon.evaluate import bundled, results
-from surgeon.evaluate.run import Target
+from surgeon.evaluate.evaluation import Target
 from tests.support.models import one_thread, tiny_model, tiny_tokenizer
 
 RECIPE = "slices:\n- sources: [{model: ./a, layer_range: [0, 3]}]\n- sources: [{model: ./b, layer_range: [3, 4]}]\n"

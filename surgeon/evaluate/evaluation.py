@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..checkpoint import open_checkpoint
 from ..errors import InputError, SurgeonError
-from ..plan.load import load_plan
+from ..plan.load import is_recipe, load_plan
 from ..probe.environment import fitting_threads, peak_memory
 from ..probe.probe_set import ProbeSet
 from ..probe.score import score
@@ -84,11 +84,6 @@ class Evaluation:
     def interval(self, model: ModelScores, measure: str) -> tuple[float, float]:
         """95 % interval of a measure of one model on its own."""
         return interval_of(model.measures[measure].units)
-
-
-def is_recipe(ref: str) -> bool:
-    """Whether a target is a recipe, judged by its suffix."""
-    return Path(ref).suffix.lower() in {".yml", ".yaml"}
 
 
 def targets_of(refs: Sequence[str], base: str | None = None, *, donors: bool = True) -> list[Target]:

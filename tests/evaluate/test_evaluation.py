@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from surgeon.errors import InputError
-from surgeon.evaluate import run as runs
+from surgeon.evaluate import evaluation as runs
+from surgeon.evaluate.evaluation import Target, evaluate, targets_of
 from surgeon.evaluate.report import markdown, model_row, to_dict
-from surgeon.evaluate.run import Target, evaluate, targets_of
 from surgeon.evaluate.suite import Suite
 from surgeon.probe.score import score
 from surgeon.probe.subject import Subject
