@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..statefile import open_regular
 from ..text import size as bytes_as_text
 from .environment import fitting_threads, peak_memory
 from .generate import Generation, pieces
@@ -217,7 +218,7 @@ def text_in(path: Path) -> Text:
         InputError: the file does not exist, cannot be read, or has no text.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             data = file.read(MAX_TEXT + 1)
         if len(data) > MAX_TEXT:
             raise InputError(
