@@ -21,7 +21,7 @@ from ...recipe.schema import Recipe
 from ...text import one_line, plural
 from .. import theme
 from ..dialogs import TextDialog
-from ..model_picker import ADAPTER, ModelPicker, near
+from ..model_picker import AdapterChoice, ModelPicker, near
 from ..navigation import Navigation
 from ..picker import Choice, Picker
 from ..recent_recipes import recent_recipes, remember_recipe
@@ -62,15 +62,14 @@ class RecipeOpener:
         picker = ModelPicker(near([folder.parent for folder in folders]), [os.path.realpath(path) for path in folders])
         self._screen.app.push_screen(picker, self._chosen)
 
-    def _chosen(self, ref: str | None) -> None:
-        if ref is None:
+    def _chosen(self, choice: Choice | None) -> None:
+        if choice is None:
             return
-        if not ref.startswith(ADAPTER):
-            self._files.open(ref)
+        if not isinstance(choice, AdapterChoice):
+            self._files.open(choice.value)
             return
-        path = ref.removeprefix(ADAPTER)
         donors = [donor for donor in self._session.models if donor not in self._session.stages]
-        self._line.open(":", f"open {donors[0] if donors else 'BASE'}+{path}")
+        self._line.open(":", f"open {donors[0] if donors else 'BASE'}+{choice.value}")
         self._view.say("an adapter is opened with its base: BASE+ADAPTER")
 
     # -- recipes
@@ -93,7 +92,7 @@ class RecipeOpener:
             found.setdefault(os.path.realpath(path), path)
         choices = [Choice(str(path), _short(path)) for path in found.values()]
         picker = Picker("Edit a recipe", choices, other="opens that file, or a new one", empty="type a file's name")
-        self._screen.app.push_screen(picker, lambda name: self.edit(name) if name else None)
+        self._screen.app.push_screen(picker, lambda chosen: self.edit(chosen.value) if chosen else None)
 
     def _edit(self, path: Path) -> None:
         try:
@@ -200,7 +199,8 @@ class RecipeOpener:
             self._view.refuse("this recipe has one document; in a recipe in stages, s chooses the one to edit")
             return
         choices = [Choice(stage or "result", stage or "result", self._about(stage)) for stage in stages]
-        self._screen.app.push_screen(Picker("Edit a stage", choices), lambda name: self.stage(name) if name else None)
+        picker = Picker("Edit a stage", choices)
+        self._screen.app.push_screen(picker, lambda chosen: self.stage(chosen.value) if chosen else None)
 
     def _about(self, stage: str) -> str:
         recipe = self._session.recipe_of(stage)
