@@ -33,10 +33,11 @@ _SHOWN = 24
 
 @dataclass(frozen=True)
 class Text:
-    """A text and its name: its file, or its beginning."""
+    """A text and its name: its file, or its beginning; `problem` is why it cannot be read."""
 
     name: str
     text: str
+    problem: InputError | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Request:
         seed: random seed of sampling.
         chat: whether the prompt is put into the tokenizer's chat template if there is one.
         system: the system's message of the chat; None for none.
+        go_on: whether a text that cannot be measured has an event with an `error`, and the others are measured.
     """
 
     prompt: str | None = None
@@ -64,6 +66,7 @@ class Request:
     seed: int = 0
     chat: bool = False
     system: str | None = None
+    go_on: bool = False
 
 
 @dataclass
@@ -80,7 +83,8 @@ class Report:
         peak_memory_bytes: peak memory of this process, or on CUDA of the device; None if unknown.
         finite: whether all logits were finite.
         degenerate: whether the text repeats itself; None without a prompt.
-        perplexity: {name, tokens, window, stride, context, value} of each text; value is None if it is not finite.
+        perplexity: {name, tokens, window, stride, context, value} of each text; value is None if it is not
+            finite. With `go_on`, a text that cannot be measured has {name, value: None, error}.
         probes: {file, name, right, total, score} of each probe set.
         layers, parameters, dtype, device: see `Subject`.
         notes: sentences for the user.
@@ -142,7 +146,14 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
         for probes in request.probes:
             yield from _probes(subject, probes, report, check)
         for text in request.texts:
-            yield from _measure(subject, text, report, check)
+            try:
+                yield from _measure(subject, text, report, check)
+            except InputError as error:
+                if not request.go_on or subject.tokenizer is None:
+                    raise
+                failed = {"name": text.name, "value": None, "error": error.sentence()}
+                report.perplexity.append(failed)
+                yield {"event": "perplexity", **failed}
         if request.prompt is None and not request.texts:
             report.finite = report.finite and finite_on_ids(subject)
     if subject.tokenizer is None:
@@ -189,6 +200,8 @@ def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[
 
 
 def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> Iterator[Event]:
+    if text.problem is not None:
+        raise text.problem
     ids, size = subject.encode(text.text), default_window(subject)
     steps = perplexity_steps(subject, ids, window=size, check=check)
     while True:
@@ -235,6 +248,14 @@ def text_in(path: Path) -> Text:
             remedy="name a file, or pass the text itself with --perplexity-text",
         ) from error
     return _filled(Text(str(path), text))
+
+
+def text_or_problem(path: Path) -> Text:
+    """The text of a file, or a text with the problem that `text_in` raises."""
+    try:
+        return text_in(path)
+    except InputError as error:
+        return Text(str(path), "", error)
 
 
 def text_given(text: str) -> Text:

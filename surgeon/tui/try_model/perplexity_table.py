@@ -23,11 +23,15 @@ _HEADING = " perplexity"
 
 
 class Measure(NamedTuple):
-    """The perplexity of a text (None if it is not finite), the number of its tokens, and the window in tokens."""
+    """The perplexity of a text (None if it is not finite), the number of its tokens, and the window in tokens.
+
+    `error` is why it could not be measured; then there are no tokens.
+    """
 
     value: float | None
     tokens: int
     window: int
+    error: str = ""
 
 
 @dataclass
@@ -61,7 +65,8 @@ class TableRow:
         elif kind == "perplexity":
             self.reading = ""
             value = event.get("value")
-            self.found.append(Measure(value, int(event.get("tokens", 0)), int(event.get("window", 0))))
+            tokens, window = int(event.get("tokens", 0)), int(event.get("window", 0))
+            self.found.append(Measure(value, tokens, window, str(event.get("error") or "")))
         elif kind == "error":
             self.state, self.failed = str(event.get("message")), True
         elif kind == "done":
@@ -77,8 +82,12 @@ class PerplexityTable:
 
     def same_tokens(self, column: int) -> int | None:
         """The number of tokens of a text, if all models split it alike; else None."""
-        counts = {row.found[column].tokens for row in self.rows if len(row.found) > column}
+        counts = self._counts(column)
         return counts.pop() if len(counts) == 1 else None
+
+    def _counts(self, column: int) -> set[int]:
+        measures = [row.found[column] for row in self.rows if len(row.found) > column]
+        return {measure.tokens for measure in measures if not measure.error}
 
     def best(self, column: int) -> float | None:
         """The lowest perplexity of a text, if two models or more can be compared."""
@@ -98,8 +107,9 @@ class PerplexityTable:
             lines += [[(f" {part}", theme.DIM)] for part in wrapped(text, width - 2, indent="  ")]
         for row in self.rows:
             if row.failed:
-                text = f"{one_line(row.name)}: {one_line(row.state)}"
-                lines += [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(text, width - 2, indent="  ")]
+                lines += _problem(f"{one_line(row.name)}: {one_line(row.state)}", width)
+        for text in dict.fromkeys(measure.error for row in self.rows for measure in row.found if measure.error):
+            lines += _problem(one_line(text), width)
         return lines
 
     def _block(self, columns: range, name: int) -> Iterable[list[Piece]]:
@@ -113,9 +123,9 @@ class PerplexityTable:
             if len(row.found) <= columns.start and row.state:
                 pieces = [*pieces[:1], (f"  {'failed' if row.failed else row.state}", theme.DIM)]
             yield pieces
-            if any(self.same_tokens(column) is None and len(row.found) > column for column in columns):
-                counts = [row.found[column].tokens if len(row.found) > column else None for column in columns]
-                shown = "".join(_right("" if count is None else f"{count:,} tok") for count in counts)
+            if any(len(self._counts(column)) > 1 and len(row.found) > column for column in columns):
+                counts = [row.found[column].tokens if len(row.found) > column else 0 for column in columns]
+                shown = "".join(_right(f"{count:,} tok" if count else "") for count in counts)
                 yield [(" " * name, theme.DIM), (shown, theme.DIM)]
 
     def _tokens(self, column: int) -> str:
@@ -126,6 +136,8 @@ class PerplexityTable:
         if len(row.found) <= column:
             return _right("-" if row.failed or row.state == "stopped" else "..."), theme.DIM
         value = row.found[column].value
+        if row.found[column].error:
+            return _right("error"), theme.SEVERITY["error"]
         if value is None:
             return _right("not finite"), theme.SEVERITY["error"]
         best = value == self.best(column)
@@ -135,7 +147,7 @@ class PerplexityTable:
         if any(self.best(column) is not None for column in range(len(self.texts))):
             yield "* the lowest. Lower is better: the text surprises the model less."
         measured = [column for column in range(len(self.texts)) if any(len(row.found) > column for row in self.rows)]
-        if any(self.same_tokens(column) is None for column in measured):
+        if any(len(self._counts(column)) > 1 for column in measured):
             yield "Models that split a text into other tokens have perplexities that cannot be compared."
         windows = {measure.window for row in self.rows for measure in row.found if measure.tokens > measure.window}
         if windows:
@@ -157,6 +169,10 @@ class PerplexityTable:
             cells = [f"{'' if found.value is None else repr(found.value)}\t{found.tokens}" for found in row.found]
             lines.append("\t".join([one_line(row.name), *cells]))
         return "\n".join(lines) + "\n"
+
+
+def _problem(text: str, width: int) -> list[list[Piece]]:
+    return [[(f" {part}", theme.SEVERITY["error"])] for part in wrapped(text, width - 2, indent="  ")]
 
 
 def _right(text: str, *, mark: bool = False) -> str:

@@ -104,6 +104,18 @@ class TestPerplexity:
         text = self.shown(table)
         assert "not finite" in text and "failed" in text and "B: there is no checkpoint\\x1b at B." in text
 
+    def test_a_text_that_cannot_be_measured_has_its_own_error(self) -> None:
+        table = self.table(("A", []), ("B", []), texts=2)
+        for row, value in zip(table.rows, (9.5, 8.25), strict=True):
+            row.take({"event": "perplexity", "name": "0", "value": None, "error": "/t/0: the file is\x1b empty."})
+            row.take({"event": "perplexity", "name": "1", "value": value, "tokens": 40, "window": 100})
+        text = self.shown(table)
+        assert [line.split()[1:] for line in text.split("\n") if line[:3] in {" A ", " B "}] == [
+            ["error", "9.5"],
+            ["error", "8.25*"],
+        ]
+        assert text.count("the file is\\x1b empty.") == 1 and "cannot be compared" not in text and " 0 tok" not in text
+
     @pytest.mark.parametrize("width", [40, 80, 120])
     def test_many_texts_and_long_names_fit(self, width: int) -> None:
         row = [Measure(12.345 * 10**n, 1000, 100) for n in range(9)]
