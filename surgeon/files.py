@@ -70,7 +70,10 @@ def write_atomic(path: Path, text: str, *, own: bool = False) -> None:
     try:
         target = path.resolve() if path.is_symlink() and not own else path
         if exists(target) and not is_file(target) and not own:
-            with target.open("w", encoding="utf-8", newline="") as file:
+            # A pipe that nobody reads is an error; without O_NONBLOCK, opening it would wait for a reader.
+            fd = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(fd, True)
+            with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
                 file.write(text)
             return
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

@@ -6,6 +6,7 @@ has the type that surgeon writes.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -63,15 +64,23 @@ def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
     Args:
         follow: whether a symbolic link is followed.
     """
+    return os.fdopen(descriptor(path, follow=follow), "rb")
+
+
+def descriptor(path: Path, *, follow: bool = False) -> int:
+    """The descriptor of a regular file that is opened as in `open_regular`."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         fd = os.open(path, flags)
     except ValueError as error:  # a name that no file can have
         raise OSError(str(error)) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError("it is not a regular file")
-    return os.fdopen(fd, "rb")
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError("it is not a regular file")
 
 
 def read_bytes(path: Path, most: int = SMALL, *, follow: bool = False) -> bytes:

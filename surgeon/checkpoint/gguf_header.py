@@ -24,6 +24,7 @@ MAX_TEXT = 10_000_000
 MAX_ARRAY = 2_000_000
 """Most items of one list; the largest vocabularies have 300,000."""
 _KEPT_TEXT = 2_000
+_LIMIT = 2**63
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
 _TYPES = {
@@ -109,6 +110,8 @@ class _Reader:
             if rank > 8:
                 raise ValueError(f"a tensor has {rank} dimensions")
             shape = [self._number("Q") for _ in range(rank)]
+            if prod(shape) >= _LIMIT:
+                raise ValueError("a tensor has more elements than a file can hold")
             kind = self._number("I")
             self._number("Q")
             types[_TYPES.get(kind, f"type {kind}")] += prod(shape)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..statefile import open_regular
 from ..text import one_line, size
 from . import dtypes
 
@@ -74,7 +75,7 @@ def _broken(path: Path, what: str, *, why: str = "", remedy: str = _AGAIN) -> In
 
 def _raw_header(path: Path) -> tuple[bytes, int]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             file_size = file.seek(0, 2)
             file.seek(0)
             head = file.read(8)

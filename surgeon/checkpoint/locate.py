@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import expanded, is_dir, is_file
-from ..statefile import TooDeep, check_depth
+from ..statefile import TooDeep, check_depth, open_regular, rest
 from .header import quoted
 
 INDEX = "model.safetensors.index.json"
@@ -34,9 +34,10 @@ class Files:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; InputError if it cannot be read, is not JSON, or is nested too deeply."""
     try:
-        if path.stat().st_size > _JSON_LIMIT:
+        with open_regular(path, follow=True) as file:
+            raw = rest(file, _JSON_LIMIT + 1)
+        if len(raw) > _JSON_LIMIT:
             raise InputError("the file is too large for the JSON of a checkpoint", where=str(path))
-        raw = path.read_bytes()
         value = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error

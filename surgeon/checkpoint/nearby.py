@@ -83,7 +83,7 @@ def find_models(folders: Sequence[Path], *, hub: bool = True, seconds: float = S
 
 
 def _listed(folder: Path, most: int) -> tuple[set[str], list[str], int]:
-    """Names of a folder's files, names of its visible subfolders in order, and the number of entries read."""
+    """Names of a folder's regular files, names of its visible subfolders in order, and the number of entries read."""
     files: set[str] = set()
     below: list[str] = []
     used = 0
@@ -96,7 +96,7 @@ def _listed(folder: Path, most: int) -> tuple[set[str], list[str], int]:
                 try:
                     if entry.is_dir():
                         below += [] if entry.name.startswith(".") else [entry.name]
-                    else:
+                    elif entry.is_file():
                         files.add(entry.name)
                 except OSError:
                     continue

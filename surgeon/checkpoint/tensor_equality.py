@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
+from ..statefile import open_regular
 from .header import TensorEntry
 
 _SAMPLES = 64
@@ -53,7 +55,7 @@ def _version(entry: TensorEntry) -> _Version:
 def _pages_equal(first: _Version, second: _Version, samples: int) -> bool:
     nbytes = first.nbytes
     step = max(1, nbytes // samples)
-    with open(first.path, "rb", 0) as one, open(second.path, "rb", 0) as other:  # noqa: PTH123
+    with _opened(first) as one, _opened(second) as other:
         for start in [*range(0, nbytes, step), max(0, nbytes - _PAGE)]:
             if not _piece_equal(one.fileno(), other.fileno(), first, second, start, _PAGE):
                 return False
@@ -62,11 +64,15 @@ def _pages_equal(first: _Version, second: _Version, samples: int) -> bool:
 
 @lru_cache(maxsize=1024)
 def _bytes_equal(first: _Version, second: _Version) -> bool:
-    with open(first.path, "rb", 0) as one, open(second.path, "rb", 0) as other:  # noqa: PTH123
+    with _opened(first) as one, _opened(second) as other:
         return all(
             _piece_equal(one.fileno(), other.fileno(), first, second, start, _PIECE)
             for start in range(0, first.nbytes, _PIECE)
         )
+
+
+def _opened(version: _Version) -> BinaryIO:
+    return open_regular(Path(version.path), follow=True)
 
 
 def _piece_equal(one: int, other: int, first: _Version, second: _Version, start: int, count: int) -> bool:

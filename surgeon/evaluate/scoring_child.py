@@ -20,17 +20,17 @@ from ..probe import requests
 from ..probe.environment import fitting_threads
 from ..probe.generate import Generation, pieces
 from ..probe.probe_set import ProbeSet, read_probes
-from ..probe.requests import Event, Text, text_in
+from ..probe.requests import Event, text_in
 from ..probe.resident_child import Child, Request, files_of, serve
 from ..probe.score import score
 from ..probe.subject import Subject
 from ..probe.text_measures import default_window
 from .bundled import bundled
+from .evaluation import without_chats
 from .intervals import paired_difference
 from .losses import score_text
 from .measure_data import difference_to_data, measure_to_data, units_from_data
 from .measures import set_measures, text_measures, warnings_of
-from .run import without_chats
 from .split import split_sets
 
 SPEED_TOKENS = 24
@@ -59,24 +59,36 @@ class ScoringChild(Child):
         names = wanted.get("bundled") or []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError("bundled is not a list of names")
-        sets = [(f"probe:{path}", read_probes(path)) for path in files_of(wanted, "probes")]
-        sets += [(f"bundled:{one.name}", split_sets([one], "working")[0]) for one in bundled(names)]
-        texts = [(f"text:{path}", path, text_in(path)) for path in files_of(wanted, "texts")]
+        sets = [(f"bundled:{one.name}", split_sets([one], "working")[0]) for one in bundled(names)]
+        probe_files, text_files = files_of(wanted, "probes"), files_of(wanted, "texts")
         yield {"event": "loading"}
         subject = self.subject(request)
         yield requests.loaded(subject)
         if subject.tokenizer is None:
             raise InputError(f"it cannot be scored, because {subject.why_no_tokenizer}")
         with fitting_threads(subject.parameters, subject.device):
-            for source, path, text in texts:
-                yield from self._text(request["id"], subject, source, path, text)
+            for path in text_files:
+                yield from self._unless_wrong(f"text:{path}", self._text(request["id"], subject, path))
+            for path in probe_files:
+                yield from self._unless_wrong(f"probe:{path}", self._probes(subject, path))
             for source, probes in sets:
                 yield from self._set(subject, source, probes)
             yield self._speed(subject)
         yield {"event": "done"}
 
-    def _text(self, number: Any, subject: Subject, source: str, path: Path, text: Text) -> Iterator[Event]:
-        windows = 0
+    def _unless_wrong(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of one file; a file that cannot be scored is left out, and the others are scored."""
+        try:
+            yield from events
+        except InputError as error:
+            yield {"event": "note", "text": error.sentence()}
+            yield {"event": "left out", "source": source}
+
+    def _probes(self, subject: Subject, path: Path) -> Iterator[Event]:
+        yield from self._set(subject, f"probe:{path}", read_probes(path))
+
+    def _text(self, number: Any, subject: Subject, path: Path) -> Iterator[Event]:
+        source, text, windows = f"text:{path}", text_in(path), 0
 
         def check() -> None:
             nonlocal windows

@@ -12,6 +12,7 @@ from ..files import is_dir
 from ..probe.probe_set import ProbeSet, read_probes
 from ..probe.requests import Text, text_in
 from ..recipe.yaml.nodes import TextError, build, lines, plain
+from ..statefile import open_regular
 from ..text import nearest, one_line
 from .bundled import bundled
 from .split import SPLITS, split_sets, split_text
@@ -106,7 +107,7 @@ def read_suite(path: Path) -> Suite:
         InputError: the file is unreadable, no YAML, or has an unknown key or a wrong value; with the line.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise InputError("the file is too large to be a suite", where=str(path))

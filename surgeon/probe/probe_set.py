@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..statefile import is_number
+from ..statefile import is_number, open_regular
 from ..text import nearest, one_line
 
 MAX_BYTES = 20_000_000
@@ -81,9 +81,11 @@ def read_probes(path: Path) -> ProbeSet:
         InputError: the file is unreadable, or an entry is not {prompt, expected}; names the file and the line.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open_regular(path, follow=True) as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
             raise InputError("the file is too large to be a probe set", where=str(path))
-        text = path.read_text(encoding="utf-8")
+        text = raw.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError("the probe set is not UTF-8 text", where=str(path)) from error
     except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..statefile import open_regular
 from ..text import size as bytes_as_text
 from .environment import fitting_threads, peak_memory
 from .generate import Generation, pieces
@@ -32,10 +33,11 @@ _SHOWN = 24
 
 @dataclass(frozen=True)
 class Text:
-    """A text and its name: its file, or its beginning."""
+    """A text and its name: its file, or its beginning; `problem` is why it cannot be read."""
 
     name: str
     text: str
+    problem: InputError | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Request:
         chat: whether the prompt is put into the tokenizer's chat template if there is one.
         system: the system's message of the chat; None for none.
         check: whether a model that is not asked anything is run on fixed token ids, to see that its logits are finite.
+        go_on: whether a text that cannot be measured has an event with an `error`, and the others are measured.
     """
 
     prompt: str | None = None
@@ -65,6 +68,7 @@ class Request:
     chat: bool = False
     system: str | None = None
     check: bool = True
+    go_on: bool = False
 
 
 @dataclass
@@ -81,7 +85,8 @@ class Report:
         peak_memory_bytes: peak memory of this process, or on CUDA of the device; None if unknown.
         finite: whether all logits were finite.
         degenerate: whether the text repeats itself; None without a prompt.
-        perplexity: {name, tokens, window, stride, context, value} of each text; value is None if it is not finite.
+        perplexity: {name, tokens, window, stride, context, value} of each text; value is None if it is not
+            finite. With `go_on`, a text that cannot be measured has {name, value: None, error}.
         probes: {file, name, right, total, score} of each probe set.
         layers, parameters, dtype, device: see `Subject`.
         notes: sentences for the user.
@@ -143,7 +148,14 @@ def run(subject: Subject, request: Request, check: Callable[[], None] = lambda: 
         for probes in request.probes:
             yield from _probes(subject, probes, report, check)
         for text in request.texts:
-            yield from _measure(subject, text, report, check)
+            try:
+                yield from _measure(subject, text, report, check)
+            except InputError as error:
+                if not request.go_on or subject.tokenizer is None:
+                    raise
+                failed = {"name": text.name, "value": None, "error": error.sentence()}
+                report.perplexity.append(failed)
+                yield {"event": "perplexity", **failed}
         if request.prompt is None and not request.texts and request.check:
             report.finite = report.finite and finite_on_ids(subject)
     if subject.tokenizer is None:
@@ -190,6 +202,8 @@ def _probes(subject: Subject, probes: ProbeSet, report: Report, check: Callable[
 
 
 def _measure(subject: Subject, text: Text, report: Report, check: Callable[[], None]) -> Iterator[Event]:
+    if text.problem is not None:
+        raise text.problem
     ids, size = subject.encode(text.text), default_window(subject)
     steps = perplexity_steps(subject, ids, window=size, check=check)
     while True:
@@ -219,7 +233,7 @@ def text_in(path: Path) -> Text:
         InputError: the file does not exist, cannot be read, or has no text.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             data = file.read(MAX_TEXT + 1)
         if len(data) > MAX_TEXT:
             raise InputError(
@@ -236,6 +250,14 @@ def text_in(path: Path) -> Text:
             remedy="name a file, or pass the text itself with --perplexity-text",
         ) from error
     return _filled(Text(str(path), text))
+
+
+def text_or_problem(path: Path) -> Text:
+    """The text of a file, or a text with the problem that `text_in` raises."""
+    try:
+        return text_in(path)
+    except InputError as error:
+        return Text(str(path), "", error)
 
 
 def text_given(text: str) -> Text:

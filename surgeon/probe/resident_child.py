@@ -7,8 +7,9 @@
 text; `chat` puts the prompt into the chat template if there is one; without a prompt, `check` false only loads the
 model; the optional `root` is the folder for a recipe's relative model paths, for a recipe that is not saved at its
 final place. Every event has the request's id: `loading`, `loaded`, `token`, `probe`, `perplexity`, then one of `done`,
-`cancelled`, `error`. {"cancel": id} or SIGINT stops the current request; a cancel also stops a waiting one. After the
-end of stdin, the child finishes its requests and ends. Run with `python -m surgeon.probe.resident_child`.
+`cancelled`, `error`. {"cancel": id} or SIGINT stops the current request; a cancel also stops a waiting one. A text that
+cannot be measured has a `perplexity` event with an `error`, and the other texts are measured. After the end of stdin,
+the child finishes its requests and ends. Run with `python -m surgeon.probe.resident_child`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from typing import Any, TextIO
 
 from ..assemble.gpu.device import pick_device
 from ..errors import InputError, SurgeonError
-from ..files import exists, is_file
 from ..statefile import is_number
 from . import requests
 from .environment import transformers
@@ -208,7 +208,7 @@ def _wanted(request: Request) -> requests.Request:
         probes=tuple(read_probes(path) for path in files_of(request, "probe")),
         texts=(
             *((requests.text_given(text),) if text is not None else ()),
-            *(requests.text_in(path) for path in files_of(request, "texts")),
+            *(requests.text_or_problem(path) for path in files_of(request, "texts")),
         ),
         temperature=float(temperature),
         top_p=float(top_p),
@@ -216,18 +216,16 @@ def _wanted(request: Request) -> requests.Request:
         chat=chat,
         check=check,
         system=request.get("system"),
+        go_on=True,
     )
 
 
 def files_of(request: Request, key: str) -> list[Path]:
-    """The files that a request names: one, or a list; each must be a regular file, so that reading it cannot wait."""
+    """The files that a request names: one, or a list."""
     names = request.get(key) or []
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{key} is not a file name or a list of them")
-    for name in names:
-        if exists(name) and not is_file(name):
-            raise InputError("this is not a regular file", where=name)
     return [Path(name) for name in names]
 
 

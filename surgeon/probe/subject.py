@@ -81,7 +81,8 @@ class Subject:
         """Token ids of a text, with the tokenizer's special tokens except those that end a text.
 
         Raises:
-            InputError: there is no tokenizer, the text has no tokens, or the embedding has no row for a token.
+            InputError: there is no tokenizer, the text has no tokens or a lone surrogate, or the embedding has no row
+                for a token.
         """
         ids = self._ids(text, special=True)
         while len(ids) > 1 and ids[-1] in self.stops:
@@ -110,6 +111,14 @@ class Subject:
     def _ids(self, text: str, *, special: bool) -> list[int]:
         if self.tokenizer is None:
             raise InputError("the model cannot read text", why=self.why_no_tokenizer)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "the text cannot be encoded",
+                why=f"character {error.start + 1:,} is half of a surrogate pair, which is no character",
+                remedy="remove it from the prompt, the text or the chat template",
+            ) from error
         return [int(token) for token in self.tokenizer(text, add_special_tokens=special)["input_ids"]]
 
     def _checked(self, ids: list[int]) -> list[int]:

@@ -17,6 +17,7 @@ from ..methods import find
 from ..methods.cast import convert
 from ..plan.model import PlannedTensor
 from ..plan.operands import Adapted, Blend, Convert, Copy, Operand, Rows, TensorSource
+from ..statefile import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +120,7 @@ class Weights:
     def _map(self, path: Path) -> mmap.mmap:
         if path not in self._maps:
             try:
-                with path.open("rb") as file:
+                with open_regular(path, follow=True) as file:
                     self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise InputError("cannot map the file into memory", where=str(path), why=str(error)) from error

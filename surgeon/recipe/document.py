@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError
+from ..statefile import open_regular
 from ..text import nearest, one_line
 from .schema import ENDS, Recipe
 from .unknown_keys import KeyProblem, unknown_keys
@@ -184,8 +185,8 @@ def load(path: Path) -> Document:
         InputError: the file is unreadable, not YAML, or not a recipe; with the line.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)  # a device has no end
+        with open_regular(path, follow=True) as file:
+            raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise _too_large(str(path), f"it has more than {MAX_BYTES:,} bytes")
         text = raw.decode("utf-8-sig")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ScreenName = Literal["surgery", "plan", "run", "try", "results", "blend", "curves", "any"]
+COUNTED: frozenset[ScreenName] = frozenset({"surgery", "curves"})
+"""The screens on which digits before a key are a count."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from .picker import Choice, Picker
 
 PATIENCE = 5.0
 """Seconds after which the listing child is ended, where a file system does not answer."""
-ADAPTER = "adapter:"
-"""Begins the value of an adapter, which is no donor alone."""
+
+
+class AdapterChoice(Choice):
+    """An entry whose value is the path of an adapter, which is no donor alone."""
 
 
 class ModelPicker(Picker):
-    """Its result is the reference of a checkpoint, or `ADAPTER` and the path of an adapter.
+    """Its result has the reference of a checkpoint, or is an `AdapterChoice`.
 
     Args:
         folders: where to look, the nearest first.
@@ -75,7 +77,7 @@ class ModelPicker(Picker):
             if ref is None or os.path.realpath(ref) in self._opened:
                 return None
             if kind == "adapter":
-                return Choice(ADAPTER + ref, ref, f"adapter of {family}, {size(nbytes)}" if family else "adapter")
+                return AdapterChoice(ref, ref, f"adapter of {family}, {size(nbytes)}" if family else "adapter")
             depth = plural(layers, "layer") if layers else ""
             return Choice(ref, ref, ", ".join(word for word in (family, depth, size(nbytes)) if word))
         return None

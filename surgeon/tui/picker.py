@@ -29,8 +29,8 @@ class Choice:
     remark: str = ""
 
 
-class Picker(ModalScreen[str | None]):
-    """Its result is the value of the chosen entry, what was typed where nothing fits, or None.
+class Picker(ModalScreen[Choice | None]):
+    """Its result is the chosen entry, an entry of what was typed where nothing fits, or None.
 
     Args:
         title: what is chosen.
@@ -114,9 +114,9 @@ class Picker(ModalScreen[str | None]):
         event.stop()
         typed = event.value.strip()
         if self.shown:
-            self.dismiss(self.shown[min(self.query_one(TextPane).cursor, len(self.shown) - 1)].value)
+            self.dismiss(self.shown[min(self.query_one(TextPane).cursor, len(self.shown) - 1)])
         elif typed and self.other:
-            self.dismiss(typed)
+            self.dismiss(Choice(typed, typed))
 
     def on_key(self, event: events.Key) -> None:
         """Move in the list, or leave."""

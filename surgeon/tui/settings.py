@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..recipe.yaml.nodes import Place, TextError, build, lines, plain
 from ..statefile import read_bytes
 from ..text import nearest, one_line
-from .actions import ACTIONS, Action, ScreenName
+from .actions import ACTIONS, COUNTED, Action, ScreenName
 
 MAX_BYTES = 100_000
 THEMES = ("dark", "light", "auto")
@@ -137,6 +137,11 @@ class _Reader:
                 if (sequence := key_name(text)) is None:
                     raise self._bad(f"{one_line(text)!r} is no key", "keys", screen, name, remedy="name it as in x, "
                                     "ctrl+k, f5, left, or two keys as in `g g`")  # fmt: skip
+                if screen in (*COUNTED, "any") and sequence[0].isdigit():
+                    raise self._bad(
+                        f"{one_line(text)!r} cannot be a key of the screen {screen}: digits before a key are a count",
+                        "keys", screen, name, remedy="begin with another key, as in `g 1`",
+                    )  # fmt: skip
                 named.append(sequence)
             found.append(((screen, name), tuple(named)))
         return found

@@ -85,3 +85,12 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
     path.write_bytes(bytes(raw))
     with contextlib.suppress(InputError):
         read_gguf(path)
+
+
+@pytest.mark.parametrize("shape", [[2**63], [2**32, 2**31], [2**64 - 1] * 8])
+def test_more_elements_than_a_file_can_hold_are_refused(tmp_path: Path, shape: list[int]) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf({}, {"t": (0, shape)}))
+    with pytest.raises(InputError, match="more elements than a file can hold"):
+        read_gguf(tmp_path / "m.gguf")
+    (tmp_path / "m.gguf").write_bytes(gguf({}, {"t": (0, [2**32, 2**30])}))
+    assert read_gguf(tmp_path / "m.gguf").types == {"F32": 2**62}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,11 @@ def test_main_prints_lines_of_json(tmp_path: Path, capsys: pytest.CaptureFixture
     _model(tmp_path / "a")
     nearby.main([str(tmp_path)])
     assert json.loads(capsys.readouterr().out)["ref"] == str(tmp_path / "a")
+
+
+def test_weights_that_are_no_regular_file_are_not_listed(tmp_path: Path) -> None:
+    for name in ("pipe", "sound"):
+        _model(tmp_path / name)
+    (tmp_path / "pipe" / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "pipe" / "model.safetensors")
+    assert set(_found(tmp_path)) == {str(tmp_path / "sound")}

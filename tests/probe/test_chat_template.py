@@ -60,6 +60,11 @@ def test_a_chat_is_encoded_as_transformers_does_with_one_beginning(chat: Subject
     assert ours == theirs and ours.count(BOS) == 1 and ours[0] == BOS
 
 
+def test_a_rendered_text_with_a_lone_surrogate_is_named_in_a_sentence(chat: Subject) -> None:
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        chat.encode_chats([("a\ud800", None)])
+
+
 def test_a_request_uses_the_template_only_if_it_says_so(chat: Subject, plain: Subject) -> None:
     asked, raw = last(chat, prompt="Hi", n=8, chat=True), last(chat, prompt="Hi", n=8)
     assert asked["chat"] is True and raw["chat"] is False and asked["text"] != raw["text"]

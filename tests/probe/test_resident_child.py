@@ -106,6 +106,34 @@ def test_a_recipe_may_lie_elsewhere_than_its_donors(client: Client, folder: Path
     assert client.until("done", "error")[-1]["layers"] == 3
 
 
+def test_a_text_that_cannot_be_measured_is_an_error_of_its_own(client: Client, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.txt").touch()
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "text.txt").write_text("some text")
+    names = [str(tmp_path / f"{name}.txt") for name in ("binary", "empty", "pipe", "gone", "text")]
+    client.send(id="texts", target=str(folder / "a"), kind="path", texts=names, device="cpu")
+    events = client.until("done", "error")
+    found = [event for event in events if event["event"] == "perplexity"]
+    assert [event["name"] for event in found] == names and events[-1]["event"] == "done"
+    errors = ("is not UTF-8 text", "there is no text", "not a regular file", "No such file")
+    for event, error in zip(found, errors, strict=False):
+        assert event["value"] is None and error in event["error"] and event["name"] in event["error"]
+    assert found[-1]["value"] > 1 and "error" not in found[-1]
+    assert [text["name"] for text in events[-1]["perplexity"]] == names
+
+
+def test_a_lone_surrogate_is_named_in_a_sentence(client: Client, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "1 =", "expected": "\\ud800"}\n')
+    for more in ({"prompt": "a\ud800"}, {"perplexity": "a\ud800"}, {"probe": str(tmp_path / "p.jsonl")}):
+        client.send(id="odd", target=str(folder / "a"), kind="path", n=2, device="cpu", **more)
+        events = client.until("done", "error", "perplexity")
+        message = events[-1].get("message") or events[-1]["error"]
+        assert "half of a surrogate pair" in message and "TextEncodeInput" not in message
+        if events[-1]["event"] == "perplexity":
+            client.until("done")
+
+
 def test_a_changed_file_is_loaded_again(client: Client, folder: Path) -> None:
     texts = []
     for seed in (5, 6):

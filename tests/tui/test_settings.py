@@ -181,3 +181,29 @@ def test_wrong_settings_end_the_program_with_a_sentence(
     monkeypatch.setattr(open_tui, "_on_a_terminal", lambda: True, raising=False)
     assert run(["open"]) == 2
     assert "no theme 'blue'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["1", "'0'", "[x, 7]", "'1 g'", "['3 4']"])
+@pytest.mark.parametrize(("screen", "action"), [("surgery", "delete"), ("curves", "undo"), ("any", "help")])
+def test_a_digit_is_a_count_and_begins_no_key(tmp_path: Path, screen: str, action: str, key: str) -> None:
+    with pytest.raises(InputError, match="digits before a key are a count") as caught:
+        _settings(tmp_path, f"keys:\n  {screen}:\n    {action}: {key}\n")
+    assert "line 3" in str(caught.value.where)
+
+
+def test_a_digit_after_a_key_or_on_a_screen_without_counts_is_a_key(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, "keys:\n  surgery:\n    delete: g 1\n  plan:\n    copy: 1\n")
+    assert settings.keys == {("surgery", "delete"): ("g 1",), ("plan", "copy"): ("1",)}
+
+
+def test_the_screens_with_counts_are_those_that_take_them() -> None:
+    from surgeon.tui.action_screen import ActionScreen
+    from surgeon.tui.blend.blend_screen import BlendScreen
+    from surgeon.tui.curves.curve_screen import CurveScreen
+    from surgeon.tui.plan.plan_screen import PlanScreen
+    from surgeon.tui.run.run_screen import RunScreen
+    from surgeon.tui.surgery.surgery_screen import SurgeryScreen
+    from surgeon.tui.try_model.try_screen import TryScreen
+
+    screens: list[type[ActionScreen]] = [BlendScreen, CurveScreen, PlanScreen, RunScreen, SurgeryScreen, TryScreen]
+    assert {screen.kind for screen in screens if screen.counts} == actions.COUNTED

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...checkpoint.locate import cached_snapshot, looks_like_hub_id
 from ...plan.model import Donor, Plan, PlannedLayer
+from ...statefile import open_regular, read_bytes
 from ...text import number, one_line
 
 _FRONT_MATTER = 64_000
@@ -54,8 +55,8 @@ def _code(plan: Plan) -> Iterator[str]:
 def license_of(folder: Path) -> str | None:
     """The license that a checkpoint's model card states; None without one."""
     try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_FRONT_MATTER)
+        with open_regular(folder / "README.md", follow=True) as file:
+            text = file.read(_FRONT_MATTER).decode(errors="replace").replace("\r\n", "\n")
     except OSError:
         return None
     block = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
@@ -88,8 +89,9 @@ def _donors(plan: Plan, licenses: dict[str, str | None]) -> Iterator[tuple[str, 
 
 def _digest(donor: Donor) -> str:
     try:
-        return hashlib.sha256((donor.checkpoint.folder / "config.json").read_bytes()).hexdigest()
-    except OSError:
+        config = read_bytes(donor.checkpoint.folder / "config.json", follow=True)
+        return hashlib.sha256(config).hexdigest()
+    except (OSError, ValueError):
         return ""
 
 

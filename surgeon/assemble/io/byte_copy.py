@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import SurgeonError
+from ...statefile import descriptor
 
 PIECE = 16 * 1024 * 1024
 """Bytes per copy_file_range call."""
@@ -53,7 +54,7 @@ class Sources:
             if len(self._open) >= MAX_OPEN:
                 os.close(self._open.popitem(last=False)[1].fd)
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = descriptor(path, follow=True)
             except OSError as error:
                 raise _unreadable(path, error) from error
             self._open[path] = OpenFile(path, fd, self._kernel)

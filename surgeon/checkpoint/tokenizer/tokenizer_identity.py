@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...statefile import open_regular
 from ..locate import read_json_object
 from .vocabulary_digest import last_token, merged_vocabulary, merges_digest, vocabulary_digest
 
@@ -85,7 +86,8 @@ def _identity(stamps: tuple[_Stamp, ...]) -> tuple[str, int | None, tuple[str, i
         return *vocabulary_digest(paths[0]), last_token(paths[0])
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with open_regular(path, follow=True) as file:
+            digest.update(file.read())
     return digest.hexdigest()[:12], None, None
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...statefile import open_regular
 from ...text import one_line
 from ..locate import read_json, read_json_object
 from .tokenizer_identity import Tokenizer
@@ -183,7 +184,8 @@ def kind_of(model: Mapping[str, Any]) -> str:
 def _document(path: Path) -> dict[str, Any]:
     """The JSON of the file without its merges, which are half of the file and not needed here."""
     try:
-        raw = path.read_bytes()
+        with open_regular(path, follow=True) as file:
+            raw = file.read()
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     # In the layout of the tokenizers library, merges are the last key of the model and the model is the last key of the

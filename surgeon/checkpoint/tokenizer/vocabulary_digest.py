@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...statefile import open_regular
 from ..locate import read_json_object
 
 _BETWEEN = "\x1f"
@@ -61,7 +62,8 @@ def merges_digest(path: Path) -> str:
 
 def _facts(path: Path) -> _Facts:
     try:
-        raw = path.read_bytes()
+        with open_regular(path, follow=True) as file:
+            raw = file.read()
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
     content = hashlib.sha256(raw).digest()

@@ -44,7 +44,7 @@ class StageDonor:
         checkpoint: the checkpoint that it would be on disk.
         overlay: the operands that its tensors are computed from, by name.
         refs: the donors that it is made from.
-        key: identifies its recipe and stages, to detect changes.
+        key: all that its plan and findings depend on, to detect changes.
         findings: the findings of its plan.
         taken: number of donors' layers that it takes.
         layer_labels: the sources of each layer, such as `B16~C16`.

@@ -74,7 +74,9 @@ def plan_stages(document: Document, donors: Donors, resolve: Resolve) -> Stages:
 def _with_stage(made: Stages, stage: Document, name: str, donors: Donors, resolve: Resolve) -> Stages:
     """The stages with one more; only its findings if it cannot be a donor."""
     refs = tuple(stage.recipe.model_refs())
-    key = (stage.recipe, tuple(made.by_name[ref].serial for ref in refs if ref in made.by_name))
+    serials = tuple(made.by_name[ref].serial for ref in refs if ref in made.by_name)
+    # Findings name lines, letters and unknown keys.
+    key = (stage.recipe, dict(stage.lines), stage.key_problems, donors.first, serials)
     stage_donor = donors.planned_stage(name, key)
     if stage_donor is None:
         plan = resolve(stage, donors, made)

@@ -11,6 +11,7 @@ from typing import Any
 from ...checkpoint.locate import read_json_object
 from ...checkpoint.tokenizer.tokenizer_identity import Tokenizer
 from ...errors import InputError
+from ...statefile import open_regular
 from ...text import nearest, one_line
 from ..findings import Finding
 from ..model import Donor
@@ -116,9 +117,11 @@ def template_of(tokenizer: Tokenizer) -> str | None:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _LARGEST:
+        with open_regular(path, follow=True) as file:
+            raw = file.read(_LARGEST + 1)
+        if len(raw) > _LARGEST:
             raise InputError("the file is too large to be a chat template", where=str(path))
-        return path.read_text(encoding="utf-8", errors="replace")
+        return raw.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror or error}", where=str(path)) from error
 

@@ -19,7 +19,7 @@ from ...recipe.saving import Seen
 from ...recipe.schema import Recipe
 from ...text import one_line, plural
 from ..dialogs import DifferenceDialog
-from ..model_picker import ADAPTER, ModelPicker, near
+from ..model_picker import AdapterChoice, ModelPicker, near
 from ..navigation import Navigation
 from ..picker import Choice, Picker
 from ..recent_recipes import recent_recipes, remember_recipe
@@ -66,15 +66,14 @@ class RecipeOpener:
         )
         self._screen.app.push_screen(picker, self._chosen)
 
-    def _chosen(self, ref: str | None) -> None:
-        if ref is None:
+    def _chosen(self, choice: Choice | None) -> None:
+        if choice is None:
             return
-        if not ref.startswith(ADAPTER):
-            self._files.open(ref)
+        if not isinstance(choice, AdapterChoice):
+            self._files.open(choice.value)
             return
-        path = ref.removeprefix(ADAPTER)
         donors = [donor for donor in self._session.models if donor not in self._session.stages]
-        self._line.open(":", f"open {donors[0] if donors else 'BASE'}+{path}")
+        self._line.open(":", f"open {donors[0] if donors else 'BASE'}+{choice.value}")
         self._view.say("an adapter is opened with its base: BASE+ADAPTER")
 
     # -- recipes
@@ -97,7 +96,7 @@ class RecipeOpener:
             found.setdefault(os.path.realpath(path), path)
         choices = [Choice(str(path), _short(path)) for path in found.values()]
         picker = Picker("Edit a recipe", choices, other="opens that file, or a new one", empty="type a file's name")
-        self._screen.app.push_screen(picker, lambda name: self.edit(name) if name else None)
+        self._screen.app.push_screen(picker, lambda chosen: self.edit(chosen.value) if chosen else None)
 
     def _edit(self, path: Path) -> None:
         try:
@@ -240,9 +239,9 @@ class RecipeOpener:
             Choice(str(number), stage or "the result", self._about(stage)) for number, stage in enumerate(stages)
         ]
 
-        def chosen(number: str | None) -> None:
-            if number is not None:
-                self._edit_stage(stages[int(number)])
+        def chosen(choice: Choice | None) -> None:
+            if choice is not None:
+                self._edit_stage(stages[int(choice.value)])
 
         self._screen.app.push_screen(Picker("Edit a stage", choices), chosen)
 

@@ -277,11 +277,11 @@ class TryScreen(ActionScreen):
             return
         self.app.push_screen(Picker("Put a model beside these", choices, empty="there is no other model"), self._add)
 
-    def _add(self, spec: str | None) -> None:
-        if spec is None:
+    def _add(self, choice: Choice | None) -> None:
+        if choice is None:
             return
         try:
-            column = self.conversation.add(spec)
+            column = self.conversation.add(choice.value)
         except InputError as error:
             self.say(error.sentence(), "error")
             return
@@ -299,7 +299,8 @@ class TryScreen(ActionScreen):
             self._remove(others[0].spec)
         else:
             choices = [Choice(model.spec, model.name) for model in others]
-            self.app.push_screen(Picker("Remove a column", choices), self._remove)
+            picker = Picker("Remove a column", choices)
+            self.app.push_screen(picker, lambda choice: self._remove(choice.value if choice else None))
 
     def _remove(self, spec: str | None) -> None:
         if spec is not None:

@@ -145,8 +145,9 @@ def test_a_stage_has_a_name_and_no_path(name: str) -> None:
         parse(f"name: {name}\nmerge_method: linear\nmodels: [{{model: a}}]\n")
 
 
-def test_a_recipe_without_an_end_is_not_read_to_it() -> None:
-    from surgeon.recipe.document import load
+def test_a_recipe_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    from surgeon.recipe.document import MAX_BYTES, load
 
+    (tmp_path / "r.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     with pytest.raises(InputError, match="too large to be a recipe"):
-        load(Path("/dev/zero"))
+        load(tmp_path / "r.yaml")

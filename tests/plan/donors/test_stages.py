@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from surgeon.errors import InputError
-from surgeon.plan.donors.open_donors import rebased
+from surgeon.plan.donors.open_donors import Donors, rebased
+from surgeon.plan.resolve import resolve
 from surgeon.recipe.document import parse
 from tests.support.blending import donors, merged, plan_of, stored
 from tests.support.planning import codes, found
@@ -126,3 +127,25 @@ def test_saving_elsewhere_renames_the_donors_of_every_stage(folder: Path) -> Non
     assert "models: [{model: ../base}, {model: ../a}]   # two of them" in moved.text
     assert "model: ../b," in moved.text
     assert "base_model: left" in moved.text
+
+
+def test_findings_of_a_stage_have_the_lines_of_the_text_as_it_is_now(folder: Path) -> None:
+    """The same donors plan a recipe again after lines were added above a stage, and in it."""
+    text = STAGES.replace("merge_method: linear", "merge_methd: linear\nmerge_method: linear")
+    edits = (text, "# one line more\n" + text, text.replace("name: right", "name: right\n# two\n# lines"))
+    first = parse(text, folder / "recipe.yml")
+    kept = Donors(first.roots)
+    for edited in edits:
+        document = parse(edited, folder / "recipe.yml")
+        again, fresh = resolve(document, kept).findings, resolve(document, Donors(document.roots)).findings
+        assert again == fresh
+        known = [finding.line for finding in again if finding.line is not None]
+        assert 1 + edited.split("\n").index("merge_methd: linear") in known
+
+
+def test_a_problem_that_is_only_in_the_text_of_a_stage_is_found_after_an_edit(folder: Path) -> None:
+    document = parse(STAGES, folder / "recipe.yml")
+    kept = Donors(document.roots)
+    resolve(document, kept)
+    wrong = parse(STAGES.replace("weight: 3}}", "weight: 3}}\nnonsense: 1"), folder / "recipe.yml")
+    assert any("nonsense" in finding.what for finding in resolve(wrong, kept).findings)

@@ -67,6 +67,25 @@ async def test_open_lists_what_is_nearby_and_takes_what_is_typed(home: Path) -> 
 
 
 @pytest.mark.asyncio
+async def test_a_folder_that_is_named_like_an_adapter_is_a_checkpoint_and_an_adapter_needs_a_base(home: Path) -> None:
+    refs = donors(home, "ab")
+    (home / "b").rename(home / "adapter:b")
+    (home / "lora").mkdir()
+    (home / "lora" / "adapter_model.safetensors").touch()
+    (home / "lora" / "adapter_config.json").write_text("{}")
+    application = app(refs[:1])
+    async with application.run_test(size=(80, 24)) as pilot:
+        await keys(pilot, "o")
+        await _listed(pilot, 2)
+        await keys(pilot, "b enter")
+        assert application.session.models == ["./a", "adapter:b"]
+        await keys(pilot, "o")
+        await _listed(pilot, 1)
+        await keys(pilot, "l o r a enter")
+        assert application.screen.query_one(Input).value == "open ./a+lora"
+
+
+@pytest.mark.asyncio
 async def test_the_picker_leaves_with_escape_and_says_when_nothing_fits(home: Path) -> None:
     application = app(donors(home, "a"))
     async with application.run_test(size=(80, 24)) as pilot:
