@@ -15,7 +15,7 @@ from .common import JsonOption
 from .table import Style, TableRow, say, table
 
 if TYPE_CHECKING:
-    from ..evaluate.run import Evaluation, ModelScores
+    from ..evaluate.evaluation import Evaluation, ModelScores
     from ..evaluate.suite import Suite
 
 
@@ -29,7 +29,8 @@ def evaluate(
         typer.Option(metavar="FILE", help="A suite in YAML: texts, probes, bundled, lm_eval, limit, split."),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="REF", help="Compare with this model; default: the first one.")
+        str | None,
+        typer.Option(metavar="REF", help="Compare with this model; default: the first, or a single recipe's base."),
     ] = None,
     text: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A text for loss and perplexity; may be repeated.")
@@ -72,10 +73,10 @@ def evaluate(
         raise InputError("--results has no meaning with --no-results", remedy="leave one of them out")
     from dataclasses import replace
 
-    from ..evaluate.report import markdown, result_rows, to_dict
-    from ..evaluate.results import append, results_file
-    from ..evaluate.run import evaluate as run
-    from ..evaluate.run import is_recipe, targets_of
+    from ..evaluate.evaluation import evaluate as run
+    from ..evaluate.evaluation import targets_of
+    from ..evaluate.results import results_file
+    from ..plan.load import is_recipe
 
     recipes = [Path(ref) for ref in targets if is_recipe(ref)]
     wanted = _suite(suite, text, probe, bundled, lm_eval, recipes)
@@ -83,28 +84,48 @@ def evaluate(
     if len(chosen) > 1:
         raise InputError("--held-out, --working and --all exclude each other", remedy="leave all but one of them out")
     wanted = replace(wanted, split=chosen[0] if chosen else wanted.split, limit=limit or wanted.limit)
-    file = results or results_file(recipes)
     models = targets_of(targets, base, donors=donors)
     loaded = wanted.load()
+    kept = _Keeper(results or results_file(recipes) if keep else None, models[0].name, wanted.split)
+    found = run(models, loaded, device=device, tasks_from=lm_eval_tasks, say=_say, done=kept)
+    _print(found, as_json, as_markdown)
+    if kept.failed is not None:
+        raise kept.failed
 
-    def done(model: ModelScores) -> None:
+
+class _Keeper:
+    """Keeps the scores of each model when they are complete, so that an interrupted evaluation loses none.
+
+    Attributes:
+        failed: the first error; the evaluation goes to its end in spite of it.
+    """
+
+    def __init__(self, file: Path | None, base: str, split: str) -> None:
+        self._file, self._base, self._split = file, base, split
+        self.failed: SurgeonError | None = None
+
+    def __call__(self, model: ModelScores) -> None:
+        from ..evaluate.report import model_row
+        from ..evaluate.results import append
+
         memory = "" if model.peak_memory is None else f", peak memory {size(model.peak_memory)}"
         _say(f"{model.target.name}: {duration(model.seconds)}{memory}")
-
-    found = run(models, loaded, device=device, tasks_from=lm_eval_tasks, say=_say, done=done)
-    failed: SurgeonError | None = None
-    if keep:
+        if self._file is None:
+            return
         try:
-            append(file, result_rows(found, file))
+            append(self._file, [model_row(model, self._base, self._split, self._file)])
         except SurgeonError as error:
-            failed = error
+            self.failed = self.failed or error
+
+
+def _print(found: Evaluation, as_json: bool, as_markdown: bool) -> None:
+    from ..evaluate.report import markdown, to_dict
+
     if as_json:
         print(json.dumps(to_dict(found), indent=2))
     else:
         for line in markdown(found) if as_markdown else lines(found, Style.of(sys.stdout)):
             say(line)
-    if failed is not None:
-        raise failed
 
 
 def _suite(

@@ -120,18 +120,12 @@ def _refuse_without_effect(wanted: Request, raw: bool) -> None:
         )
 
 
-def is_recipe(target: str) -> bool:
-    """Whether a target is a recipe, judged by its suffix."""
-    return Path(target).suffix.lower() in {".yml", ".yaml"}
-
-
 def _load(target: str, sets: list[str] | None, device: str) -> Subject:
     from ..checkpoint import open_checkpoint
+    from ..plan.load import is_recipe, load_plan
     from ..probe.subject import from_checkpoint, from_plan
 
     if is_recipe(target):
-        from ..plan.load import load_plan
-
         _, plan = load_plan(Path(target), sets)
         refuse(plan, target)
         return from_plan(plan, device)

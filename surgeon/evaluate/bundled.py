@@ -68,30 +68,55 @@ def _item(
 
 
 def one_digit() -> list[Probe]:
-    """Sums and differences of two digits with a result of one digit: all 110."""
-    items = [(a, "+", "plus", b, a + b) for a in range(10) for b in range(10 - a)]
-    items += [(a, "-", "minus", b, a - b) for a in range(10) for b in range(a + 1)]
+    """Sums and differences of two digits with a result of one digit: all but the two examples."""
+    items = [(a, "+", b) for a in range(10) for b in range(10 - a)]
+    items += [(a, "-", b) for a in range(10) for b in range(a + 1)]
+    examples = [(3, "+", 5), (9, "-", 2)]
     _dice(1).shuffle(items)
-    probes: list[Probe] = []
     digits = [str(digit) for digit in range(10)]
-    for a, sign, word, b, result in items:
-        prompts = (f"{a} {sign} {b} =", f"Question: What is {a} {word} {b}?\nAnswer:")
-        _item(probes, prompts, str(result), digits, f"{a}{sign}{b}")
-    return probes
+    return _sums([item for item in items if item not in examples], examples, lambda _: digits)
 
 
 def two_digits() -> list[Probe]:
     """Sums and differences of numbers of two digits with a result of two digits, against near results."""
-    items = [(a, "+", "plus", b, a + b) for a in range(11, 89) for b in range(11, 100 - a)]
-    items += [(a, "-", "minus", b, a - b) for a in range(21, 100) for b in range(11, a - 10)]
+    items = [(a, "+", b) for a in range(11, 89) for b in range(11, 100 - a)]
+    items += [(a, "-", b) for a in range(21, 100) for b in range(11, a - 10)]
+    examples = [(31, "+", 25), (79, "-", 42)]
     dice = _dice(2)
-    probes: list[Probe] = []
-    for a, sign, word, b, result in dice.sample(items, _TWO_DIGIT_ITEMS):
+
+    def choices(result: int) -> list[str]:
         near = [result + step for step in (-10, -2, -1, 1, 2, 10) if 10 <= result + step <= 99]
-        choices = sorted([result, *dice.sample(near, _CHOICES - 1)])
-        prompts = (f"{a} {sign} {b} =", f"Question: What is {a} {word} {b}?\nAnswer:")
-        _item(probes, prompts, str(result), [str(choice) for choice in choices], f"{a}{sign}{b}")
+        return [str(choice) for choice in sorted([result, *dice.sample(near, _CHOICES - 1)])]
+
+    chosen = dice.sample([item for item in items if item not in examples], _TWO_DIGIT_ITEMS)
+    return _sums(chosen, examples, choices)
+
+
+_Sum = tuple[int, str, int]
+
+
+def _sums(items: Sequence[_Sum], examples: Sequence[_Sum], choices: Callable[[int], list[str]]) -> list[Probe]:
+    """Each sum as a term and in words, after the examples: without them, few models answer with a number."""
+    probes: list[Probe] = []
+    shown = [_wordings(*example) for example in examples]
+    results = [str(_result(*example)) for example in examples]
+    terms = "".join(f"{term} {result}\n" for (term, _), result in zip(shown, results, strict=True))
+    words = "".join(f"{text} {result}\n\n" for (_, text), result in zip(shown, results, strict=True))
+    for item in items:
+        term, text = _wordings(*item)
+        result = _result(*item)
+        prompts = (terms + term, words + text)
+        _item(probes, prompts, str(result), choices(result), "".join(map(str, item)))
     return probes
+
+
+def _wordings(a: int, sign: str, b: int) -> tuple[str, str]:
+    word = "plus" if sign == "+" else "minus"
+    return f"{a} {sign} {b} =", f"Question: What is {a} {word} {b}?\nAnswer:"
+
+
+def _result(a: int, sign: str, b: int) -> int:
+    return a + b if sign == "+" else a - b
 
 
 def copying() -> list[Probe]:
@@ -138,11 +163,7 @@ def chat() -> list[Probe]:
     """The facts of `knowledge` as messages in the tokenizer's chat template."""
     probes: list[Probe] = []
     for group, question, sentence, answer, choices in _facts():
-        listed = ", ".join(choices)
-        prompts = (
-            f"{question} Answer with one of these words only: {listed}.",
-            f"Complete the sentence with one of these words, and write only the word: {listed}.\n{sentence} ...",
-        )
+        prompts = (f"{question} Answer with one word.", f"Complete the sentence with one word: {sentence} ...")
         _item(probes, prompts, answer, choices, group, chat=True)
     return probes
 

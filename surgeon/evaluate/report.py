@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..text import one_line
+from .evaluation import Evaluation, ModelScores
 from .intervals import Difference
 from .measures import Measure
 from .results import row
-from .run import Evaluation, ModelScores
 
 
 def to_dict(done: Evaluation) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _model(done: Evaluation, number: int) -> dict[str, Any]:
         "peak_memory_bytes": model.peak_memory,
         "notes": model.notes,
         "measures": {name: _measure(done, model, one) for name, one in model.measures.items()},
-        "against_base": {name: _difference(one) for name, one in done.differences[number].items()},
+        "against_base": {name: _difference(one) for name, one in model.differences.items()},
         "against_best_checkpoint": {
             name: {"checkpoint": best, **_difference(one)} for name, (best, one) in done.retained[number].items()
         },
@@ -99,9 +99,9 @@ def label_of(done: Evaluation, name: str) -> str:
 def cells(done: Evaluation, name: str) -> list[str]:
     """A measure of every model: the value and the verdict against the base."""
     found = []
-    for number, model in enumerate(done.models):
+    for model in done.models:
         measure = model.measures.get(name)
-        text = difference_text(done.differences[number].get(name), measure)
+        text = difference_text(model.differences.get(name), measure)
         found.append(f"{value_text(measure)} {text}".strip())
     return found
 
@@ -160,24 +160,25 @@ def _escaped(text: str) -> str:
     return text
 
 
-def result_rows(done: Evaluation, file: Path) -> list[dict[str, Any]]:
-    """The rows of all models for the results file."""
-    found = []
-    for number, model in enumerate(done.models):
-        target = model.target
-        found.append(
-            row(
-                "evaluated",
-                target.name,
-                file,
-                path=target.path,
-                recipe=target.recipe,
-                measures=list(model.measures.values()),
-                base=done.models[0].target.name,
-                split=done.suite.split,
-                seconds=round(model.seconds, 2),
-                peak_memory_bytes=model.peak_memory,
-                verdicts={name: _difference(one) for name, one in done.differences[number].items()},
-            )
-        )
-    return found
+def model_row(model: ModelScores, base: str, split: str, file: Path) -> dict[str, Any]:
+    """The row of a model for the results file, as soon as its scores are complete.
+
+    Args:
+        base: name of the base.
+        split: the half that was scored.
+        file: the results file.
+    """
+    target = model.target
+    return row(
+        "evaluated",
+        target.name,
+        file,
+        path=target.path,
+        recipe=target.recipe,
+        measures=list(model.measures.values()),
+        base=base,
+        split=split,
+        seconds=round(model.seconds, 2),
+        peak_memory_bytes=model.peak_memory,
+        verdicts={name: _difference(one) for name, one in model.differences.items()},
+    )

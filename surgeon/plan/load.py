@@ -17,6 +17,11 @@ from .model import Plan
 from .resolve import resolve
 
 
+def is_recipe(target: str) -> bool:
+    """Whether a target is a recipe, judged by its suffix; else it is a checkpoint."""
+    return Path(target).suffix.lower() in {".yml", ".yaml"}
+
+
 def load_document(recipe: Path, sets: Sequence[str] | None = None) -> Document:
     """The recipe file, with donors replaced as `--set` says.
 

@@ -11,6 +11,7 @@ from surgeon import data
 from surgeon.cli import table as tables
 from surgeon.cli.app import run
 from surgeon.evaluate import bundled, results
+from surgeon.evaluate.evaluation import Target
 from tests.support.models import one_thread, tiny_model, tiny_tokenizer
 
 RECIPE = "slices:\n- sources: [{model: ./a, layer_range: [0, 3]}]\n- sources: [{model: ./b, layer_range: [3, 4]}]\n"
@@ -97,6 +98,24 @@ def test_results_that_cannot_be_kept_are_still_printed(models: Path, capsys: pyt
     assert evaluate("a", "--probe", "p.jsonl", "--results", "none/r.jsonl") == 1
     shown = capsys.readouterr()
     assert "p accuracy" in shown.out and "cannot write the results" in shown.err
+
+
+def test_an_interrupted_evaluation_keeps_the_models_that_were_done(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = Target.load
+
+    def interrupted(target: Target, device: str) -> object:
+        if target.name == "b":
+            raise KeyboardInterrupt
+        return load(target, device)
+
+    monkeypatch.setattr(Target, "load", interrupted)
+    assert evaluate("r.yml", "--probe", "p.jsonl") == 130
+    capsys.readouterr()
+    assert run(["results", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["a", "r"] and rows[1]["verdicts"]["p accuracy"]["verdict"]
 
 
 def test_rows_without_a_recipe_and_bad_lines(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,9 @@ class TestBundled:
     def test_sums_are_right(self) -> None:
         for name in ("arithmetic-1", "arithmetic-2"):
             for probe in SETS[name]()[::2]:
-                a, sign, b, _ = probe.prompt.split()
+                *examples, asked = probe.prompt.splitlines()
+                a, sign, b, _ = asked.split()
+                assert len(examples) == 2 and not any(line.startswith(asked) for line in examples)
                 assert int(probe.expected) == (int(a) + int(b) if sign == "+" else int(a) - int(b))
 
     def test_an_unknown_name_is_refused(self) -> None:

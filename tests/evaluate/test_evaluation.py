@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from surgeon.errors import InputError
-from surgeon.evaluate import run as runs
-from surgeon.evaluate.report import markdown, result_rows, to_dict
-from surgeon.evaluate.run import Target, evaluate, targets_of
+from surgeon.evaluate import evaluation as runs
+from surgeon.evaluate.evaluation import Target, evaluate, targets_of
+from surgeon.evaluate.report import markdown, model_row, to_dict
 from surgeon.evaluate.suite import Suite
 from surgeon.probe.score import score
 from surgeon.probe.subject import Subject
@@ -95,8 +95,8 @@ def test_scores_are_those_of_each_model_alone(folder: Path) -> None:
         assert model.measures["c accuracy"].value == sum(one.right for one in outcomes) / 20
         assert [unit.value for unit in model.measures["c log-odds"].units] == [one.log_odds for one in outcomes]
     base, other = done.models[0].measures["c log-odds"], done.models[1].measures["c log-odds"]
-    assert done.differences[0] == {}
-    assert done.differences[1]["c log-odds"].mean == pytest.approx(other.value - base.value)
+    assert done.models[0].differences == {}
+    assert done.models[1].differences["c log-odds"].mean == pytest.approx(other.value - base.value)
     assert "t KL(base || model)" in done.models[1].measures and "t KL(base || model)" not in done.models[0].measures
     best, _ = done.retained[1]["t loss"]
     assert best == min(("a", "b"), key=lambda name: next(
@@ -109,7 +109,7 @@ def test_a_copy_is_equal_and_the_base_is_warned_about(folder: Path) -> None:
     suite = Suite(probes=(folder / "c.jsonl",), split="all").load()
     pair = [Target(str(folder / "a"), name, folder / "a") for name in ("a", "copy")]
     done = evaluate(pair, suite, device="cpu")
-    assert {one.verdict for one in done.differences[1].values()} == {"equal"}
+    assert {one.verdict for one in done.models[1].differences.values()} == {"equal"}
     assert any("not above chance" in note for note in done.notes)
     assert any("only" in note and "of the probability" in note for note in done.notes)
 
@@ -118,6 +118,13 @@ def test_chats_are_left_out_for_a_model_without_a_template(folder: Path) -> None
     suite = Suite(bundled=("chat",), limit=2).load()
     done = evaluate(targets_of([str(folder / "a")]), suite, device="cpu")
     assert done.models[0].measures == {} and "no chat template" in done.models[0].notes[0]
+
+
+def test_an_error_names_its_model(folder: Path, tmp_path: Path) -> None:
+    tiny_model(tmp_path / "mute")
+    suite = Suite(probes=(folder / "c.jsonl",)).load()
+    with pytest.raises(InputError, match=r"mute: the model cannot read text, because it has no tokenizer"):
+        evaluate(targets_of([str(folder / "a"), str(tmp_path / "mute")]), suite, device="cpu")
 
 
 def test_one_model_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +152,6 @@ def test_reports_have_every_measure(folder: Path, tmp_path: Path) -> None:
     assert set(made["models"][1]["against_best_checkpoint"]) == {"c accuracy", "c log-odds", "t loss"}
     text = "\n".join(markdown(done))
     assert "| measure | a (base) | r | b (donor) |" in text and "Against the best checkpoint" in text
-    rows = result_rows(done, tmp_path / "r.jsonl")
+    rows = [model_row(model, "a", "held-out", tmp_path / "r.jsonl") for model in done.models]
     assert [one["name"] for one in rows] == ["a", "r", "b"] and rows[1]["recipe"] == RECIPE
     assert len(rows[1]["items"]["c log-odds"]["value"]) == 10 == rows[1]["measures"]["c log-odds"]["items"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoint import open_checkpoint
-from ..errors import InputError
-from ..plan.load import load_plan
+from ..errors import InputError, SurgeonError
+from ..plan.load import is_recipe, load_plan
 from ..probe.environment import fitting_threads, peak_memory
 from ..probe.probe_set import ProbeSet
 from ..probe.score import score
@@ -50,10 +50,11 @@ class Target:
 
 @dataclass
 class ModelScores:
-    """The scores of one model, by the measure's name."""
+    """The scores of one model, by the measure's name, and their differences to the base (none for the base)."""
 
     target: Target
     measures: dict[str, Measure] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -66,14 +67,12 @@ class Evaluation:
     Attributes:
         suite: what they were evaluated on.
         models: the scores.
-        differences: for each model, measure -> difference to the base; empty for the base.
         retained: for each recipe, measure -> (the best checkpoint, difference to it).
         notes: warnings about the base.
     """
 
     suite: LoadedSuite
     models: list[ModelScores]
-    differences: list[dict[str, Difference]]
     retained: list[dict[str, tuple[str, Difference]]]
     notes: list[str]
 
@@ -85,11 +84,6 @@ class Evaluation:
     def interval(self, model: ModelScores, measure: str) -> tuple[float, float]:
         """95 % interval of a measure of one model on its own."""
         return interval_of(model.measures[measure].units)
-
-
-def is_recipe(ref: str) -> bool:
-    """Whether a target is a recipe, judged by its suffix."""
-    return Path(ref).suffix.lower() in {".yml", ".yaml"}
 
 
 def targets_of(refs: Sequence[str], base: str | None = None, *, donors: bool = True) -> list[Target]:
@@ -191,13 +185,20 @@ def evaluate(
     notes: list[str] = []
     for number, target in enumerate(targets):
         say(f"[{number + 1}/{len(targets)}] {target.name}: loading")
-        scores = _scored(target, suite, device, tasks_from, reference, number == 0, len(targets) > 1, say)
+        try:
+            scores = _scored(target, suite, device, tasks_from, reference, number == 0, len(targets) > 1, say)
+        except SurgeonError as error:
+            if error.where:
+                raise
+            kind = InputError if isinstance(error, InputError) else SurgeonError
+            raise kind(error.what, where=target.ref, why=error.why, remedy=error.remedy) from error
         models.append(scores)
         if not number:
             notes = warnings_of(suite.sets, scores.measures, target.name)
+        else:
+            scores.differences = _differences(scores, models[0])
         done(scores)
-    differences = [_differences(model, models[0]) if number else {} for number, model in enumerate(models)]
-    return Evaluation(suite, models, differences, [_retained(model, models) for model in models], notes)
+    return Evaluation(suite, models, [_retained(model, models) for model in models], notes)
 
 
 def _scored(
