@@ -26,11 +26,11 @@ from ..probe.score import score
 from ..probe.subject import Subject
 from ..probe.text_measures import default_window
 from .bundled import bundled
+from .evaluation import without_chats
 from .intervals import paired_difference
 from .losses import score_text
 from .measure_data import difference_to_data, measure_to_data, units_from_data
 from .measures import set_measures, text_measures, warnings_of
-from .run import without_chats
 from .split import split_sets
 
 SPEED_TOKENS = 24
