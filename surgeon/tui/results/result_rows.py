@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import time
 
 from rich.cells import cell_len
@@ -33,21 +34,27 @@ def age(row: Row, now: float) -> str:
 def heading(rows: list[Row], width: int) -> str:
     """The heads over `line`."""
     name = _name_width(rows)
-    return cut(f"  {'row':>5} {'age':>5}  {pad('model', name)}  what came out", width)
+    return cut(f"  {'row':>5} {'age':>4} recipe  {pad('model', name)}  what came out", width)
 
 
-def line(row: Row, width: int, name: int, now: float) -> list[Piece]:
-    """A row in one line of at most `width` cells."""
+def line(row: Row, width: int, name: int, now: float, current: str) -> list[Piece]:
+    """A row in one line of at most `width` cells; `*` marks the recipe that is edited."""
     model = pad(shortened(one_line(row.text("name") or "?"), name), name)
-    start = f" {row.number:>5} {age(row, now):>5}  "
+    mark = "*" if row.recipe == current else " "
+    start = f" {row.number:>5} {age(row, now):>4} {mark}{recipe_digest(row):<5}  "
     room = width - cell_len(start) - name - 2
     return [(start, theme.DIM), (f"{model}  ", theme.BOLD), (cut(outcome(row), max(0, room)), theme.PLAIN)]
 
 
-def lines(rows: list[Row], width: int, now: float) -> list[list[Piece]]:
-    """The list of rows."""
+def lines(rows: list[Row], width: int, now: float, current: str) -> list[list[Piece]]:
+    """The list of rows; `current` is the recipe that is edited."""
     name = _name_width(rows)
-    return [line(row, width, name, now) for row in rows]
+    return [line(row, width, name, now, current) for row in rows]
+
+
+def recipe_digest(row: Row) -> str:
+    """The beginning of the digest of a row's recipe, equal for equal recipes; empty for a checkpoint."""
+    return "" if row.recipe is None else hashlib.sha256(row.recipe.encode("utf-8", "backslashreplace")).hexdigest()[:5]
 
 
 def _name_width(rows: list[Row]) -> int:

@@ -90,7 +90,7 @@ class ResultsScreen(ActionScreen):
         """Draw the list."""
         width = max(40, self.size.width - 2)
         self.query_one("#heads", Line).show((heading(self.rows, width), theme.DIM))
-        self.query_one("#rows", TextPane).show(lines(self.rows, width, time.time()))
+        self.query_one("#rows", TextPane).show(lines(self.rows, width, time.time(), self._session.current.text))
 
     def say(self, text: str, severity: str = "") -> None:
         """Put a sentence under the rows."""

@@ -120,7 +120,9 @@ class ColumnModels:
         return (own.parent if own else Path()) / path.name
 
     def _written(self) -> Path | None:
-        """The output that was last written from this recipe, as it was then; None if there is none."""
+        """The output that was last written from this recipe, as it was then; None if there is none, or for a stage."""
+        if self._session.stage:
+            return None
         for job in reversed(job_list.of_recipe(self._session.document.path, Path.cwd())):
             if job.out is not None and job.state().kind == "done" and job.out.is_dir():
                 return job.out

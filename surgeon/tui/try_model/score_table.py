@@ -148,8 +148,10 @@ class ScoreTable:
             yield f"{text}: {tokens}"
         for pair, one in scores.differences.items():
             model = scores.models.get(pair[1])
-            if one is not None and one.needed and pair[0] == scores.base and model in models and model is not None:
-                yield f"{model.model.name}, {pair[3]}: {one.sentence()}"
+            if one is None or one.verdict != "within noise" or not one.needed or pair[0] != scores.base:
+                continue
+            if model is not None and model in models and model.find(pair[2], pair[3]) is not None:
+                yield f"{model.model.name}, {self._label(pair[2], pair[3])}: {one.sentence()}"
         for model in models:
             for text in model.notes:
                 yield f"{model.model.name}: {text}"

@@ -43,8 +43,8 @@ class Scoring:
         self._stopped = False
         self._busy = asyncio.Lock()
 
-    async def score(self, models: Sequence[ColumnModel], sources: Sequence[Source]) -> None:
-        """Score models on sources, as far as that is not done; again if it is."""
+    async def score(self, models: Sequence[ColumnModel], sources: Sequence[Source]) -> bool:
+        """Score models on sources, as far as that is not done; again if it is. Returns whether it was not stopped."""
         scores = self.scores
         kinds = {source.kind for source in sources}
         kept = [source for source in scores.sources if source.kind not in kinds]
@@ -66,6 +66,7 @@ class Scoring:
                     continue
                 await self._one(scores.models[key], own)
                 await self.compare()
+        return not self._stopped
 
     def stop(self) -> None:
         """Score no further model."""

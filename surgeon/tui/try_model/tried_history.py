@@ -75,7 +75,3 @@ class TriedHistory:
     def flush(self) -> None:
         """Wait until every row is written."""
         self._writer.submit(lambda: None).result()
-
-    def close(self) -> None:
-        """Write what is waiting, and end the thread."""
-        self._writer.shutdown(wait=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from ...errors import InputError
-from ...text import one_line, plural
+from ...text import duration, one_line, plural
 from .. import clipboard, theme
 from ..action_screen import ActionScreen
 from ..actions import ScreenName
@@ -238,8 +239,15 @@ class TryScreen(ActionScreen):
     def _score(self, sources: list[Source], what: str) -> None:
         models = self.conversation.scored_models()
         self.say(f"scoring {what} with {plural(len(models), 'model')}: c stops")
-        self.run_worker(self.conversation.scoring.score(models, sources))
+        self.run_worker(self._scored(models, sources, what))
         self._show_table(True)
+
+    async def _scored(self, models: list[ColumnModel], sources: list[Source], what: str) -> None:
+        start = time.monotonic()
+        complete = await self.conversation.scoring.score(models, sources)
+        if self.is_mounted:
+            took = duration(time.monotonic() - start)
+            self.say(f"scored {what} with {plural(len(models), 'model')} in {took}" if complete else "stopped")
 
     def do_view(self, count: int | None) -> None:
         """Switch between the answers and the scores."""

@@ -93,6 +93,9 @@ class TryState:
         history = self.history_of(session)
         history.on_problem = on_problem
         key = (session.document.path, output)
+        if key not in self.conversations and (unsaved := self.conversations.pop((None, output), None)) is not None:
+            # The recipe was saved for the first time.
+            self.conversations[key] = unsaved
         if key not in self.conversations:
             self.conversations[key] = Conversation(session, output, self.process, history)
         self.conversations[key].on_problem = on_problem

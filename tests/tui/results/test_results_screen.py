@@ -52,7 +52,7 @@ async def test_answers_and_scores_are_kept_when_they_are_complete(tmp_path: Path
         await keys(pilot, "escape x")
         await until(pilot, lambda: not screen.table.measuring and not screen.conversation.busy)
         application.try_state.history_of(application.session).flush()
-        said, first, second = rows()
+        said, second, first = rows()
         assert said["prompt"] == "Hi" and said["answer"] == answer(screen).text and said["settings"]["n"] == 3
         assert said["name"] == "this recipe" and "model: ./a" in said["recipe"] and str(tmp_path) not in said["recipe"]
         assert said["first_token_seconds"] > 0
@@ -99,9 +99,11 @@ async def test_from_a_row_back_to_its_recipe(in_tmp: Path, requests: Requests) -
         screen: Any = application.screen
         assert isinstance(screen, ResultsScreen)
         await until(pilot, lambda: len(screen.rows) == 2)
-        shown = screen.query_one("#rows").text.split("\n")
+        shown: list[str] = screen.query_one("#rows").text.split("\n")
         assert "> new -> an answer" in shown[0] and "> Hi -> an answer" in shown[1], "the newest first"
         assert max(map(cell_len, shown)) <= 79 and "this recipe" in shown[0]
+        assert [row[12] for row in shown] == ["*", " "], "the recipe that is edited is marked"
+        assert shown[0][13:18] != shown[1][13:18], "another recipe has another digest"
         await keys(pilot, "enter")
         assert isinstance(application.screen, TextDialog)
         text = application.screen.query_one("#body").text  # type: ignore[attr-defined]

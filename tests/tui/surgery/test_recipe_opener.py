@@ -17,6 +17,7 @@ from surgeon.recipe import document as documents
 from surgeon.tui import recent_recipes
 from surgeon.tui.picker import Picker
 from surgeon.tui.surgery.edit_log import script_lines
+from surgeon.tui.try_model.column_models import ColumnModels
 from tests.support.adapters import low_rank, write_adapter
 from tests.support.tui import app, cells, command, donors, keys, line
 
@@ -255,7 +256,8 @@ async def test_a_donor_that_is_computed_is_tried_as_a_recipe_and_not_as_its_base
         plan = resolve(adapted, Donors(()))
         assert plan.ok
         assert plan.donors["A"].adapter is not None
-        assert adapted.recipe.model_refs() == [f"{home}/a+{home}/lora"]
+        column = ColumnModels(session).find("donor:./a+./lora")
+        assert f"{home}/a+{home}/lora" in column.text and "./a+./lora" in column.document
 
 
 @pytest.mark.asyncio

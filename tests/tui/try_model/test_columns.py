@@ -178,6 +178,7 @@ async def test_answers_stay_and_know_their_state(chats: list[str]) -> None:
         await until(pilot, lambda: answer(screen).ended)
         said = answer(screen).text
         await keys(pilot, "escape escape")
+        await command(pilot, "write mine.yaml")
         await command(pilot, "delete 0")
         await keys(pilot, "T")
         again = screen_of(application)
@@ -186,7 +187,7 @@ async def test_answers_stay_and_know_their_state(chats: list[str]) -> None:
         await keys(pilot, "escape b enter")
         column = again.conversation.columns[1]
         found, old = again.conversation.turns[0].of(column.model.spec, column.model.key)
-        assert column.name == "1 step back" and found is not None and found.text == said and not old
+        assert column.model.spec == "undo:1" and found is not None and found.text == said and not old
 
 
 async def test_a_column_whose_state_is_gone_is_left_out_with_a_sentence(in_tmp: Path, requests: Requests) -> None:
