@@ -59,7 +59,7 @@ class Known:
 KNOWN = (
     Known("surgeon/tui/surgery/editor.py", "return stop if behind else start", "return start if behind else stop",
           ("tests/tui/surgery/test_surgery_screen.py",)),
-    Known("surgeon/plan/layers/blending.py", "{seed}\\0{source}\\0{name}", "{seed}\\0{name}",
+    Known("surgeon/plan/operands.py", "{seed}\\0{source}\\0{name}", "{seed}\\0{name}",
           ("tests/assemble/compute/test_blends.py",)),
     Known("surgeon/probe/unwritten_model.py", "key = tuple((tensor.place.suffix, tensor.dtype, tensor.source) for "
           "tensor in layer.tensors)", "key = layer.sources",
