@@ -245,8 +245,8 @@ def test_forgotten_donors_are_planned_again(tmp_path: Path, planned: list[str]) 
     session = Session(document=parse("slices:\n- sources: [{model: a}]\n", tmp_path / "r.yml"))
     before = session.plan
     make_sparse(tmp_path / "a", SparseShape(**{**SHAPE, "layers": 2, "intermediate": 4}))
-    session.open("b")
     planned.clear()
+    session.open("b")
     after = session.plan
     assert len(planned) == 2 * GROUPS
     assert after.estimates.nbytes < before.estimates.nbytes
