@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..files import expanded
+from ..files import expanded, is_dir
 from ..recipe.edits import EDITS, grammar
 from ..recipe.edits.blend_text import span
 from ..recipe.schema import ENDS
@@ -204,5 +204,5 @@ def paths(text: str) -> list[str]:
     found = []
     for entry in entries:
         if entry.name.startswith(name) and (name or not entry.name.startswith(".")) and safe(entry.name) == entry.name:
-            found.append(folder + slash + entry.name + ("/" if entry.is_dir() else ""))
+            found.append(folder + slash + entry.name + ("/" if is_dir(entry.path) else ""))
     return sorted(found)

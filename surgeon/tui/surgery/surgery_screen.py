@@ -38,6 +38,15 @@ from .text_editor import TextEditor
 from .typed_edits import TypedEdits
 
 
+class CommandInput(Input):
+    """The input of the command line."""
+
+    def action_delete_left_all(self) -> None:
+        """Delete all that is left of the cursor (`^u`), also where a part of it is selected."""
+        self.cursor_position = max(self.selection)
+        super().action_delete_left_all()
+
+
 class SurgeryScreen(ActionScreen):
     """The main screen: lays out the widgets and passes their events to its parts.
 
@@ -113,7 +122,7 @@ class SurgeryScreen(ActionScreen):
         yield StatusLine(id="status")
         with Horizontal(id="command"):
             yield Line(id="prompt")
-            box = Input(
+            box = CommandInput(
                 compact=True,
                 id="line",
                 select_on_focus=False,
