@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from ..recipe.document import Document
 from ..recipe.edits import DepthOf, Edit
@@ -24,17 +25,19 @@ class TextState:
     histories: Mapping[str, History]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Restore(Edit):
     """Replaces the whole recipe. It is a step of every document, and undone in all of them together.
 
     Attributes:
         recipe: the recipe of the document whose step this is.
         before: the recipe until then, with its stages, comments and unknown keys.
+        serial: a unique number, by which the recipe from then on is found again.
     """
 
     recipe: Recipe
     before: TextState = field(repr=False)
+    serial: int = field(default_factory=count().__next__)
     verb = "restore"
     usage = help = ""
 

@@ -57,7 +57,6 @@ class Session:
 
     def __init__(self, refs: Sequence[str] = (), document: Document | None = None) -> None:
         self.register: Yank | None = None
-        self._redo: TextState | None = None
         self.curve: tuple[float, ...] = ()
         self._known = 0
         self.load(document or fresh(Recipe()), refs)
@@ -66,6 +65,7 @@ class Session:
         """Begin with a recipe, saved or new, and with these donors beside its own."""
         # References of another recipe may mean other models here.
         self.register = None
+        self._redo: dict[int, TextState] = {}
         self.document = document
         self.seen = Seen.of(document)
         self.stage = RESULT
@@ -236,7 +236,7 @@ class Session:
         """Undo the last edit; returns it, or None at the start."""
         last = self.history.last
         if isinstance(last, Restore):
-            self._redo = TextState(self._base, self._histories)
+            self._redo[last.serial] = TextState(self._base, self._histories)
             self._set(TextState(last.before.text, undone(last)))
         else:
             self.history = self.history.undo()
@@ -247,8 +247,9 @@ class Session:
         """Redo the edit undone last; returns it, or None when there is none."""
         if not self.history.undone:
             return None
-        if isinstance(self.history.undone[-1].edit, Restore) and self._redo is not None:
-            self._set(self._redo)
+        edit = self.history.undone[-1].edit
+        if isinstance(edit, Restore):
+            self._set(self._redo.pop(edit.serial))
         else:
             self.history = self.history.redo()
             self._changed()
@@ -256,7 +257,8 @@ class Session:
 
     def _set(self, state: TextState) -> None:
         """Take another text and the edits of its documents."""
-        self._base, self._histories = state.text, dict(state.histories)
+        # A step may be older than the place where the recipe was saved last.
+        self._base, self._histories = replace(state.text, path=self.document.path), dict(state.histories)
         self.stage = self.stage if self.stage in self._histories else RESULT
         self._changed()
 

@@ -74,6 +74,21 @@ def test_stages_and_comments_come_back_with_undo(folder: Path, text: str) -> Non
     assert session.current.text == text
 
 
+def test_several_texts_are_undone_and_redone_in_turn(folder: Path) -> None:
+    session = _session(folder)
+    texts = [session.current.text]
+    for stop in (5, 6, 7):
+        _read(session, STAGED.replace("[0, 4]", f"[0, {stop}]"))
+        texts.append(session.current.text)
+    for text in reversed(texts[:-1]):
+        session.undo()
+        assert session.current.text == text
+    for text in texts[1:]:
+        session.redo()
+        assert session.current.text == text
+    assert session.redo() is None
+
+
 def test_an_edit_after_undo_ends_redo_in_every_document(folder: Path) -> None:
     session = _session(folder)
     _read(session, STAGED.replace("[0, 4]", "[0, 6]"))

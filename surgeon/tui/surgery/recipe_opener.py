@@ -194,7 +194,8 @@ class RecipeOpener:
     def watch(self) -> None:
         """Look now and then whether another program has changed the recipe's file."""
         if (path := self._session.document.path) is not None and exists(path):
-            remember_recipe(path)
+            # Not before the first frame: it writes a file.
+            self._screen.call_after_refresh(remember_recipe, path)
         self._screen.set_interval(LOOK, self._look)
 
     def _look(self) -> None:

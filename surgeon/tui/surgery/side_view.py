@@ -8,6 +8,7 @@ from typing import Any
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from ...plan import Plan
 from ...text import one_line
 from .. import theme
 from ..cells import cut, wrapped
@@ -32,6 +33,7 @@ class SideView:
     def __init__(self, screen: Screen[Any], session: Session) -> None:
         self._screen, self._session = screen, session
         self.wanted = True
+        self._plan: Plan | None = None
         self._shown: object = None
 
     @property
@@ -89,10 +91,10 @@ class SideView:
             return
         width = max(20, recipe.size.width - 1)
         here = self._line_of(layer)
-        shown = (id(self._session.plan), width, here, theme.DIM)
-        if shown == self._shown:
+        plan, shown = self._session.plan, (width, here, theme.DIM)
+        if plan is self._plan and shown == self._shown:
             return
-        self._shown = shown
+        self._plan, self._shown = plan, shown
         lines = [*self._findings(width), [], [(" RECIPE", theme.TITLE)]]
         target = 0
         for number, text in enumerate(self._session.current.text.splitlines(), start=1):
